@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one table of metrics: what metrics.c stores, /metrics prints and dashboards are checked
+ * against.
+ *
+ * X(id, kind, unit, label, buckets, name, help)
+ *   kind     COUNTER (name ends in _total), GAUGE, HISTOGRAM
+ *   unit     NONE, or SECONDS: code records whole microseconds, the text shows seconds; or BYTES
+ *   label    NONE, or a label set of HDL_METRIC_LABEL_LIST: a bounded list, so that the number of
+ *            series is fixed; or RANK: 0 .. HDL_METRIC_RANKS_MAX-1
+ *   buckets  NONE or a bucket set of metrics.c
+ * Names are final: dashboards of others depend on them. Not a contract for logs. */
+#pragma once
+
+/* label name, then its values in index order; a numbered label (RANK) has the values 0 ..
+ * count-1. */
+#define HDL_LABEL_OUTCOME_LIST(X) X("done") X("cancelled") X("rejected") X("failed")
+#define HDL_LABEL_REASON_LIST(X)                                                                   \
+    X("queue_full") X("too_long") X("kv_capacity") X("deadline") X("draining") X("no_worker")      \
+    X("auth") X("other")
+#define HDL_LABEL_CODE_LIST(X)                                                                     \
+    X("200") X("400") X("401") X("403") X("404") X("405") X("408") X("409") X("411") X("413")      \
+    X("414") X("415") X("422") X("429") X("431") X("499") X("500") X("501") X("503") X("504")      \
+    X("505") X("other")
+
+#define HDL_METRIC_LABEL_LIST(X)                                                                   \
+    X(OUTCOME, "outcome")                                                                          \
+    X(REASON, "reason")                                                                            \
+    X(CODE, "code")
+
+enum { HDL_METRIC_RANKS_MAX = 64 }; /* values of the numbered label "rank" */
+
+/*    id                    kind       unit     label    buckets  name, help */
+#define HDL_METRIC_LIST(X)                                                                         \
+    X(REQUESTS,             COUNTER,   NONE,    OUTCOME, NONE,                                     \
+      "heddle_requests_total", "Requests that ended, by outcome.")                                 \
+    X(REJECTED,             COUNTER,   NONE,    REASON,  NONE,                                     \
+      "heddle_admission_rejected_total", "Requests refused before they ran, by reason.")           \
+    X(RUNNING,              GAUGE,     NONE,    NONE,    NONE,                                     \
+      "heddle_requests_running", "Requests that hold a sequence slot.")                            \
+    X(WAITING,              GAUGE,     NONE,    NONE,    NONE,                                     \
+      "heddle_requests_waiting", "Requests in the queue.")                                         \
+    X(QUEUE_TOKENS,         GAUGE,     NONE,    NONE,    NONE,                                     \
+      "heddle_queue_tokens", "Prompt tokens of the waiting requests.")                             \
+    X(KV_BLOCKS_TOTAL,      GAUGE,     NONE,    NONE,    NONE,                                     \
+      "heddle_kv_blocks", "KV blocks of all groups.")                                              \
+    X(KV_BLOCKS_USED,       GAUGE,     NONE,    NONE,    NONE,                                     \
+      "heddle_kv_blocks_used", "KV blocks held by running requests.")                              \
+    X(KV_BLOCKS_CACHED,     GAUGE,     NONE,    NONE,    NONE,                                     \
+      "heddle_kv_blocks_cached", "Free KV blocks that still hold a reusable prefix.")              \
+    X(PREFIX_QUERY_TOKENS,  COUNTER,   NONE,    NONE,    NONE,                                     \
+      "heddle_prefix_cache_query_tokens_total", "Prompt tokens looked up in the prefix cache.")    \
+    X(PREFIX_HIT_TOKENS,    COUNTER,   NONE,    NONE,    NONE,                                     \
+      "heddle_prefix_cache_hit_tokens_total", "Prompt tokens found in the prefix cache.")          \
+    X(PREEMPTIONS,          COUNTER,   NONE,    NONE,    NONE,                                     \
+      "heddle_preemptions_total", "Running requests put back into the queue for lack of KV.")      \
+    X(PROMPT_TOKENS,        COUNTER,   NONE,    NONE,    NONE,                                     \
+      "heddle_prompt_tokens_total", "Prompt tokens of admitted requests.")                         \
+    X(GENERATION_TOKENS,    COUNTER,   NONE,    NONE,    NONE,                                     \
+      "heddle_generation_tokens_total", "Tokens generated.")                                       \
+    X(TTFT,                 HISTOGRAM, SECONDS, NONE,    TTFT,                                     \
+      "heddle_time_to_first_token_seconds", "From arrival to the first token.")                    \
+    X(ITL,                  HISTOGRAM, SECONDS, NONE,    ITL,                                      \
+      "heddle_inter_token_latency_seconds", "Between two tokens of a request.")                    \
+    X(TPOT,                 HISTOGRAM, SECONDS, NONE,    TPOT,                                     \
+      "heddle_time_per_output_token_seconds", "Mean time per token after the first, by request.")  \
+    X(E2E,                  HISTOGRAM, SECONDS, NONE,    REQUEST,                                  \
+      "heddle_request_duration_seconds", "From arrival to the end of a request.")                  \
+    X(QUEUE_TIME,           HISTOGRAM, SECONDS, NONE,    TTFT,                                     \
+      "heddle_request_queue_time_seconds", "From arrival to the first scheduled step.")            \
+    X(STEP_TIME,            HISTOGRAM, SECONDS, RANK,    STEP,                                     \
+      "heddle_step_seconds", "Time of one step on a rank.")                                        \
+    X(EPOCHS,               COUNTER,   NONE,    NONE,    NONE,                                     \
+      "heddle_group_epochs_total", "Times a group of ranks was formed anew.")                      \
+    X(WORKER_RESTARTS,      COUNTER,   NONE,    NONE,    NONE,                                     \
+      "heddle_worker_restarts_total", "Workers restarted by the supervisor.")                      \
+    X(WORKERS_READY,        GAUGE,     NONE,    NONE,    NONE,                                     \
+      "heddle_workers_ready", "Workers that hold a shard and answer.")                             \
+    X(RECOVERY,             HISTOGRAM, SECONDS, NONE,    REQUEST,                                  \
+      "heddle_recovery_seconds", "From the loss of a rank to the next token of its group.")        \
+    X(HTTP_REQUESTS,        COUNTER,   NONE,    CODE,    NONE,                                     \
+      "heddle_http_requests_total", "HTTP answers, by status code.")                               \
+    X(HTTP_CONNECTIONS,     GAUGE,     NONE,    NONE,    NONE,                                     \
+      "heddle_http_connections", "Open HTTP connections.")                                         \
+    X(SLOW_READERS,         COUNTER,   NONE,    NONE,    NONE,                                     \
+      "heddle_http_slow_readers_total", "Streams ended because the client did not read.")          \
+    X(LOG_DROPPED,          COUNTER,   NONE,    NONE,    NONE,                                     \
+      "heddle_log_lines_dropped_total", "Log lines lost to a full log ring.")                      \
+    X(START_TIME,           GAUGE,     SECONDS, NONE,    NONE,                                     \
+      "heddle_start_time_seconds", "Start of the process since the epoch.")
