@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training on a CPU: Muon for the matrices, Adam for the rest, endless freshly generated conversations."""
+
+import math
+import random
+import time
+from pathlib import Path
+
+import torch
+
+import chat
+from model import Batch, Model
+from vocab import Encoder
+
+SAMPLES_PER_STEP = 160
+N_GROUPS = 6  # of similar length within a batch, see model.Batch
+WARMUP_STEPS = 60
+BALANCE = 0.01  # weight of the load-balance loss
+MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def orthogonalise(g):
+    """The nearest (semi-)orthogonal matrix of each [..., rows, cols], by the quintic Newton-Schulz iteration of Muon."""
+    x = g.to(torch.bfloat16)
+    flip = x.shape[-2] > x.shape[-1]
+    x = x.mT if flip else x
+    x = x / (x.float().norm(dim=(-2, -1), keepdim=True) + 1e-7).to(x.dtype)
+    for _ in range(5):
+        a = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return (x.mT if flip else x).float()
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal (Jordan et al., 2024); stacked experts are one batch of matrices."""
+
+    def __init__(self, params, lr, momentum=0.95, weight_decay=0.01):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                buffer.lerp_(p.grad, 1 - group["momentum"])
+                update = orthogonalise(p.grad.lerp(buffer, group["momentum"]))
+                scale = max(1.0, p.shape[-2] / p.shape[-1]) ** 0.5
+                p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
+
+
+def make_optimizers(model):
+    matrices = [p for n, p in model.named_parameters() if n.split(".")[-1] in MATRICES]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    return Muon(matrices, lr=0.02), torch.optim.Adam(others, lr=0.003, betas=(0.9, 0.95))
+
+
+def learning_rate(progress, step):
+    """Warm-up, a plateau, and a linear fall to zero over the last 60 % of the budget."""
+    return min(1.0, (step + 1) / WARMUP_STEPS) * min(1.0, (1.0 - progress) / 0.6)
+
+
+def samples(encoder, seed):
+    rng = random.Random(seed)
+    while True:
+        yield encoder.sample(chat.conversation(rng))
+
+
+def save_checkpoint(path: Path, model, optimizers, state):
+    blob = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "state": state}
+    torch.save(blob, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def run(tokenizer, checkpoint: Path, minutes, on_save=None):
+    """Trains for `minutes` of wall time in all, going on from `checkpoint` if there is one."""
+    torch.manual_seed(0)
+    model, encoder = Model(), Encoder(tokenizer)
+    optimizers = make_optimizers(model)
+    base = [[g["lr"] for g in o.param_groups] for o in optimizers]
+    state = {"step": 0, "seconds": 0.0, "tokens": 0, "samples": 0}
+    if checkpoint.exists():
+        blob = torch.load(checkpoint)
+        model.load_state_dict(blob["model"])
+        for o, s in zip(optimizers, blob["optimizers"]):
+            o.load_state_dict(s)
+        state = blob["state"]
+    stream = samples(encoder, 1000 + state["step"])
+    mean_loss, last_save = None, time.monotonic()
+    while state["seconds"] < minutes * 60:
+        start = time.monotonic()
+        batch = Batch([next(stream) for _ in range(SAMPLES_PER_STEP)], N_GROUPS)
+        rate = learning_rate(state["seconds"] / (minutes * 60), state["step"])
+        for o, rates in zip(optimizers, base):
+            for g, lr in zip(o.param_groups, rates):
+                g["lr"] = lr * rate
+        loss, balance = model(batch)
+        (loss + BALANCE * balance).backward()
+        for o in optimizers:
+            o.step()
+            o.zero_grad(set_to_none=True)
+        mean_loss = loss.item() if mean_loss is None else 0.98 * mean_loss + 0.02 * loss.item()
+        state["step"] += 1
+        state["tokens"] += len(batch.ids)
+        state["samples"] += SAMPLES_PER_STEP
+        state["seconds"] += time.monotonic() - start
+        if state["step"] % 50 == 0:
+            print(f"step {state['step']} loss {mean_loss:.4f} balance {balance.item():.3f} rate {rate:.3f} "
+                  f"tokens {state['tokens']} seconds {state['seconds']:.0f} "
+                  f"tokens/s {state['tokens'] / state['seconds']:.0f}", flush=True)
+        if not math.isfinite(mean_loss):
+            raise SystemExit("the loss is not a number; the checkpoint is from before; lower the learning rate")
+        if time.monotonic() - last_save > 240:
+            save_checkpoint(checkpoint, model, optimizers, state)
+            last_save = time.monotonic()
+            if on_save:
+                on_save(model)
+    save_checkpoint(checkpoint, model, optimizers, state)
+    return model, state
