@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* heddle's own key table (include/heddle/config.h) in the form that base/config.h reads. Constant data, any thread. */
+/* heddle's own key table (include/heddle/config.h) in the form that base/config.h reads. Constant
+ * data, any thread. */
 #pragma once
 
 #include "base/config.h"

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Collectives between the ranks of a group. Implementations: self (one rank), shm (processes of one host), ucx (CPU ranks on several
- * hosts), nccl (GPUs); coll_check wraps any of them in tests and verifies that all ranks issue the same calls in the same order.
+/* Collectives between the ranks of a group. Implementations: self (one rank), shm (processes of one
+ * host), ucx (CPU ranks on several hosts), nccl (GPUs); coll_check wraps any of them in tests and
+ * verifies that all ranks issue the same calls in the same order.
  *
- * Owner: the step thread; only hdl_coll_abort may be called from another thread. Every wait has a deadline and watches the abort flag.
- * An error is sticky: the communicator is of no use afterwards, the worker reports it and waits for the next epoch (where the host
- * process and its weights live on) or exits. A new epoch means new communicators with a new address. */
+ * Owner: the step thread; only hdl_coll_abort may be called from another thread. Every wait has a
+ * deadline and watches the abort flag. An error is sticky: the communicator is of no use
+ * afterwards, the worker reports it and waits for the next epoch (where the host process and its
+ * weights live on) or exits. A new epoch means new communicators with a new address. */
 #pragma once
 
 #include <heddle/err.h>
@@ -13,38 +15,45 @@
 typedef struct hdl_coll hdl_coll;
 
 typedef struct hdl_coll_opts {
-    const char *backend; /* "self", "shm", "ucx", "nccl" */
-    const char *address; /* shm: name of the segment, from the scheduler's assignment, unique to group and epoch */
+    const char *backend;    /* "self", "shm", "ucx", "nccl" */
+    const char *address;    /* shm: name of the segment, from the scheduler's assignment, unique to
+                               group and epoch */
     uint32_t rank, n_ranks; /* a power of two */
-    size_t buffer_bytes; /* largest message of one rank in one call; longer ones are cut up inside */
+    size_t
+        buffer_bytes; /* largest message of one rank in one call; longer ones are cut up inside */
     uint64_t timeout_us; /* of one collective */
 } hdl_coll_opts;
 
 /* Opens the world communicator; blocks until all ranks are there or the timeout passes. */
 hdl_err hdl_coll_open(hdl_coll **out, const hdl_coll_opts *opts, hdl_errmsg *why) HDL_MUST_CHECK;
 
-/* A part of a communicator: ranks {base + i * stride, i < n}, of which the caller is one. Borrows the parent, which must outlive it.
- * All ranks of the parent make the same calls of split in the same order, each with the part that it belongs to. */
-hdl_err hdl_coll_split(hdl_coll **out, hdl_coll *parent, uint32_t base, uint32_t stride, uint32_t n) HDL_MUST_CHECK;
+/* A part of a communicator: ranks {base + i * stride, i < n}, of which the caller is one. Borrows
+ * the parent, which must outlive it. All ranks of the parent make the same calls of split in the
+ * same order, each with the part that it belongs to. */
+hdl_err hdl_coll_split(hdl_coll **out, hdl_coll *parent, uint32_t base, uint32_t stride,
+                       uint32_t n) HDL_MUST_CHECK;
 void hdl_coll_close(hdl_coll *coll);
 
 uint32_t hdl_coll_rank(const hdl_coll *coll);
 uint32_t hdl_coll_size(const hdl_coll *coll);
 
-/* In place; buf[i] becomes the balanced binary tree, in rank order, of all ranks' buf[i] in f32: ((r0 + r1) + (r2 + r3)) ... Every
- * rank gets the same bits. Finishes the leaf tree of the numerics contract (N2). */
+/* In place; buf[i] becomes the balanced binary tree, in rank order, of all ranks' buf[i] in f32:
+ * ((r0 + r1) + (r2 + r3)) ... Every rank gets the same bits. Finishes the leaf tree of the numerics
+ * contract (N2). */
 hdl_err hdl_coll_all_reduce(hdl_coll *coll, float *buf, size_t n) HDL_MUST_CHECK;
 
 /* out: [size, bytes], part r from rank r. `in` may be out + rank * bytes. */
 hdl_err hdl_coll_all_gather(hdl_coll *coll, const void *in, void *out, size_t bytes) HDL_MUST_CHECK;
 
-/* The tree sum as above, of which rank r keeps elements [r * n / size, (r + 1) * n / size); n is a multiple of size. */
-hdl_err hdl_coll_reduce_scatter(hdl_coll *coll, const float *in, float *out, size_t n) HDL_MUST_CHECK;
+/* The tree sum as above, of which rank r keeps elements [r * n / size, (r + 1) * n / size); n is a
+ * multiple of size. */
+hdl_err hdl_coll_reduce_scatter(hdl_coll *coll, const float *in, float *out,
+                                size_t n) HDL_MUST_CHECK;
 
 /* Rank r receives bytes in_bytes[s -> r] of every rank s, laid out by source; offsets in bytes. */
 typedef struct hdl_a2a_args {
     const void *in;
-    const size_t *in_at, *in_bytes;   /* [size] by destination */
+    const size_t *in_at, *in_bytes; /* [size] by destination */
     void *out;
     const size_t *out_at, *out_bytes; /* [size] by source */
 } hdl_a2a_args;

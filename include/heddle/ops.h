@@ -1,32 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The operations that a model is made of, and the table through which a worker calls them.
  *
- * Three implementations of one table: `ref` (plain C, the definition), `cpu` (a copy of ref that overrides), `cuda` (the plugin's).
- * Each op is `(args, stream)`: it reads and writes only what args name, allocates nothing (scratch comes from the stream) and is
- * complete, on the CPU, when it returns. Owner: the worker's step thread. A shape or format that a backend lacks is found while loading
+ * Three implementations of one table: `ref` (plain C, the definition), `cpu` (a copy of ref that
+ * overrides), `cuda` (the plugin's). Each op is `(args, stream)`: it reads and writes only what
+ * args name, allocates nothing (scratch comes from the stream) and is complete, on the CPU, when it
+ * returns. Owner: the worker's step thread. A shape or format that a backend lacks is found while
+ * loading
  * (`weight_supported`), never at a step; a wrong argument is an assertion.
  *
- * Numerics contract (DESIGN 6), for every op: the result for one token depends on that token's own inputs alone, bit for bit, never on
- * the other rows of the call, on the number of threads, or on where a chunk began (N1). Rows are tokens; activations between ops
- * are f32, row-major and contiguous unless a stride is given. */
+ * Numerics contract (DESIGN 6), for every op: the result for one token depends on that token's own
+ * inputs alone, bit for bit, never on the other rows of the call, on the number of threads, or on
+ * where a chunk began (N1). Rows are tokens; activations between ops are f32, row-major and
+ * contiguous unless a stride is given. */
 #pragma once
 
 #include <heddle/err.h>
 #include <heddle/limits.h>
 #include <heddle/tensor.h>
 
-/* CPU: thread team and scratch. CUDA: a stream and its scratch. Made by the backend's device (device.h). */
+/* CPU: thread team and scratch. CUDA: a stream and its scratch. Made by the backend's device
+ * (device.h). */
 typedef struct hdl_stream hdl_stream;
 
-/* ---- weights ------------------------------------------------------------------------------------------------------------------- */
+/* ---- weights
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 
 /* Arithmetic of a packed matrix.
  *  F32   f32 weights, f32 activations.
- *  BF16  bf16 weights; activations are rounded to bf16 (nearest even) on entry; products and sums in f32.
- *  Q8    int8 weights with one f32 scale per 32 consecutive k of a row, scale = max|w| / 127, w = round-to-nearest-even(w / scale);
- *        activations are quantised the same way per token and per 32 k; the int32 dot of a group is exact, then multiplied by
- *        (activation scale * weight scale) and added in f32, groups in order of k. */
-#define HDL_WFORMAT_LIST(X) X(F32, "f32") X(BF16, "bf16") X(Q8, "q8")
+ *  BF16  bf16 weights; activations are rounded to bf16 (nearest even) on entry; products and sums
+ * in f32. Q8    int8 weights with one f32 scale per 32 consecutive k of a row, scale = max|w| /
+ * 127, w = round-to-nearest-even(w / scale); activations are quantised the same way per token and
+ * per 32 k; the int32 dot of a group is exact, then multiplied by (activation scale * weight scale)
+ * and added in f32, groups in order of k. */
+#define HDL_WFORMAT_LIST(X)          X(F32, "f32") X(BF16, "bf16") X(Q8, "q8")
 #define HDL_WFORMAT_ENUM(name, text) HDL_WFORMAT_##name,
 typedef enum hdl_wformat { HDL_WFORMAT_LIST(HDL_WFORMAT_ENUM) HDL_WFORMAT_COUNT } hdl_wformat;
 #undef HDL_WFORMAT_ENUM
@@ -38,13 +45,15 @@ typedef struct hdl_weight {
     hdl_wformat format;
     uint32_t n;        /* outputs (rows of W) on this rank */
     uint32_t k;        /* inputs (columns of W) on this rank */
-    uint32_t n_leaves; /* leaves of k on this rank (N2), a power of two dividing k / 32; 1 when k is not shared between ranks */
+    uint32_t n_leaves; /* leaves of k on this rank (N2), a power of two dividing k / 32; 1 when k is
+                          not shared between ranks */
     void *data;        /* packed bytes, 64-byte aligned; borrowed from the worker's weight arena */
     size_t bytes;
 } hdl_weight;
 
-/* Leaves of a dimension k that ranks may share: the largest power of two <= HDL_LEAVES_MAX such that every leaf is a multiple of
- * HDL_LEAF_UNIT; 1 when k is not. The whole model's figure; a rank of tp holds leaves / tp of them. */
+/* Leaves of a dimension k that ranks may share: the largest power of two <= HDL_LEAVES_MAX such
+ * that every leaf is a multiple of HDL_LEAF_UNIT; 1 when k is not. The whole model's figure; a rank
+ * of tp holds leaves / tp of them. */
 static inline uint32_t hdl_leaf_count(uint32_t k)
 {
     uint32_t leaves = HDL_LEAVES_MAX;
@@ -69,17 +78,20 @@ typedef struct hdl_pack_args {
     uint32_t row_at;
 } hdl_pack_args;
 
-/* ---- ops ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- ops
+ * -----------------------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct hdl_embed_args {
-    hdl_tensor table;     /* [vocab, hidden] F32, F16 or BF16 (as in the file; rows are read in place) */
+    hdl_tensor
+        table; /* [vocab, hidden] F32, F16 or BF16 (as in the file; rows are read in place) */
     const hdl_token *ids; /* [n_tokens] */
     float *out;           /* [n_tokens, hidden] */
     uint32_t n_tokens;
 } hdl_embed_args;
 
-/* out = x / sqrt(mean(x^2) + eps) * w, all in f32; the mean is summed in an order fixed by `dim` alone. out may be x.
- * HF: Qwen3MoeRMSNorm. */
+/* out = x / sqrt(mean(x^2) + eps) * w, all in f32; the mean is summed in an order fixed by `dim`
+ * alone. out may be x. HF: Qwen3MoeRMSNorm. */
 typedef struct hdl_rms_norm_args {
     const float *x; /* [n_tokens, dim] */
     const float *w; /* [dim] */
@@ -88,11 +100,12 @@ typedef struct hdl_rms_norm_args {
     float eps;
 } hdl_rms_norm_args;
 
-/* y = x W^T (+ bias). Each output is the balanced tree over the weight's leaves of this rank; inside a leaf k is walked in order.
- * When k is shared between ranks, y is this rank's subtree and the collective finishes the tree (bias then belongs to the caller). */
+/* y = x W^T (+ bias). Each output is the balanced tree over the weight's leaves of this rank;
+ * inside a leaf k is walked in order. When k is shared between ranks, y is this rank's subtree and
+ * the collective finishes the tree (bias then belongs to the caller). */
 typedef struct hdl_linear_args {
-    const float *x;    /* [n_tokens, k] rows x_stride apart */
-    size_t x_stride;   /* >= k */
+    const float *x;  /* [n_tokens, k] rows x_stride apart */
+    size_t x_stride; /* >= k */
     const hdl_weight *w;
     const float *bias; /* [n] or NULL */
     float *y;          /* [n_tokens, n] rows y_stride apart */
@@ -102,53 +115,61 @@ typedef struct hdl_linear_args {
 
 /* The paged KV cache of one layer on this rank, bf16. */
 typedef struct hdl_kv_view {
-    uint16_t *k;           /* [n_blocks, n_kv_heads, block_tokens, head_dim] */
-    uint16_t *v;           /* the same shape */
+    uint16_t *k; /* [n_blocks, n_kv_heads, block_tokens, head_dim] */
+    uint16_t *v; /* the same shape */
     uint32_t n_blocks, n_kv_heads, block_tokens, head_dim;
 } hdl_kv_view;
 
-/* Where each token of the step belongs. Index arrays are built once per step by worker/batch.c and shared by all layers. */
+/* Where each token of the step belongs. Index arrays are built once per step by worker/batch.c and
+ * shared by all layers. */
 typedef struct hdl_attn_row {
-    uint32_t token_at;     /* first token of the row in the step */
+    uint32_t token_at; /* first token of the row in the step */
     uint32_t n_tokens;
     uint32_t pos;          /* absolute position of the first token */
     const uint32_t *table; /* block table of the sequence: covers positions [0, pos + n_tokens) */
 } hdl_attn_row;
 
-/* Splits qkv, applies the optional per-head RMS norms (before RoPE), rotates q and k (half-split "NeoX" pairs i, i + rope_dim/2),
- * stores q in f32 and k, v in bf16 (nearest even) into the cache at (table[pos / block_tokens], pos % block_tokens).
- * HF: Qwen3MoeAttention, apply_rotary_pos_emb. */
+/* Splits qkv, applies the optional per-head RMS norms (before RoPE), rotates q and k (half-split
+ * "NeoX" pairs i, i + rope_dim/2), stores q in f32 and k, v in bf16 (nearest even) into the cache
+ * at (table[pos / block_tokens], pos % block_tokens). HF: Qwen3MoeAttention, apply_rotary_pos_emb.
+ */
 typedef struct hdl_qkv_rope_args {
-    const float *qkv;          /* [n_tokens, (n_heads + 2 n_kv_heads) * head_dim]: all q heads, all k heads, all v heads */
-    const float *q_norm;       /* [head_dim] or NULL */
-    const float *k_norm;       /* [head_dim] or NULL */
+    const float *qkv; /* [n_tokens, (n_heads + 2 n_kv_heads) * head_dim]: all q heads, all k heads,
+                         all v heads */
+    const float *q_norm; /* [head_dim] or NULL */
+    const float *k_norm; /* [head_dim] or NULL */
     float norm_eps;
-    const float *rope_cos;     /* [max_len, rope_dim / 2] */
+    const float *rope_cos; /* [max_len, rope_dim / 2] */
     const float *rope_sin;
-    uint32_t rope_dim;         /* <= head_dim; the rest passes unrotated */
-    uint32_t n_heads;          /* on this rank; kv.n_kv_heads is this rank's too */
-    const hdl_attn_row *rows;  /* [n_rows] */
+    uint32_t rope_dim;        /* <= head_dim; the rest passes unrotated */
+    uint32_t n_heads;         /* on this rank; kv.n_kv_heads is this rank's too */
+    const hdl_attn_row *rows; /* [n_rows] */
     uint32_t n_rows, n_tokens;
     hdl_kv_view kv;
-    float *q;                  /* [n_tokens, n_heads, head_dim] out */
+    float *q; /* [n_tokens, n_heads, head_dim] out */
 } hdl_qkv_rope_args;
 
-/* Causal attention of the step's tokens over the paged cache (their own k, v are in it already). Query head h reads KV head
- * h / (n_heads / n_kv_heads). Keys are walked in tiles at absolute multiples of HDL_ATTN_TILE, partial softmaxes are combined in a
- * fixed order (N3). scale multiplies q.k. window > 0: only the last `window` positions (own included) are seen.
+/* Causal attention of the step's tokens over the paged cache (their own k, v are in it already).
+ * Query head h reads KV head h / (n_heads / n_kv_heads). Keys are walked in tiles at absolute
+ * multiples of HDL_ATTN_TILE, partial softmaxes are combined in a fixed order (N3). scale
+ * multiplies q.k. window > 0: only the last `window` positions (own included) are seen.
  * FlashAttention's online softmax (Dao et al. 2022, section 3.1) with tiles fixed to positions. */
-enum { HDL_ATTN_TILE = 32, HDL_ATTN_SPLIT = 512 }; /* a split holds SPLIT / TILE tiles; splits are independent, then merged in order */
+enum {
+    HDL_ATTN_TILE = 32,
+    HDL_ATTN_SPLIT = 512
+}; /* a split holds SPLIT / TILE tiles; splits are independent, then merged in order */
 typedef struct hdl_attention_args {
-    const float *q;            /* [n_tokens, n_heads, head_dim] */
+    const float *q; /* [n_tokens, n_heads, head_dim] */
     const hdl_attn_row *rows;
     uint32_t n_rows, n_tokens, n_heads;
     float scale;
-    uint32_t window;           /* 0: unlimited */
+    uint32_t window; /* 0: unlimited */
     hdl_kv_view kv;
-    float *out;                /* [n_tokens, n_heads * head_dim] */
+    float *out; /* [n_tokens, n_heads * head_dim] */
 } hdl_attention_args;
 
-/* out = silu(gate) * up; silu(g) = g / (1 + exp(-g)). gate_up rows hold gate[inter] then up[inter]. */
+/* out = silu(gate) * up; silu(g) = g / (1 + exp(-g)). gate_up rows hold gate[inter] then up[inter].
+ */
 typedef struct hdl_glu_args {
     const float *gate_up; /* [n_tokens, 2 * inter] */
     float *out;           /* [n_tokens, inter] */
@@ -162,41 +183,46 @@ typedef struct hdl_add_args {
     size_t n;
 } hdl_add_args;
 
-/* Chooses experts. SOFTMAX_TOPK: softmax over all in f32, the topk largest (ties: lower id), divided by their sum if renorm
- * (Qwen3-MoE). TOPK_SOFTMAX: the topk largest logits, softmax over those (Mixtral). Ids come out in descending order of weight. */
+/* Chooses experts. SOFTMAX_TOPK: softmax over all in f32, the topk largest (ties: lower id),
+ * divided by their sum if renorm (Qwen3-MoE). TOPK_SOFTMAX: the topk largest logits, softmax over
+ * those (Mixtral). Ids come out in descending order of weight. */
 typedef enum hdl_router_kind { HDL_ROUTER_SOFTMAX_TOPK, HDL_ROUTER_TOPK_SOFTMAX } hdl_router_kind;
 typedef struct hdl_router_args {
     const float *logits; /* [n_tokens, n_experts] */
     uint32_t n_tokens, n_experts, topk;
     hdl_router_kind kind;
     bool renorm;
-    uint32_t *ids;       /* [n_tokens, topk] */
-    float *weights;      /* [n_tokens, topk] */
+    uint32_t *ids;  /* [n_tokens, topk] */
+    float *weights; /* [n_tokens, topk] */
 } hdl_router_args;
 
-/* Runs the local experts [expert_lo, expert_lo + n_local): for every token t and choice j with a local expert e = ids[t, j],
- * ye[t, j] = W_down[e] (silu(gate) * up), gate, up = W_gate_up[e] x[t]; this rank's subtree of the down projection when inter is
- * shared. Entries of ye whose expert is not local are not written. Unweighted. Tokens are grouped by expert; N1 holds. */
+/* Runs the local experts [expert_lo, expert_lo + n_local): for every token t and choice j with a
+ * local expert e = ids[t, j], ye[t, j] = W_down[e] (silu(gate) * up), gate, up = W_gate_up[e] x[t];
+ * this rank's subtree of the down projection when inter is shared. Entries of ye whose expert is
+ * not local are not written. Unweighted. Tokens are grouped by expert; N1 holds. */
 typedef struct hdl_moe_experts_args {
-    const float *x;              /* [n_tokens, hidden] */
-    const uint32_t *ids;         /* [n_tokens, topk], global expert ids */
+    const float *x;                         /* [n_tokens, hidden] */
+    const uint32_t *ids;                    /* [n_tokens, topk], global expert ids */
     uint32_t n_tokens, topk, hidden, inter; /* inter: this rank's share */
-    const hdl_weight *gate_up;   /* [n_local], each n = 2 * inter (gate rows, then up rows), k = hidden */
-    const hdl_weight *down;      /* [n_local], each n = hidden, k = inter */
+    const hdl_weight
+        *gate_up; /* [n_local], each n = 2 * inter (gate rows, then up rows), k = hidden */
+    const hdl_weight *down; /* [n_local], each n = hidden, k = inter */
     uint32_t expert_lo, n_local;
-    float *ye;                   /* [n_tokens, topk, hidden] */
+    float *ye; /* [n_tokens, topk, hidden] */
 } hdl_moe_experts_args;
 
-/* y[t] = balanced tree over this rank's expert leaves (groups of n_experts / n_leaves consecutive experts) of the sums, in order of
- * expert id, of weights[t, j] * ye[t, j]. An empty group is +0. expert_lo and n_local are multiples of the group. */
+/* y[t] = balanced tree over this rank's expert leaves (groups of n_experts / n_leaves consecutive
+ * experts) of the sums, in order of expert id, of weights[t, j] * ye[t, j]. An empty group is +0.
+ * expert_lo and n_local are multiples of the group. */
 typedef struct hdl_moe_combine_args {
     const float *ye;
     const uint32_t *ids;
     const float *weights;
     uint32_t n_tokens, topk, hidden;
-    uint32_t n_experts, n_leaves; /* of the whole model; n_leaves = hdl_expert_leaf_count(n_experts) */
+    uint32_t n_experts,
+        n_leaves; /* of the whole model; n_leaves = hdl_expert_leaf_count(n_experts) */
     uint32_t expert_lo, n_local;
-    float *y;                     /* [n_tokens, hidden] */
+    float *y; /* [n_tokens, hidden] */
 } hdl_moe_combine_args;
 
 /* Copies whole blocks of one layer (copy-on-write). */
@@ -208,17 +234,17 @@ typedef struct hdl_kv_copy_args {
 
 /*      op            args */
 #define HDL_OP_LIST(X)                                                                             \
-    X(embed,         hdl_embed_args)                                                               \
-    X(rms_norm,      hdl_rms_norm_args)                                                            \
-    X(linear,        hdl_linear_args)                                                              \
-    X(qkv_rope,      hdl_qkv_rope_args)                                                            \
-    X(attention,     hdl_attention_args)                                                           \
-    X(glu,           hdl_glu_args)                                                                 \
-    X(add,           hdl_add_args)                                                                 \
-    X(router,        hdl_router_args)                                                              \
-    X(moe_experts,   hdl_moe_experts_args)                                                         \
-    X(moe_combine,   hdl_moe_combine_args)                                                         \
-    X(kv_copy,       hdl_kv_copy_args)
+    X(embed, hdl_embed_args)                                                                       \
+    X(rms_norm, hdl_rms_norm_args)                                                                 \
+    X(linear, hdl_linear_args)                                                                     \
+    X(qkv_rope, hdl_qkv_rope_args)                                                                 \
+    X(attention, hdl_attention_args)                                                               \
+    X(glu, hdl_glu_args)                                                                           \
+    X(add, hdl_add_args)                                                                           \
+    X(router, hdl_router_args)                                                                     \
+    X(moe_experts, hdl_moe_experts_args)                                                           \
+    X(moe_combine, hdl_moe_combine_args)                                                           \
+    X(kv_copy, hdl_kv_copy_args)
 
 #define HDL_OP_MEMBER(op, args) void (*op)(const args *, hdl_stream *);
 typedef struct hdl_ops_extent hdl_ops_extent;
@@ -226,19 +252,22 @@ typedef struct hdl_ops_extent hdl_ops_extent;
 typedef struct hdl_ops {
     const char *name; /* "ref", "cpu-avx2", "cpu-avx512", ... */
     HDL_OP_LIST(HDL_OP_MEMBER)
-    /* Packing, cold: bytes of a packed matrix (0 if format or shape is not supported), and the packing of some of its rows.
-     * weight_pack may be called from several loader threads for different rows of one matrix. */
+    /* Packing, cold: bytes of a packed matrix (0 if format or shape is not supported), and the
+     * packing of some of its rows. weight_pack may be called from several loader threads for
+     * different rows of one matrix. */
     size_t (*weight_bytes)(hdl_wformat format, uint32_t n, uint32_t k, uint32_t n_leaves);
     void (*weight_pack)(const hdl_pack_args *args);
-    /* Upper bound of stream scratch, in bytes, that any op needs for steps of n_tokens with these extents. */
+    /* Upper bound of stream scratch, in bytes, that any op needs for steps of n_tokens with these
+     * extents. */
     size_t (*scratch_bytes)(const hdl_ops_extent *extent);
 } hdl_ops;
 #undef HDL_OP_MEMBER
 
 /* Largest values that ops will meet; from the model, the layout and the limits. */
 struct hdl_ops_extent {
-    uint32_t n_tokens, n_rows;   /* of a step */
-    uint32_t hidden, inter, moe_inter, n_heads, n_kv_heads, head_dim, n_experts, topk, n_max, k_max; /* this rank's */
+    uint32_t n_tokens, n_rows; /* of a step */
+    uint32_t hidden, inter, moe_inter, n_heads, n_kv_heads, head_dim, n_experts, topk, n_max,
+        k_max; /* this rank's */
     uint32_t max_len;
 };
 
@@ -246,5 +275,6 @@ struct hdl_ops_extent {
 typedef enum hdl_isa { HDL_ISA_AUTO, HDL_ISA_REF, HDL_ISA_AVX2, HDL_ISA_AVX512 } hdl_isa;
 
 const hdl_ops *hdl_ops_ref(void);
-/* NULL with a message when the machine lacks the asked level. AVX512 means F, BW, VL, DQ, VNNI and BF16 together. */
+/* NULL with a message when the machine lacks the asked level. AVX512 means F, BW, VL, DQ, VNNI and
+ * BF16 together. */
 const hdl_ops *hdl_ops_cpu(hdl_isa isa, hdl_errmsg *why);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The plan: what every rank of a group computes in one step. The only thing that scheduler and worker both know.
+/* The plan: what every rank of a group computes in one step. The only thing that scheduler and
+ * worker both know.
  *
- * Made by scheduler/core, carried by proto/, executed by worker/step.c. Flat arrays of 32-bit words behind one header, so that the
- * wire form is the memory form. The scheduler is the only allocator of slots and blocks: a worker bounds-checks what it is told
- * and keeps no list of its own. Steps of one epoch are numbered 1, 2, 3, ... without gaps and executed in that order; that order is
+ * Made by scheduler/core, carried by proto/, executed by worker/step.c. Flat arrays of 32-bit words
+ * behind one header, so that the wire form is the memory form. The scheduler is the only allocator
+ * of slots and blocks: a worker bounds-checks what it is told and keeps no list of its own. Steps
+ * of one epoch are numbered 1, 2, 3, ... without gaps and executed in that order; that order is
  * what makes it safe to reuse in step n a block that was freed by step n - 1.
  *
  * Order inside a step: closes, opens, copies, then all rows as one forward pass, then sampling. */
@@ -14,12 +16,16 @@
 
 /* What a row wants. */
 enum {
-    HDL_ROW_SAMPLE = 1u << 0,   /* sample one token from the logits of the row's last token */
-    HDL_ROW_FEEDBACK = 1u << 1, /* the row's first token is the one last sampled for this slot, by whatever step before; its
-                                   entry in tokens[] is ignored. This lets two steps be in flight. */
-    HDL_ROW_SCORE = 1u << 2,    /* return the log-probability of every next token of the prompt: tokens[] holds one entry more than
-                                   n_tokens, the token after the row's last one (or -1 at the end of the prompt) */
-    HDL_ROW_LOGITS = 1u << 3,   /* rank 0 appends the logits of all the row's tokens to its dump file (`heddle logits`) */
+    /* Sample one token from the logits of the row's last token. */
+    HDL_ROW_SAMPLE = 1u << 0,
+    /* The row's first token is the one last sampled for this slot, by whatever step before; its
+     * entry in tokens[] is ignored. This lets two steps be in flight. */
+    HDL_ROW_FEEDBACK = 1u << 1,
+    /* Return the log-probability of every next token of the prompt: tokens[] holds one entry more
+     * than n_tokens, the token after the row's last one (or -1 at the end of the prompt). */
+    HDL_ROW_SCORE = 1u << 2,
+    /* Rank 0 appends the logits of all the row's tokens to its dump file (`heddle logits`). */
+    HDL_ROW_LOGITS = 1u << 3,
 };
 
 /* Consecutive tokens of one sequence. A sequence has at most one row in a step. */
@@ -30,12 +36,14 @@ typedef struct hdl_plan_row {
     uint32_t token_at; /* first of the row's entries in tokens[] */
     uint32_t table_at; /* index in the slot's block table of the first block below */
     uint32_t block_at; /* first of the row's entries in blocks[] */
-    uint32_t n_blocks; /* blocks that are appended to the slot's block table by this step; 0 for most decode rows */
+    uint32_t n_blocks; /* blocks that are appended to the slot's block table by this step; 0 for
+                          most decode rows */
     uint32_t flags;    /* HDL_ROW_* */
 } hdl_plan_row;
 
-/* A slot gets a new tenant. Its block table becomes empty. Sampling parameters travel beside the plan (hdl_sampling of request.h).
- * A history is given when a penalty needs it: all tokens known so far, of which the first n_prompt are the prompt. */
+/* A slot gets a new tenant. Its block table becomes empty. Sampling parameters travel beside the
+ * plan (hdl_sampling of request.h). A history is given when a penalty needs it: all tokens known so
+ * far, of which the first n_prompt are the prompt. */
 typedef struct hdl_plan_open {
     uint32_t slot;
     uint32_t req_lo, req_hi; /* hdl_req_id */
@@ -49,12 +57,14 @@ typedef struct hdl_plan_copy {
     uint32_t src, dst;
 } hdl_plan_copy;
 
-/* Arrays are borrowed: from the core's plan buffer until the step's RESULT, or from the message that brought them. */
+/* Arrays are borrowed: from the core's plan buffer until the step's RESULT, or from the message
+ * that brought them. */
 typedef struct hdl_plan {
     uint64_t step;  /* from 1 in each epoch */
     uint64_t epoch; /* of the group; a worker refuses an older one */
     uint32_t group;
-    uint32_t n_rows, n_opens, n_closes, n_copies, n_tokens, n_blocks; /* lengths of the arrays; n_tokens of tokens[] */
+    uint32_t n_rows, n_opens, n_closes, n_copies, n_tokens,
+        n_blocks; /* lengths of the arrays; n_tokens of tokens[] */
     const hdl_plan_row *rows;
     const hdl_plan_open *opens;
     const uint32_t *closes; /* slots that ended; their state is dropped first */
@@ -63,7 +73,8 @@ typedef struct hdl_plan {
     const uint32_t *blocks;
 } hdl_plan;
 
-/* Log-probability of one token, natural logarithm, of the distribution before temperature and filters. */
+/* Log-probability of one token, natural logarithm, of the distribution before temperature and
+ * filters. */
 typedef struct hdl_logprob {
     hdl_token token;
     float logprob;
@@ -72,19 +83,21 @@ typedef struct hdl_logprob {
 /* One sampled token, or one scored prompt token. */
 typedef struct hdl_result_row {
     uint32_t slot;
-    uint32_t pos;     /* position that the token takes in its sequence */
+    uint32_t pos; /* position that the token takes in its sequence */
     hdl_token token;
-    float logprob;    /* of the token itself; 0 when the request asked for none */
-    uint32_t scored;  /* 1: a prompt token with HDL_ROW_SCORE; 0: sampled */
-    uint32_t top_at;  /* first of n_top entries in tops[], best first, ties by token id */
+    float logprob;   /* of the token itself; 0 when the request asked for none */
+    uint32_t scored; /* 1: a prompt token with HDL_ROW_SCORE; 0: sampled */
+    uint32_t top_at; /* first of n_top entries in tops[], best first, ties by token id */
     uint32_t n_top;
 } hdl_result_row;
 
-/* What a rank answers for a step. Rank 0 of a group carries the rows; the others carry the error and the times alone. */
+/* What a rank answers for a step. Rank 0 of a group carries the rows; the others carry the error
+ * and the times alone. */
 typedef struct hdl_result {
     uint64_t step, epoch;
     uint32_t group, rank;
-    uint32_t err;     /* hdl_err; anything but HDL_OK means that this rank can not go on in this epoch */
+    uint32_t
+        err; /* hdl_err; anything but HDL_OK means that this rank can not go on in this epoch */
     uint32_t step_us; /* wall time of the step on this rank, collectives included */
     uint32_t coll_us; /* time in collectives */
     uint32_t n_rows, n_tops;
@@ -92,5 +105,7 @@ typedef struct hdl_result {
     const hdl_logprob *tops;
 } hdl_result;
 
-_Static_assert(sizeof(hdl_plan_row) == 32 && sizeof(hdl_plan_open) == 24, "wire form is memory form");
-_Static_assert(sizeof(hdl_result_row) == 28 && sizeof(hdl_logprob) == 8, "wire form is memory form");
+_Static_assert(sizeof(hdl_plan_row) == 32 && sizeof(hdl_plan_open) == 24,
+               "wire form is memory form");
+_Static_assert(sizeof(hdl_result_row) == 28 && sizeof(hdl_logprob) == 8,
+               "wire form is memory form");

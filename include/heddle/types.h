@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Words that every folder shares: element types, ids. No function has a body outside this header; no state. */
+/* Words that every folder shares: element types, ids. No function has a body outside this header;
+ * no state. */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* Element types of tensors and weights on disk. Block formats (GGUF, MX, ...) join the list with their loaders.
- *      name     bits   text */
+/* Element types of tensors and weights on disk. Block formats (GGUF, MX, ...) join the list with
+ * their loaders. name     bits   text */
 #define HDL_DTYPE_LIST(X)                                                                          \
-    X(F32,       32,    "f32")                                                                     \
-    X(F16,       16,    "f16")                                                                     \
-    X(BF16,      16,    "bf16")                                                                    \
-    X(I8,        8,     "i8")                                                                      \
-    X(U8,        8,     "u8")                                                                      \
-    X(I32,       32,    "i32")                                                                     \
-    X(I64,       64,    "i64")
+    X(F32, 32, "f32")                                                                              \
+    X(F16, 16, "f16")                                                                              \
+    X(BF16, 16, "bf16")                                                                            \
+    X(I8, 8, "i8")                                                                                 \
+    X(U8, 8, "u8")                                                                                 \
+    X(I32, 32, "i32")                                                                              \
+    X(I64, 64, "i64")
 
 #define HDL_DTYPE_ENUM(name, bits, text) HDL_DTYPE_##name,
 typedef enum hdl_dtype { HDL_DTYPE_LIST(HDL_DTYPE_ENUM) HDL_DTYPE_COUNT } hdl_dtype;
@@ -41,9 +42,15 @@ static inline const char *hdl_dtype_name(hdl_dtype dtype)
 typedef int32_t hdl_token;
 
 /* Ids are one-field structs so that a block cannot be passed as a slot. */
-typedef struct hdl_req_id { uint64_t v; } hdl_req_id;     /* server-made, never reused, never 0 */
-typedef struct hdl_slot_id { uint32_t v; } hdl_slot_id;   /* a running sequence's place on the workers */
-typedef struct hdl_block_id { uint32_t v; } hdl_block_id; /* a KV block of one group's pool */
+typedef struct hdl_req_id {
+    uint64_t v;
+} hdl_req_id; /* server-made, never reused, never 0 */
+typedef struct hdl_slot_id {
+    uint32_t v;
+} hdl_slot_id; /* a running sequence's place on the workers */
+typedef struct hdl_block_id {
+    uint32_t v;
+} hdl_block_id; /* a KV block of one group's pool */
 
 #define HDL_NONE_U32 UINT32_MAX
 
@@ -53,5 +60,5 @@ static inline uint32_t hdl_max_u32(uint32_t a, uint32_t b) { return a > b ? a : 
 static inline uint32_t hdl_div_ceil_u32(uint32_t a, uint32_t b) { return a / b + (a % b != 0); }
 
 /* From a pointer to a member to the struct that holds it. */
-#define HDL_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
-#define HDL_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+#define HDL_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+#define HDL_ARRAY_LEN(a)                    (sizeof(a) / sizeof((a)[0]))
