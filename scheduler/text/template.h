@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Chat messages to prompt text by the model's own chat template, as transformers'
+ * apply_chat_template renders it.
+ *
+ * A template is compiled once (immutable, shared by threads) and rendered per request inside an
+ * arena of its own. It is foreign code: steps, depth, memory and output are limited, and there is
+ * no way out of it. What it uses and heddle does not have is refused at open with name and line.
+ * Not here: what a message may look like in the API (scheduler/front). */
+#pragma once
+
+#include <heddle/err.h>
+#include <heddle/types.h>
+
+#include "base/json.h"
+#include "scheduler/text/tokenizer.h"
+
+typedef struct hdl_template hdl_template; /* immutable */
+
+/* UNSUPPORTED: a construct that heddle does not have; INVALID: a syntax error. Both name the line.
+ */
+hdl_err hdl_template_open(hdl_template **out, const char *source, size_t len,
+                          hdl_errmsg *why) HDL_MUST_CHECK;
+void hdl_template_free(hdl_template *tpl);
+
+/* One conversation. All borrowed for the call. */
+typedef struct hdl_chat {
+    const hdl_jv *messages;  /* array of objects {role, content, ...} */
+    const hdl_jv *tools;     /* array, or NULL */
+    const hdl_jv *documents; /* array, or NULL */
+    const hdl_jv
+        *kwargs; /* object whose members become variables (chat_template_kwargs), or NULL */
+    const hdl_special_texts *special; /* bos_token, eos_token, ...; may be NULL */
+    bool add_generation_prompt;       /* end with the opening of the assistant's turn */
+    bool continue_final;  /* leave the last message open for the model to go on with it */
+    uint64_t now_wall_us; /* for strftime_now: passed in, since text code reads no clock */
+} hdl_chat;
+
+/* Appends to out. INVALID with the template's own words after raise_exception, or what it tripped
+ * over and where; BUSY: one of the limits (the message says which). On error out may hold a part.
+ */
+hdl_err hdl_template_render(const hdl_template *tpl, const hdl_chat *chat, hdl_buf *out,
+                            hdl_errmsg *why) HDL_MUST_CHECK;
