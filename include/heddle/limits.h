@@ -6,9 +6,9 @@
 
 /* clang-format off */
 #define HDL_LIMIT_LIST(X)                                                                         \
-/*    name                   value      meaning */                                                \
+/*    name                   value     meaning */                                                 \
     X(BLOCK_TOKENS,          32,       "tokens in a KV block unless the model says otherwise")    \
-    X(SEQS_MAX,              16384,    "running sequences of one scheduler (configured by max_seqs)") \
+    X(SEQS_MAX,              16384,    "running sequences of a scheduler (configured by max_seqs)")\
     X(GROUPS_MAX,            64,       "data-parallel groups of one scheduler")                   \
     X(RANKS_MAX,             64,       "ranks of one group")                                      \
     X(LEAVES_MAX,            8,        "leaves of a reduction tree (numerics contract N2)")       \

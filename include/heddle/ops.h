@@ -22,9 +22,7 @@
  * (device.h). */
 typedef struct hdl_stream hdl_stream;
 
-/* ---- weights
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- weights ---- */
 
 /* Arithmetic of a packed matrix.
  *  F32   f32 weights, f32 activations.
@@ -78,9 +76,7 @@ typedef struct hdl_pack_args {
     uint32_t row_at;
 } hdl_pack_args;
 
-/* ---- ops
- * -----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- ops ---- */
 
 typedef struct hdl_embed_args {
     hdl_tensor
