@@ -25,20 +25,24 @@ typedef struct hdl_front_sampling {
     int32_t top_k;
 } hdl_front_sampling;
 
-typedef struct hdl_front_opts {
-    const char *host;         /* address or name; NULL: 127.0.0.1 */
-    uint16_t port;            /* 0: any free one */
-    uint32_t n_threads;       /* 0: 1 */
-    uint32_t max_connections; /* 0: 8192; beyond, 503 and close */
-
+/* What is served. Known after the tokenizer is read, which may be after the socket listens. */
+typedef struct hdl_front_model {
     const hdl_engine *engine;
-    const hdl_tokenizer *tokenizer;   /* may be NULL: token ids only, no text, no chat */
-    const hdl_template *chat;         /* NULL: the model has no chat template */
-    const char *model_name;           /* what /v1/models lists and answers carry */
-    const char *const *model_aliases; /* [n_model_aliases] names that are taken for it, too */
-    uint32_t n_model_aliases;
-    const char *system_fingerprint; /* model, numerics and version; NULL: "heddle-<version>" */
+    const hdl_tokenizer *tokenizer; /* NULL: token ids only, no text, no chat */
+    const hdl_template *chat;       /* NULL: the model has no chat template */
+    const char *name;               /* what /v1/models lists and answers carry */
+    const char *const *aliases;     /* [n_aliases] names that are taken for it, too */
+    uint32_t n_aliases;
+    const char *system_fingerprint; /* model, numerics, version; NULL: "heddle-<version>" */
     const hdl_front_sampling *sampling;
+} hdl_front_model;
+
+typedef struct hdl_front_opts {
+    const char *host;             /* address or name; NULL: 127.0.0.1 */
+    uint16_t port;                /* 0: any free one */
+    uint32_t n_threads;           /* 0: 1 */
+    uint32_t max_connections;     /* 0: 8192; beyond, 503 and close */
+    const hdl_front_model *model; /* NULL: told later by hdl_front_set_model */
 
     const char *tls_cert, *tls_key; /* PEM paths; both or neither */
     const char *api_key_file;       /* NULL or "": no key needed */
@@ -57,6 +61,8 @@ typedef struct hdl_front_opts {
 void hdl_front_opts_defaults(hdl_front_opts *opts);
 
 hdl_err hdl_front_open(hdl_front **out, const hdl_front_opts *opts, hdl_errmsg *why) HDL_MUST_CHECK;
+/* Once, when open was not told. */
+void hdl_front_set_model(hdl_front *front, const hdl_front_model *model);
 /* The port that is listened on. */
 uint16_t hdl_front_port(const hdl_front *front);
 /* From now on /readyz is 503, new API calls are answered 503, answers close their connection. */
@@ -65,6 +71,6 @@ void hdl_front_drain(hdl_front *front);
 uint32_t hdl_front_busy(const hdl_front *front);
 /* Reads certificate and API keys anew (SIGHUP, changed files). On error the old ones stay. */
 hdl_err hdl_front_reload(hdl_front *front, hdl_errmsg *why) HDL_MUST_CHECK;
-/* Cancels what runs, closes everything. The engine's last emit must have been pushed before: stop
- * the engine first, since requests point to rings that end here. NULL is allowed. */
+/* Closes everything without another word to the engine, which has been stopped before: requests
+ * point to rings that end here, so no emit may come any more. NULL is allowed. */
 void hdl_front_close(hdl_front *front);
