@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* heddle inspect: what a model is and what each rank of a layout would hold, from config.json
+ * alone. */
+#include <stdio.h>
+#include <string.h>
+
+#include <heddle/config.h>
+#include <heddle/model.h>
+
+#include "base/json_write.h"
+#include "base/units.h"
+#include "cli/cli.h"
+#include "cli/engine_options.h"
+
+static const hdl_arg_opt inspect_opts[] = {
+    {.name = "json", .doc = "one JSON document instead of tables"},
+    CLI_ENGINE_OPTIONS,
+};
+
+static const hdl_args_spec inspect_spec = {
+    .command = "heddle inspect",
+    .usage = "MODEL [options]",
+    .about =
+        "Says what a model is, how many bytes each rank of a layout holds, and what a token of "
+        "context costs. Reads config.json alone; refuses what heddle cannot run, with the "
+        "reason.",
+    .opts = inspect_opts,
+    .opts_count = HDL_ARRAY_LEN(inspect_opts),
+    .positionals_min = 1,
+    .positionals_max = 1,
+    .examples = "heddle inspect deploy/demo-model\tthe bundled model on one rank\n"
+                "heddle inspect MODEL --tp 8 --ep 8 --weights q8\tshares of eight ranks\n",
+};
+
+/* One model under one layout. */
+typedef struct inspection {
+    hdl_model_desc desc;
+    hdl_layout layout;
+    hdl_wformat format;
+    hdl_model_params params;
+    uint64_t kv_bytes_per_token;
+    uint64_t kv_bytes; /* of each rank, as configured; 0: not said */
+} inspection;
+
+static hdl_wformat format_of(int choice)
+{
+    switch ((hdl_weights_choice)choice) {
+    case HDL_WEIGHTS_F32: return HDL_WFORMAT_F32;
+    case HDL_WEIGHTS_BF16: return HDL_WFORMAT_BF16;
+    case HDL_WEIGHTS_Q8: return HDL_WFORMAT_Q8;
+    case HDL_WEIGHTS_AUTO: break;
+    }
+    return HDL_WFORMAT_COUNT;
+}
+
+static uint64_t rank_kv_bytes(const inspection *in, const hdl_shard_bytes *bytes)
+{
+    return in->kv_bytes != 0 ? in->kv_bytes : bytes->kv_bytes_per_token * in->desc.max_len;
+}
+
+static int print_json(const inspection *in)
+{
+    hdl_buf out;
+    hdl_json_writer w;
+    hdl_buf_init(&out, 1 << 20);
+    hdl_jw_init(&w, &out);
+    hdl_jw_begin_object(&w);
+    hdl_jw_kv_cstr(&w, "architecture", in->desc.arch);
+    hdl_jw_kv_uint(&w, "params_total", in->params.total);
+    hdl_jw_kv_uint(&w, "params_active", in->params.active);
+    hdl_jw_kv_uint(&w, "layers", in->desc.n_layers);
+    hdl_jw_kv_uint(&w, "max_len", in->desc.max_len);
+    hdl_jw_kv_uint(&w, "kv_bytes_per_token", in->kv_bytes_per_token);
+    hdl_jw_key(&w, "ranks");
+    hdl_jw_begin_array(&w);
+    for (uint32_t rank = 0; rank < hdl_layout_ranks(&in->layout); rank++) {
+        hdl_shard shard = hdl_shard_of(&in->desc, &in->layout, rank);
+        hdl_shard_bytes bytes = hdl_shard_count_bytes(&in->desc, &shard, in->format);
+        hdl_jw_begin_object(&w);
+        hdl_jw_kv_uint(&w, "rank", rank);
+        hdl_jw_kv_uint(&w, "weight_bytes", bytes.weight_bytes);
+        hdl_jw_kv_uint(&w, "mapped_bytes", bytes.mapped_bytes);
+        hdl_jw_kv_uint(&w, "kv_bytes", rank_kv_bytes(in, &bytes));
+        hdl_jw_kv_uint(&w, "kv_bytes_per_token", bytes.kv_bytes_per_token);
+        hdl_jw_end_object(&w);
+    }
+    hdl_jw_end_array(&w);
+    hdl_jw_end_object(&w);
+    hdl_buf_puts(&out, "\n");
+    int rc = cli_print(&out);
+    hdl_buf_deinit(&out);
+    return rc;
+}
+
+static void print_model(const inspection *in)
+{
+    const hdl_model_desc *d = &in->desc;
+    printf("architecture   %s\n", d->arch);
+    printf("parameters     %.2f billion, %.2f billion active per token\n",
+           (double)in->params.total / 1e9, (double)in->params.active / 1e9);
+    printf("layers         %u, hidden %u, %u query and %u KV heads of %u\n", d->n_layers, d->hidden,
+           d->n_heads, d->n_kv_heads, d->head_dim);
+    if (d->n_experts > 0)
+        printf("experts        %u of %u inner, %u for each token\n", d->n_experts, d->moe_inter,
+               d->topk);
+    if (d->inter > 0)
+        printf("dense layers   %u inner\n", d->inter);
+    printf("vocabulary     %u, %s head\n", d->vocab, d->tied ? "tied" : "separate");
+    printf("context        %u tokens, %llu bytes of KV each\n", d->max_len,
+           (unsigned long long)in->kv_bytes_per_token);
+}
+
+static void print_ranks(const inspection *in)
+{
+    printf("\nlayout         tp %u, ep %u, weights %s\n", in->layout.tp, in->layout.ep,
+           in->format == HDL_WFORMAT_COUNT ? "as stored"
+                                           : (const char *[]){"f32", "bf16", "q8"}[in->format]);
+    printf("%6s %14s %14s %16s %14s\n", "rank", "weights", "mapped", "KV a token",
+           in->kv_bytes != 0 ? "KV" : "KV, one full");
+    for (uint32_t rank = 0; rank < hdl_layout_ranks(&in->layout); rank++) {
+        hdl_shard shard = hdl_shard_of(&in->desc, &in->layout, rank);
+        hdl_shard_bytes bytes = hdl_shard_count_bytes(&in->desc, &shard, in->format);
+        char weights[HDL_UNITS_TEXT_BYTES], mapped[HDL_UNITS_TEXT_BYTES];
+        char token[HDL_UNITS_TEXT_BYTES], kv[HDL_UNITS_TEXT_BYTES];
+        printf("%6u %14s %14s %16s %14s\n", rank, hdl_format_size(bytes.weight_bytes, weights),
+               hdl_format_size(bytes.mapped_bytes, mapped),
+               hdl_format_size(bytes.kv_bytes_per_token, token),
+               hdl_format_size(rank_kv_bytes(in, &bytes), kv));
+    }
+    puts("\nmapped: read in place from the page cache, which ranks of one machine share");
+}
+
+static hdl_err look(inspection *in, const hdl_args *args, hdl_errmsg *why)
+{
+    hdl_cfg *cfg = NULL;
+    hdl_config config;
+    HDL_TRY(cli_config_open(&cfg, &config, args, why));
+    in->layout = (hdl_layout){.tp = (uint32_t)config.tp,
+                              .ep = (uint32_t)config.ep,
+                              .pp = (uint32_t)config.pp,
+                              .dp = (uint32_t)config.dp};
+    in->format = format_of(config.model_weights);
+    in->kv_bytes = config.kv_bytes;
+    uint32_t max_len = (uint32_t)config.model_max_len;
+    hdl_cfg_close(cfg);
+
+    HDL_TRY(hdl_model_desc_load(&in->desc, args->positionals[0], why));
+    if (max_len != 0 && max_len < in->desc.max_len)
+        in->desc.max_len = max_len;
+    HDL_TRY(hdl_layout_check(&in->desc, &in->layout, why));
+    in->params = hdl_model_count_params(&in->desc);
+    in->kv_bytes_per_token = hdl_model_kv_bytes_per_token(&in->desc);
+    return HDL_OK;
+}
+
+int cli_inspect(char **argv)
+{
+    hdl_args args;
+    int rc = cli_parse(&args, &inspect_spec, argv);
+    if (rc >= 0)
+        return rc;
+    static inspection in; /* a description is some kilobytes */
+    hdl_errmsg why = {0};
+    hdl_err err = look(&in, &args, &why);
+    if (err != HDL_OK)
+        return cli_fail(err, &why);
+    if (hdl_args_has(&args, "json"))
+        return print_json(&in);
+    print_model(&in);
+    print_ranks(&in);
+    return CLI_OK;
+}

@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# All tests, in their short forms: what continuous integration runs, too.
+#
+#   tests/run.sh                 everything
+#   tests/run.sh unit exact      only these suites
+#   tests/run.sh --list          their names and what they show
+#
+# Installs the Debian packages and the small Python environment (build/venv) that are missing. The
+# last line is `N passed, N failed, N skipped`; the exit code is 0 when nothing failed. The log of
+# each suite is build/tests/<suite>.log. Long forms run by name; tests/README.md lists them.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+suites=(tidy unit asan tsan kernels api exact score fault quickstart)
+declare -A about=(
+    [tidy]="style, include walls, signposts"
+    [unit]="unit tests, 2,000 simulator seeds, planted bugs, fuzz corpora; slow checks, allocation trap"
+    [asan]="the same under AddressSanitizer and UndefinedBehaviorSanitizer"
+    [tsan]="the same under ThreadSanitizer"
+    [kernels]="kernel grid on the optimised build, every instruction set level that the CPU has"
+    [api]="HTTP and OpenAI API through real sockets and the openai package"
+    [exact]="the same logits on every layout, chunking, thread count and batch; and transformers' logits"
+    [score]="the bundled model's score on every layout and in q8"
+    [fault]="workers killed under streams"
+    [quickstart]="./quickstart.sh --once"
+)
+
+passed=0 failed=0 skipped=0
+logs=build/tests
+jobs=$(nproc)
+
+count() { # passed failed skipped
+    passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+}
+
+# Adds up every `N passed, N failed[, N skipped]` that stands alone on a line of a log.
+count_log() {
+    local sums
+    sums=$(grep -E '^[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$' "$1" |
+        awk '{p += $1; f += $3; s += $5} END {printf "%d %d %d", p, f, s}')
+    # shellcheck disable=SC2086
+    count ${sums:-0 0 0}
+}
+
+build() { # preset targets...
+    local preset=$1
+    shift
+    cmake --preset "$preset" >"$logs/build-$preset.log" 2>&1 &&
+        cmake --build --preset "$preset" -j "$jobs" ${1:+--target "$@"} >>"$logs/build-$preset.log" 2>&1 || {
+        tail -30 "$logs/build-$preset.log"
+        echo "building the preset $preset failed; all of it is in $logs/build-$preset.log"
+        return 1
+    }
+}
+
+# Runs ctest in a preset's folder and prints its counts in our form.
+run_ctest() { # preset [ctest arguments]
+    local preset=$1 out
+    shift
+    out=$logs/ctest-$preset.log
+    ctest --test-dir "build/$preset" --output-on-failure -j "$jobs" "$@" >"$out" 2>&1
+    grep -E 'Failed|\*\*\*|SEGV|ERROR' "$out" | head -40
+    awk '/ Passed /{p++} /\*\*\*Failed|\*\*\*Timeout|\*\*\*Exception|\*\*\*Not Run/{f++} /\*\*\*Skipped/{s++}
+         END {printf "%d passed, %d failed, %d skipped\n", p, f, s}' "$out"
+}
+
+venv() {
+    [ -x build/venv/bin/python ] && build/venv/bin/python -c 'import openai, grpc' 2>/dev/null && return
+    python3 -m venv build/venv && build/venv/bin/pip install -q openai grpcio >"$logs/venv.log" 2>&1 || {
+        tail -5 "$logs/venv.log"
+        echo "the Python packages openai and grpcio could not be installed into build/venv"
+        return 1
+    }
+}
+
+suite_tidy() { tests/tidy/run && echo "1 passed, 0 failed" || echo "0 passed, 1 failed"; }
+
+suite_unit() { build dev && run_ctest dev; }
+
+suite_asan() {
+    export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1
+    build asan && run_ctest asan
+}
+
+suite_tsan() {
+    # libgrpc and its helpers are not instrumented; their internal hand-offs look like races.
+    export TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=0 exitcode=66"
+    build tsan && run_ctest tsan
+}
+
+suite_kernels() { build release && run_ctest release -L kernels; }
+
+suite_api() { build release && venv && build/venv/bin/python tests/integration/run.py --bin build/release/bin; }
+
+suite_exact() { build release && python3 tests/golden/exact.py --bin build/release/bin; }
+
+suite_score() { build release && python3 tests/golden/score.py --bin build/release/bin; }
+
+suite_fault() { build release && venv && build/venv/bin/python tests/fault/kill_workers.py --bin build/release/bin --short; }
+
+suite_quickstart() {
+    if ./quickstart.sh --once; then echo "1 passed, 0 failed"; else echo "0 passed, 1 failed"; fi
+}
+
+run_suite() {
+    local name=$1 log=$logs/$1.log start=$SECONDS
+    printf '%-11s %s\n' "$name" "${about[$name]}"
+    if ! "suite_$name" >"$log" 2>&1 && ! grep -qE '^[0-9]+ passed, [0-9]+ failed' "$log"; then
+        echo "0 passed, 1 failed" >>"$log"
+    fi
+    grep -qE '^[0-9]+ passed, [0-9]+ failed' "$log" || echo "0 passed, 1 failed" >>"$log"
+    local before=$failed
+    count_log "$log"
+    [ "$failed" -ne "$before" ] && tail -60 "$log" | sed 's/^/    /'
+    printf '%-11s %s, %d s\n' "" "$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -1)" $((SECONDS - start))
+}
+
+if [ "${1:-}" = --list ]; then
+    for name in "${suites[@]}"; do printf '%-11s %s\n' "$name" "${about[$name]}"; done
+    exit 0
+fi
+for name in "$@"; do
+    [ -n "${about[$name]:-}" ] || { echo "there is no suite $name; tests/run.sh --list names them" >&2; exit 2; }
+done
+mkdir -p "$logs"
+deploy/packages.sh build test || exit 1
+for name in "${@:-${suites[@]}}"; do run_suite "$name"; done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
