@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The scalar arithmetic that defines results: number formats, exp, the lane sum, Q8 groups.
+ *
+ * ref uses these as they are; cpu/v16.h holds the same formulas for sixteen lanes at once, with the
+ * same operations in the same order, so that all instruction-set levels agree bit for bit. fmaf is
+ * the correctly rounded one of libm, whatever the machine. Pure functions; any thread. */
+#pragma once
+
+#include <heddle/ops.h>
+#include <math.h>
+#include <string.h>
+
+static inline uint32_t hdl_f32_bits(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+static inline float hdl_f32_from_bits(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+static inline float hdl_bf16_to_f32(uint16_t h) { return hdl_f32_from_bits((uint32_t)h << 16); }
+
+/* Nearest even; a NaN stays a (quiet) NaN. */
+static inline uint16_t hdl_bf16_from_f32(float x)
+{
+    uint32_t u = hdl_f32_bits(x);
+    if ((u & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)((u >> 16) | 0x40u);
+    return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+
+static inline float hdl_f16_to_f32(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, magnitude = h & 0x7fffu;
+    if (magnitude >= 0x7c00u) /* infinity, NaN */
+        return hdl_f32_from_bits(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
+    if (magnitude < 0x400u) { /* zero, subnormal: magnitude * 2^-24, exact */
+        float x = (float)magnitude * 0x1p-24f;
+        return sign ? -x : x;
+    }
+    return hdl_f32_from_bits(sign | (magnitude + ((127u - 15u) << 10)) << 13);
+}
+
+/* Element i of a row of F32, F16 or BF16. */
+static inline float hdl_element(const void *row, hdl_dtype dtype, size_t i)
+{
+    if (dtype == HDL_DTYPE_F32)
+        return ((const float *)row)[i];
+    uint16_t h = ((const uint16_t *)row)[i];
+    return dtype == HDL_DTYPE_F16 ? hdl_f16_to_f32(h) : hdl_bf16_to_f32(h);
+}
+
+/* exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln 2 / 2. exp(r) is its Taylor polynomial of
+ * degree 7, whose remainder r^8 / 8! < 6e-9 is below a tenth of an ulp. ln 2 is split so that
+ * n * HIGH is exact. Below MIN the result is +0 (no subnormals), above MAX infinity. */
+#define HDL_EXP_MIN      (-87.0f)
+#define HDL_EXP_MAX      88.0f
+#define HDL_EXP_LOG2E    1.44269504088896341f
+#define HDL_EXP_LN2_HIGH 0.693359375f
+#define HDL_EXP_LN2_LOW  (-2.12194440054690583e-4f)
+static inline float hdl_exp(float x)
+{
+    if (!(x >= HDL_EXP_MIN))
+        return x < HDL_EXP_MIN ? 0.0f : x; /* x: NaN */
+    if (x > HDL_EXP_MAX)
+        return INFINITY;
+    float n = rintf(x * HDL_EXP_LOG2E);
+    float r = fmaf(n, -HDL_EXP_LN2_HIGH, x);
+    r = fmaf(n, -HDL_EXP_LN2_LOW, r);
+    float p = 1.0f / 5040;
+    p = fmaf(p, r, 1.0f / 720);
+    p = fmaf(p, r, 1.0f / 120);
+    p = fmaf(p, r, 1.0f / 24);
+    p = fmaf(p, r, 1.0f / 6);
+    p = fmaf(p, r, 0.5f);
+    p = fmaf(p, r, 1.0f);
+    p = fmaf(p, r, 1.0f);
+    return p * hdl_f32_from_bits((uint32_t)((int32_t)n + 127) << 23);
+}
+
+static inline float hdl_silu(float g) { return g / (1.0f + hdl_exp(-g)); }
+
+/* Largest values that scratch on the C stack is sized for; weight_bytes and the loader refuse more.
+ */
+enum { HDL_HEAD_DIM_MAX = 256, HDL_EXPERTS_MAX = 1024 };
+
+/* The order in which a sum that no rank shares is taken: element i goes to lane i % 16, lanes add
+ * in order of i, and the sixteen lanes are folded in halves. Any vector width up to 16 can do it.
+ */
+enum { HDL_LANES = 16 };
+static inline float hdl_lanes_fold(float lane[HDL_LANES])
+{
+    for (int half = HDL_LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            lane[i] += lane[i + half];
+    return lane[0];
+}
+
+/* 1 / sqrt(mean(x^2) + eps) */
+static inline float hdl_rms_scale(const float *x, uint32_t dim, float eps)
+{
+    float lane[HDL_LANES] = {0};
+    for (uint32_t i = 0; i < dim; i++)
+        lane[i % HDL_LANES] += x[i] * x[i];
+    return 1.0f / sqrtf(hdl_lanes_fold(lane) / (float)dim + eps);
+}
+
+/* One Q8 group. A NaN or an infinity in x makes the scale a NaN or infinite, so that it shows in
+ * the result: magnitudes are compared as integers, where NaN > infinity > numbers. */
+static inline float hdl_q8_scale(const float x[HDL_Q8_GROUP])
+{
+    uint32_t max = 0;
+    for (int i = 0; i < HDL_Q8_GROUP; i++)
+        max = hdl_max_u32(max, hdl_f32_bits(x[i]) & 0x7fffffffu);
+    return hdl_f32_from_bits(max) / 127.0f;
+}
+
+static inline int8_t hdl_q8_round(float x, float scale)
+{
+    float q = scale == 0.0f ? 0.0f : x / scale;
+    q = q < 127.0f ? q : 127.0f; /* NaN becomes 127 */
+    q = q > -127.0f ? q : -127.0f;
+    return (int8_t)lrintf(q);
+}
+
+/* Sums of a leaf tree come one leaf after the other; like a binary counter that carries, they are
+ * added as soon as two subtrees of equal size are complete. With n (a power of two) pushes the
+ * result is the balanced tree ((0 + 1) + (2 + 3)) + ..., and never more than log2(n) + 1 are open.
+ */
+enum { HDL_TREE_DEPTH = 4 }; /* 8 leaves */
+typedef struct hdl_leaf_tree {
+    float open[HDL_TREE_DEPTH];
+    uint32_t n_open, n_pushed;
+} hdl_leaf_tree;
+
+static inline void hdl_leaf_push(hdl_leaf_tree *tree, float sum)
+{
+    for (uint32_t carry = tree->n_pushed++; carry & 1u; carry >>= 1)
+        sum = tree->open[--tree->n_open] + sum;
+    tree->open[tree->n_open++] = sum;
+}
