@@ -5,11 +5,11 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "base/units.h"
 #include "cli/cli.h"
+#include "cli/ids_file.h"
 #include "scheduler/text/tokenizer.h"
 
-enum { TEXT_BYTES_MAX = 256 << 20, IDS_MAX = 64 << 20 };
+enum { TEXT_BYTES_MAX = 256 << 20 };
 
 static const hdl_arg_opt tokenize_opts[] = {
     {.name = "decode", .doc = "ids on stdin, separated by blanks or lines, become text"},
@@ -49,7 +49,7 @@ static hdl_err encode_one(const job *j, const char *text, size_t len, char separ
                           hdl_errmsg *why)
 {
     hdl_ids ids;
-    hdl_ids_init(&ids, IDS_MAX);
+    hdl_ids_init(&ids, CLI_IDS_MAX);
     hdl_err err = hdl_tokenizer_encode(j->tok,
                                        &(hdl_encode_args){.text = text,
                                                           .len = len,
@@ -78,30 +78,13 @@ static hdl_err encode_lines(const job *j, const char *text, size_t len, hdl_errm
     return HDL_OK;
 }
 
-/* Ids of one text, up to the end of `text` (or of its line), into ids. */
-static hdl_err parse_ids(const char *text, hdl_ids *ids, hdl_errmsg *why)
-{
-    for (const char *at = text;;) {
-        at += strspn(at, " \t\r\n,[]");
-        if (*at == '\0')
-            return HDL_OK;
-        char *end = NULL;
-        long v = strtol(at, &end, 10);
-        if (end == at || v < 0 || v > INT32_MAX)
-            return hdl_fail(HDL_INVALID, why, "\"%.20s\" is no token id; ids are numbers from 0",
-                            at);
-        HDL_TRY(hdl_ids_push(ids, (hdl_token)v));
-        at = end;
-    }
-}
-
 static hdl_err decode_one(const job *j, const char *text, hdl_errmsg *why)
 {
     hdl_ids ids;
     hdl_buf out;
-    hdl_ids_init(&ids, IDS_MAX);
+    hdl_ids_init(&ids, CLI_IDS_MAX);
     hdl_buf_init(&out, TEXT_BYTES_MAX);
-    hdl_err err = parse_ids(text, &ids, why);
+    hdl_err err = cli_ids_parse(text, &ids, why);
     if (err == HDL_OK)
         err = hdl_tokenizer_decode(
             j->tok, &(hdl_decode_args){.ids = ids.v, .n = ids.n, .skip_special = !j->special},
