@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/config.h"
 #include "heddle/err.h"
 
 enum { HDL_ARGS_OPTIONS_MAX = 96, HDL_ARGS_POSITIONALS_MAX = 64 };
@@ -69,8 +70,7 @@ hdl_err hdl_args_size(const hdl_args *args, const char *name, uint64_t *bytes,
                       hdl_errmsg *why) HDL_MUST_CHECK;
 
 /* Sets each given option that names a config key (hdl_arg_opt.config); a flag sets "true". */
-struct hdl_cfg;
-hdl_err hdl_args_apply(const hdl_args *args, struct hdl_cfg *cfg, hdl_errmsg *why) HDL_MUST_CHECK;
+hdl_err hdl_args_apply(const hdl_args *args, hdl_cfg *cfg, hdl_errmsg *why) HDL_MUST_CHECK;
 
 /* The help text, at most 100 columns. */
 hdl_err hdl_args_help(const hdl_args_spec *spec, hdl_buf *out) HDL_MUST_CHECK;

@@ -3,11 +3,11 @@
  * dump all read it.
  *
  * The caller owns a plain struct of values and a constant table that says where each dotted key
- * lives in it. Order: hdl_cfg_open writes the defaults, hdl_cfg_load_file what the file says,
- * hdl_cfg_set what flags say; the later wins. An unknown or duplicate key, a wrong type or a
- * value out of range is refused with `file:line:col` and, where one is near, `did you mean`; the
- * struct is then not to be used. Strings and lists are owned by the hdl_cfg and live until
- * hdl_cfg_close. Main thread, before others start. */
+ * lives in it; keys of a section stand together. Order: hdl_cfg_open writes the defaults,
+ * hdl_cfg_load_file what the file says, hdl_cfg_set what flags say; the later wins. An unknown
+ * or duplicate key, a wrong type or a value out of range is refused with `file:line:col` and,
+ * where one is near, `did you mean`; the struct is then not to be used. Strings and lists are
+ * owned by the hdl_cfg and live until hdl_cfg_close. Main thread, before others start. */
 #pragma once
 
 #include <stdbool.h>

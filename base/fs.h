@@ -41,7 +41,7 @@ void hdl_fs_map_close(hdl_fs_map *map);
 hdl_err hdl_fs_join(char *out, size_t size, const char *dir, const char *name) HDL_MUST_CHECK;
 bool hdl_fs_exists(const char *path);
 bool hdl_fs_is_dir(const char *path);
-/* New private folder (0700) "<parent or /tmp>/<prefix>XXXXXX" into out. */
+/* New private folder (0700) "/tmp/<prefix>XXXXXX", or "<prefix>XXXXXX" for an absolute prefix. */
 hdl_err hdl_fs_mkdtemp(char *out, size_t size, const char *prefix, hdl_errmsg *why) HDL_MUST_CHECK;
 /* Removes a folder and what is in it; follows no symbolic links. */
 hdl_err hdl_fs_remove_tree(const char *path) HDL_MUST_CHECK;

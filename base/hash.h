@@ -12,9 +12,8 @@
 uint64_t hdl_hash_bytes(const void *bytes, size_t n, uint64_t seed);
 uint64_t hdl_hash_u32s(const uint32_t *values, size_t n, uint64_t seed);
 
-/* Hash of a KV block: of its tokens and of the whole prefix before it, whose hash is prev (a
- * seed per model and tenant salt for the first block). Equals a function of the token sequence
- * alone, however it is cut into calls of the same lengths. */
+/* Hash of a KV block and of everything before it: prev is the hash of the block before, or for the
+ * first block a seed made of model, tenant salt and whatever else must not be shared. */
 uint64_t hdl_hash_chain(uint64_t prev, const int32_t *tokens, size_t n);
 
 /* A bijection of 64-bit words with full avalanche; for integer keys and for combining. */

@@ -12,13 +12,13 @@
 
 #include "base/buf.h"
 
-enum { HDL_JW_DEPTH_MAX = 32 };
+enum { HDL_JW_DEPTH_MAX = 64 };
 
 typedef struct hdl_json_writer {
     hdl_buf *buf; /* borrowed: until the last call */
     int depth;
-    uint32_t is_object; /* bit per level */
-    uint32_t has_items; /* bit per level */
+    uint64_t is_object; /* bit per level */
+    uint64_t has_items; /* bit per level */
     bool after_key;
 } hdl_json_writer;
 

@@ -5,14 +5,13 @@
  * X(id, kind, unit, label, buckets, name, help)
  *   kind     COUNTER (name ends in _total), GAUGE, HISTOGRAM
  *   unit     NONE, or SECONDS: code records whole microseconds, the text shows seconds; or BYTES
- *   label    NONE, or a label set of HDL_METRIC_LABEL_LIST: a bounded list, so that the number of
+ *   label    NONE, or a label set below: a bounded list, so that the number of
  *            series is fixed; or RANK: 0 .. HDL_METRIC_RANKS_MAX-1
  *   buckets  NONE or a bucket set of metrics.c
  * Names are final: dashboards of others depend on them. Not a contract for logs. */
 #pragma once
 
-/* label name, then its values in index order; a numbered label (RANK) has the values 0 ..
- * count-1. */
+/* Label sets: the values in index order; metrics.c knows the label's name. */
 #define HDL_LABEL_OUTCOME_LIST(X) X("done") X("cancelled") X("rejected") X("failed")
 #define HDL_LABEL_REASON_LIST(X)                                                                   \
     X("queue_full") X("too_long") X("kv_capacity") X("deadline") X("draining") X("no_worker")      \
@@ -21,11 +20,6 @@
     X("200") X("400") X("401") X("403") X("404") X("405") X("408") X("409") X("411") X("413")      \
     X("414") X("415") X("422") X("429") X("431") X("499") X("500") X("501") X("503") X("504")      \
     X("505") X("other")
-
-#define HDL_METRIC_LABEL_LIST(X)                                                                   \
-    X(OUTCOME, "outcome")                                                                          \
-    X(REASON, "reason")                                                                            \
-    X(CODE, "code")
 
 enum { HDL_METRIC_RANKS_MAX = 64 }; /* values of the numbered label "rank" */
 

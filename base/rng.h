@@ -4,8 +4,8 @@
  *
  * Philox (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011) is
  * a pure function of a counter and a key: token sampling keys it by (request seed, position), so
- * that a draw never depends on the batch (numerics contract N5). hdl_rng is xoshiro256** style
- * state seeded by splitmix64; equal seeds give equal streams on every platform. Neither is
+ * that a draw never depends on the batch (numerics contract N5). hdl_rng is xoshiro256**
+ * seeded by splitmix64; equal seeds give equal streams on every platform. Neither is
  * cryptographic. Pure; a hdl_rng belongs to one thread. */
 #pragma once
 
