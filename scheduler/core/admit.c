@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "scheduler/core/admit.h"
+
+#include "scheduler/core/kv.h"
+#include "scheduler/core/plant.h"
+#include "scheduler/core/prefix.h"
+#include "scheduler/core/queue.h"
+#include "scheduler/core/run.h"
+#include "scheduler/core/seq.h"
+
+/* What a group could do for a request. */
+typedef struct offer {
+    uint32_t group;
+    uint32_t end;
+    uint32_t n_shared;  /* full blocks it need not compute */
+    uint32_t n_revived; /* of them, blocks that nobody holds and that count as spare until held */
+    uint32_t n_need;    /* blocks of its own, promised on entry */
+    const hdl_seq *parent; /* shares the prompt of this running sequence; NULL: blocks of the prefix index */
+} offer;
+
+static bool may_share(const hdl_sched *s, const hdl_seq *seq)
+{
+    uint8_t never = HDL_SUBMIT_SCORE | HDL_SUBMIT_LOGITS | HDL_SUBMIT_NO_CACHE;
+    return s->config.prefix_cache && (seq->flags & never) == 0;
+}
+
+/* The last known token is always computed: its logits are what comes next. */
+static uint32_t shared_max(const hdl_sched *s, const hdl_seq *seq)
+{
+    return (seq->len - 1) >> s->bt_shift;
+}
+
+static hdl_prefix_key key_of(const hdl_sched *s, uint32_t page, uint64_t parent)
+{
+    return (hdl_prefix_key){s->pages.hash[page], parent, hdl_page_tokens(s, page)};
+}
+
+static void match_prefix(const hdl_sched *s, const hdl_seq *seq, offer *o)
+{
+    const hdl_kv *kv = &s->groups[o->group].kv;
+    uint32_t page = s->cold[hdl_seq_idx(s, seq)].head;
+    uint64_t parent = 0;
+    for (uint32_t n = shared_max(s, seq); n > 0; n--) {
+        hdl_prefix_key key = key_of(s, page, parent);
+        uint32_t block = hdl_prefix_find(s, kv, &key);
+        if (block == NONE)
+            return;
+        o->n_shared++;
+        o->n_revived += kv->blocks[block].ref == 0;
+        parent = kv->blocks[block].serial;
+        page = s->pages.next[page];
+    }
+}
+
+/* The sequence whose prompt's KV a fork can share, when it runs and has computed it all but the last token. */
+static const hdl_seq *ready_parent(const hdl_sched *s, const hdl_seq *seq)
+{
+    uint64_t req = s->cold[hdl_seq_idx(s, seq)].fork_of;
+    if (req == 0 || seq->len != seq->n_prompt)
+        return NULL;
+    const hdl_seq *parent = hdl_seq_find(s, (hdl_req_id){req});
+    bool ready = parent && hdl_seq_runs(parent) && parent->acked + 1 >= seq->n_prompt;
+    return ready ? parent : NULL;
+}
+
+static offer make_offer(const hdl_sched *s, const hdl_seq *seq, uint32_t group)
+{
+    const hdl_seq_cold *cold = &s->cold[hdl_seq_idx(s, seq)];
+    const hdl_group *g = &s->groups[group];
+    offer o = {.group = group};
+    o.end = (uint32_t)hdl_min_size((size_t)seq->n_prompt + cold->max_new, g->max_len);
+    const hdl_seq *parent = ready_parent(s, seq);
+    if (parent && parent->group == group) {
+        o.parent = parent;
+        o.n_shared = shared_max(s, seq);
+    } else if (may_share(s, seq)) {
+        match_prefix(s, seq, &o);
+    }
+    /* The token sampled last is never computed, so its KV needs no place. */
+    uint32_t kv_len = cold->max_new ? o.end - 1 : seq->n_prompt;
+    uint32_t context = hdl_page_count(s, seq->len) + 1;
+    if (hdl_planted(s, NEXT_CHUNK_ONLY))
+        context = hdl_page_count(s, hdl_min_u32(seq->len, s->config.max_row_tokens));
+    uint32_t whole = hdl_min_u32(context, hdl_page_count(s, kv_len));
+    o.n_need = whole > o.n_shared ? whole - o.n_shared : 0;
+    return o;
+}
+
+static bool offer_fits(const hdl_sched *s, const hdl_seq *seq, const offer *o)
+{
+    const hdl_group *g = &s->groups[o->group];
+    if (seq->len >= o->end && s->cold[hdl_seq_idx(s, seq)].max_new > 0)
+        return false;
+    if (seq->len > g->max_len || g->n_live >= s->config.step_tokens)
+        return false;
+    if (g->n_prefill >= s->config.prefills_max && g->prefill_tokens >= s->config.step_tokens)
+        return false;
+    uint32_t spare = hdl_kv_spare(&g->kv);
+    uint32_t need = o->n_need + o->n_revived;
+    if (need > spare)
+        return false;
+    uint32_t watermark = (uint32_t)((uint64_t)g->kv.total * s->config.watermark_permille / 1000);
+    return spare - need >= watermark || g->n_live == 0;
+}
+
+/* Longest prefix first, then the group with the fewest sequences. */
+static bool better(const hdl_sched *s, const offer *a, const offer *b)
+{
+    if ((a->parent != NULL) != (b->parent != NULL))
+        return a->parent != NULL;
+    if (a->n_shared != b->n_shared)
+        return a->n_shared > b->n_shared;
+    return s->groups[a->group].n_live < s->groups[b->group].n_live;
+}
+
+/* Holds the blocks that the offer shares and makes them the sequence's own. Returns the page after them. */
+static uint32_t take_shared(hdl_sched *s, hdl_seq *seq, const offer *o)
+{
+    hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    hdl_kv *kv = &s->groups[o->group].kv;
+    uint32_t page = cold->head;
+    uint32_t from = o->parent ? s->cold[hdl_seq_idx(s, o->parent)].head : NONE;
+    cold->n_pub = 0;
+    cold->pub_serial = 0;
+    for (uint32_t n = 0; n < o->n_shared; n++) {
+        uint32_t block;
+        if (o->parent) {
+            block = s->pages.block[from];
+            from = s->pages.next[from];
+        } else {
+            hdl_prefix_key key = key_of(s, page, cold->pub_serial);
+            block = hdl_prefix_find(s, kv, &key);
+            cold->pub_serial = kv->blocks[block].serial;
+            cold->n_pub++;
+        }
+        hdl_kv_hold(kv, block);
+        s->pages.block[page] = block;
+        page = s->pages.next[page];
+    }
+    /* A fork's blocks may not be those of the index; publishing walks them from the start. */
+    cold->pub_page = o->parent ? cold->head : page;
+    if (o->parent && ((seq->len - 1) & s->bt_mask) != 0) {
+        cold->copy_src = s->pages.block[from];
+        hdl_kv_pin(kv, cold->copy_src);
+    }
+    return page;
+}
+
+static void accept(hdl_sched *s, hdl_seq *seq, const offer *o)
+{
+    hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    bool first = !cold->admitted;
+    hdl_queue_remove(s, seq);
+    hdl_entry entry = {.group = o->group, .end = o->end, .n_blocks = o->n_need};
+    entry.page = take_shared(s, seq, o);
+    entry.pos = o->parent ? seq->len - 1 : o->n_shared << s->bt_shift;
+    if (first) {
+        cold->n_cached = entry.pos;
+        if (s->tenants[seq->tenant].served > s->queue.served_floor)
+            s->queue.served_floor = s->tenants[seq->tenant].served;
+        hdl_queue_charge(s, seq->tenant, seq->len - entry.pos);
+    }
+    s->stats.forks_shared += o->parent != NULL;
+    s->stats.prefix_query_tokens += seq->len;
+    s->stats.prefix_hit_tokens += entry.pos;
+    hdl_run_enter(s, seq, &entry);
+    hdl_trace_act(s, HDL_TRACE_ADMIT, seq->req, entry.pos);
+}
+
+/* No group that is up could hold it even alone. */
+static bool never_fits(const hdl_sched *s, const hdl_seq *seq)
+{
+    uint32_t need = seq->len + (s->cold[hdl_seq_idx(s, seq)].max_new > 0);
+    return s->stats.groups_up > 0 && need > s->stats.max_len;
+}
+
+bool hdl_admit_next(hdl_sched *s)
+{
+    if (s->n_slots_free == 0 || s->stats.groups_up == 0)
+        return false;
+    hdl_seq *seq = hdl_queue_pick(s);
+    if (!seq)
+        return false;
+    const hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    if (never_fits(s, seq)) {
+        if (cold->admitted)
+            hdl_run_end(s, seq, HDL_FINISH_FAILED);
+        else
+            hdl_run_reject(s, seq, HDL_INVALID);
+        return true;
+    }
+    uint64_t end = (uint64_t)seq->n_prompt + cold->max_new;
+    if (!hdl_log_promise(s, seq, (uint32_t)hdl_min_size(end, s->config.max_len)))
+        return false;
+    offer best = {.group = NONE};
+    for (uint32_t group = 0; group < s->config.n_groups; group++) {
+        if (!s->groups[group].up)
+            continue;
+        offer o = make_offer(s, seq, group);
+        if (offer_fits(s, seq, &o) && (best.group == NONE || better(s, &o, &best)))
+            best = o;
+    }
+    /* Its prefix lives in a group that is busy for this moment: it waits for that group's next plan. */
+    if (best.group == NONE || !hdl_group_open(&s->groups[best.group]))
+        return false;
+    accept(s, seq, &best);
+    return true;
+}

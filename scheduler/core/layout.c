@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "scheduler/core/layout.h"
+
+#define LINE 64u /* a cache line: every array starts on one */
+
+void hdl_sched_config_default(hdl_sched_config *config)
+{
+    *config = (hdl_sched_config){
+        .n_groups = 1,
+        .max_seqs = 256,
+        .waiting_max = 1024,
+        .step_tokens = 1024,
+        .max_row_tokens = 512,
+        .prefills_max = 4,
+        .block_tokens = HDL_BLOCK_TOKENS,
+        .blocks_max = 4096,
+        .max_len = 4096,
+        .watermark_permille = 20,
+        .n_tenants = 1,
+        .aging_us = 10000000,
+        .prefix_cache = true,
+    };
+}
+
+/* Enough that every running sequence can reach a quarter of the greatest length and the queue a sixteenth of it. */
+static uint64_t log_tokens_auto(const hdl_sched_config *c)
+{
+    uint64_t each = ((uint64_t)c->max_len / 4 + c->block_tokens) * c->max_seqs +
+                    ((uint64_t)c->max_len / 16 + c->block_tokens) * c->waiting_max;
+    uint64_t least = 4 * ((uint64_t)c->max_len + c->block_tokens);
+    return each > least ? each : least;
+}
+
+static uint64_t log_tokens(const hdl_sched_config *c)
+{
+    uint64_t tokens = c->log_tokens ? c->log_tokens : log_tokens_auto(c);
+    uint64_t most = (uint64_t)1 << 40;
+    return tokens < most ? tokens : most;
+}
+
+const char *hdl_sched_config_problem(const hdl_sched_config *c)
+{
+    if (c->n_groups < 1 || c->n_groups > HDL_GROUPS_MAX)
+        return "n_groups is out of range; choose 1 to 64";
+    if (c->max_seqs < 1 || c->max_seqs > HDL_SEQS_MAX)
+        return "max_seqs is out of range; choose 1 to 16384";
+    if (c->waiting_max < 1 || c->waiting_max > 1u << 20)
+        return "waiting_max is out of range; choose 1 to 1048576";
+    if (c->step_tokens < 1 || c->step_tokens > HDL_STEP_TOKENS_MAX + HDL_SEQS_MAX)
+        return "step_tokens is out of range; choose 1 to 24576";
+    if (c->max_row_tokens < 1 || c->max_row_tokens > c->step_tokens)
+        return "max_row_tokens is out of range; choose 1 to step_tokens";
+    if (c->prefills_max < 1)
+        return "prefills_max is 0; at least one prefill must be in progress";
+    if (c->block_tokens < 1 || c->block_tokens > 1024 || (c->block_tokens & (c->block_tokens - 1)))
+        return "block_tokens is not a power of two up to 1024";
+    if (c->blocks_max < 1 || c->blocks_max > 1u << 28)
+        return "blocks_max is out of range; choose 1 to 268435456";
+    if (c->max_len < 2 || c->max_len > 1u << 24)
+        return "max_len is out of range; choose 2 to 16777216";
+    if (log_tokens(c) < 2 * ((uint64_t)c->max_len + c->block_tokens))
+        return "log_tokens is too small; it must hold at least two sequences of max_len";
+    if (c->watermark_permille > 500)
+        return "watermark_permille is above 500; more than half of the cache would stay empty";
+    if (c->n_tenants < 1 || c->n_tenants > HDL_TENANTS_MAX)
+        return "n_tenants is out of range; choose 1 to 256";
+    for (uint32_t t = 0; t < c->n_tenants; t++)
+        if (c->tenant_weight[t] > 1000)
+            return "a tenant_weight is above 1000";
+    return NULL;
+}
+
+static uint32_t pow2_at_least(uint32_t n)
+{
+    uint32_t p = 16;
+    while (p < n)
+        p *= 2;
+    return p;
+}
+
+typedef struct carve {
+    unsigned char *base; /* NULL: only counting */
+    size_t used;
+} carve;
+
+static void *carve_array(carve *c, size_t count, size_t item_bytes)
+{
+    void *at = c->base ? c->base + c->used : NULL;
+    c->used += (count * item_bytes + LINE - 1) / LINE * LINE;
+    return at;
+}
+
+#define CARVE(c, ptr, count) ((ptr) = carve_array((c), (count), sizeof *(ptr)))
+
+static void carve_kv(const hdl_sched *s, hdl_kv *kv, carve *c)
+{
+    uint32_t blocks = s->config.blocks_max;
+    kv->bucket_mask = pow2_at_least(blocks) - 1;
+    CARVE(c, kv->blocks, blocks);
+    CARVE(c, kv->bucket, kv->bucket_mask + 1u);
+    CARVE(c, kv->tokens, (size_t)blocks * s->config.block_tokens);
+}
+
+static void carve_plan(const hdl_sched *s, hdl_plan_buf *b, carve *c)
+{
+    const hdl_sched_config *cf = &s->config;
+    size_t pages = hdl_page_count(s, cf->max_len);
+    CARVE(c, b->rows, cf->max_seqs);
+    CARVE(c, b->opens, cf->max_seqs);
+    CARVE(c, b->closes, cf->max_seqs);
+    CARVE(c, b->copies, cf->max_seqs);
+    CARVE(c, b->tokens, (size_t)cf->step_tokens + cf->max_seqs + cf->max_len);
+    CARVE(c, b->blocks, (size_t)cf->step_tokens + 2 * cf->max_seqs + pages);
+    CARVE(c, b->who, cf->max_seqs);
+    b->plan.rows = b->rows;
+    b->plan.opens = b->opens;
+    b->plan.closes = b->closes;
+    b->plan.copies = b->copies;
+    b->plan.tokens = b->tokens;
+    b->plan.blocks = b->blocks;
+}
+
+static void carve_group(hdl_sched *s, uint32_t idx, carve *c)
+{
+    hdl_group counted = {0};
+    hdl_group *g = c->base ? &s->groups[idx] : &counted;
+    CARVE(c, g->run, s->config.max_seqs);
+    CARVE(c, g->closes, s->config.max_seqs);
+    carve_kv(s, &g->kv, c);
+    for (uint32_t i = 0; i < HDL_PLANS_IN_FLIGHT; i++) {
+        carve_plan(s, &g->buf[i], c);
+        g->buf[i].plan.group = idx;
+    }
+}
+
+size_t hdl_layout(hdl_sched *s, unsigned char *base)
+{
+    const hdl_sched_config *cf = &s->config;
+    s->bt_mask = cf->block_tokens - 1;
+    s->bt_shift = (uint32_t)__builtin_ctz(cf->block_tokens);
+    s->n_seqs = cf->max_seqs + cf->waiting_max;
+    s->map_mask = pow2_at_least(s->n_seqs) - 1;
+    s->pages.total = (uint32_t)(log_tokens(cf) >> s->bt_shift);
+    /* One event ends each live request at most once (or refuses one), emits, admits, preempts and requeues each
+     * running one at most twice, and makes two plans a group. */
+    s->actions_max = s->n_seqs + 6 * cf->max_seqs + 4 * cf->n_groups + 16;
+
+    carve c = {.base = base};
+    carve_array(&c, 1, sizeof *s);
+    CARVE(&c, s->seqs, s->n_seqs);
+    CARVE(&c, s->cold, s->n_seqs);
+    CARVE(&c, s->map, s->map_mask + 1u);
+    CARVE(&c, s->slots_free, cf->max_seqs);
+    CARVE(&c, s->deadlines, s->n_seqs);
+    CARVE(&c, s->pages.next, s->pages.total);
+    CARVE(&c, s->pages.block, s->pages.total);
+    CARVE(&c, s->pages.hash, s->pages.total);
+    CARVE(&c, s->pages.tokens, (size_t)s->pages.total << s->bt_shift);
+    CARVE(&c, s->tenants, cf->n_tenants);
+    CARVE(&c, s->groups, cf->n_groups);
+    CARVE(&c, s->prefills, cf->max_seqs);
+    CARVE(&c, s->gives, cf->max_seqs);
+    CARVE(&c, s->order, cf->max_seqs);
+    CARVE(&c, s->actions, s->actions_max);
+    if (base)
+        memset(s->groups, 0, cf->n_groups * sizeof *s->groups);
+    for (uint32_t i = 0; i < cf->n_groups; i++)
+        carve_group(s, i, &c);
+    return c.used;
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "scheduler/core/run.h"
+
+#include "scheduler/core/deadline.h"
+#include "scheduler/core/kv.h"
+#include "scheduler/core/plant.h"
+#include "scheduler/core/queue.h"
+#include "scheduler/core/seq.h"
+
+/* Appends, then sinks the entry to its place: nearly always it stays where it is. */
+static void run_insert(hdl_group *g, hdl_run run)
+{
+    uint32_t at = g->n_run++;
+    while (at > 0 && g->run[at - 1].key > run.key) {
+        g->run[at] = g->run[at - 1];
+        at--;
+    }
+    g->run[at] = run;
+}
+
+void hdl_run_enter(hdl_sched *s, hdl_seq *seq, const hdl_entry *entry)
+{
+    hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    hdl_group *g = &s->groups[entry->group];
+    HDL_ASSERT_LE(entry->n_blocks, hdl_kv_spare(&g->kv));
+    HDL_ASSERT_LT(entry->pos, seq->len);
+
+    seq->state = HDL_SEQ_PREFILL;
+    seq->group = (uint8_t)entry->group;
+    seq->slot = s->slots_free[--s->n_slots_free];
+    seq->end = entry->end;
+    seq->pos = seq->acked = entry->pos;
+    seq->cur = entry->page;
+    seq->pend = 0;
+    seq->resv = entry->n_blocks;
+    g->kv.promised += entry->n_blocks;
+    g->n_live++;
+    g->n_prefill++;
+    g->prefill_tokens += seq->len - seq->pos;
+
+    cold->admitted = true;
+    cold->admitted_len = seq->len;
+    cold->opened = false;
+    uint64_t key = (uint64_t)seq->priority << 56 | cold->serial;
+    run_insert(g, (hdl_run){.seq = hdl_seq_idx(s, seq), .gen = seq->gen, .key = key});
+}
+
+static void give_blocks(hdl_sched *s, hdl_seq *seq, hdl_kv *kv)
+{
+    hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    uint32_t anchor = NONE;
+    for (uint32_t page = cold->head; page != NONE; page = s->pages.next[page]) {
+        uint32_t block = s->pages.block[page];
+        if (block == NONE)
+            continue;
+        s->pages.block[page] = NONE;
+        if (hdl_planted(s, REF_LEAK) && page == seq->tail)
+            continue;
+        anchor = hdl_kv_give(kv, block, anchor);
+    }
+    if (cold->copy_src != NONE)
+        hdl_kv_unpin(kv, cold->copy_src);
+    cold->copy_src = NONE;
+    kv->promised -= seq->resv;
+    seq->resv = 0;
+}
+
+static void leave(hdl_sched *s, hdl_seq *seq)
+{
+    hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    hdl_group *g = &s->groups[seq->group];
+    give_blocks(s, seq, &g->kv);
+    if (cold->opened)
+        g->closes[g->n_closes++] = seq->slot;
+    s->slots_free[s->n_slots_free++] = seq->slot;
+    seq->slot = NONE;
+    g->n_live--;
+    if (seq->state == HDL_SEQ_PREFILL) {
+        g->n_prefill--;
+        g->prefill_tokens -= seq->len - seq->pos;
+    }
+    seq->gen++;
+}
+
+void hdl_run_back(hdl_sched *s, hdl_seq *seq, hdl_trace why)
+{
+    leave(s, seq);
+    hdl_seq_rest(s, seq)->n_preempted++;
+    if (why == HDL_TRACE_PREEMPT)
+        s->stats.preemptions++;
+    else
+        s->stats.requeues++;
+    hdl_queue_again(s, seq);
+    hdl_trace_act(s, why, seq->req, seq->len);
+}
+
+static void forget(hdl_sched *s, hdl_seq *seq)
+{
+    if (hdl_seq_runs(seq))
+        leave(s, seq);
+    else
+        hdl_queue_remove(s, seq);
+    hdl_deadline_remove(s, seq);
+    hdl_queue_release_forks(s, seq);
+    hdl_seq_free(s, seq);
+    if (s->draining && s->n_used == 0)
+        hdl_trace_act(s, HDL_TRACE_DRAINED, 0, 0);
+}
+
+void hdl_run_end(hdl_sched *s, hdl_seq *seq, hdl_finish reason)
+{
+    const hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    hdl_action *act = hdl_act(s, HDL_ACT_DONE);
+    act->done = (hdl_act_done){
+        .req = {seq->req},
+        .reason = reason,
+        .n_prompt = seq->n_prompt,
+        .n_cached = cold->n_cached,
+        .n_new = seq->len - seq->n_prompt,
+        .n_preempted = cold->n_preempted,
+    };
+    s->stats.finished[reason]++;
+    forget(s, seq);
+}
+
+void hdl_run_reject(hdl_sched *s, hdl_seq *seq, hdl_err err)
+{
+    hdl_action *act = hdl_act(s, HDL_ACT_REJECT);
+    act->reject = (hdl_act_reject){
+        .req = {seq->req},
+        .err = err,
+        .retry_after_ms = err == HDL_TIMEOUT ? hdl_queue_retry_after_ms(s) : 0,
+        .need = seq->n_prompt,
+        .have = s->stats.max_len,
+    };
+    s->stats.rejected++;
+    forget(s, seq);
+}

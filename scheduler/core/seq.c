@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "scheduler/core/seq.h"
+
+static uint32_t page_take(hdl_sched *s, hdl_seq_cold *cold)
+{
+    hdl_pages *p = &s->pages;
+    HDL_ASSERT_LT(0, p->n_free);
+    uint32_t page = p->free_head;
+    if (page != NONE)
+        p->free_head = p->next[page];
+    else
+        page = p->touched++;
+    p->n_free--;
+    p->next[page] = NONE;
+    p->block[page] = NONE;
+    cold->n_pages++;
+    return page;
+}
+
+static void page_seal(hdl_sched *s, hdl_seq_cold *cold, uint32_t page)
+{
+    cold->chain = hdl_hash_chain(cold->chain, hdl_page_tokens(s, page), s->bt_mask + 1u);
+    s->pages.hash[page] = cold->chain;
+}
+
+static void log_prompt(hdl_sched *s, hdl_seq *seq, const hdl_token *prompt)
+{
+    hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    uint32_t bt = s->bt_mask + 1u;
+    for (uint32_t at = 0; at < seq->n_prompt; at += bt) {
+        uint32_t page = page_take(s, cold);
+        uint32_t n = hdl_min_u32(bt, seq->n_prompt - at);
+        memcpy(hdl_page_tokens(s, page), prompt + at, n * sizeof *prompt);
+        if (n == bt)
+            page_seal(s, cold, page);
+        *(at == 0 ? &cold->head : &s->pages.next[seq->tail]) = page;
+        seq->tail = page;
+    }
+}
+
+static void map_insert(hdl_sched *s, uint32_t idx)
+{
+    uint32_t *bucket = &s->map[hdl_hash_mix(s->seqs[idx].req) & s->map_mask];
+    s->cold[idx].map_next = *bucket;
+    *bucket = idx;
+}
+
+static void map_remove(hdl_sched *s, uint32_t idx)
+{
+    uint32_t *link = &s->map[hdl_hash_mix(s->seqs[idx].req) & s->map_mask];
+    while (*link != idx)
+        link = &s->cold[*link].map_next;
+    *link = s->cold[idx].map_next;
+}
+
+hdl_seq *hdl_seq_find(const hdl_sched *s, hdl_req_id req)
+{
+    uint32_t idx = s->map[hdl_hash_mix(req.v) & s->map_mask];
+    while (idx != NONE && s->seqs[idx].req != req.v)
+        idx = s->cold[idx].map_next;
+    return idx == NONE ? NULL : &s->seqs[idx];
+}
+
+bool hdl_seq_room(const hdl_sched *s, uint32_t n_prompt)
+{
+    uint64_t need = (uint64_t)hdl_page_count(s, n_prompt) + hdl_page_count(s, s->config.max_len);
+    return s->n_used < s->n_seqs && need <= s->pages.n_free - s->pages.promised;
+}
+
+hdl_seq *hdl_seq_new(hdl_sched *s, const hdl_ev_submit *submit)
+{
+    uint32_t idx = s->seq_free;
+    uint32_t gen = 0;
+    if (idx != NONE) {
+        s->seq_free = s->cold[idx].next;
+        gen = s->seqs[idx].gen;
+    } else {
+        idx = s->seq_touched++;
+    }
+    s->n_used++;
+    hdl_seq *seq = &s->seqs[idx];
+    hdl_seq_cold *cold = &s->cold[idx];
+    uint32_t n_stop = submit->flags & HDL_SUBMIT_IGNORE_EOS ? 0 : submit->n_stop_ids;
+    *seq = (hdl_seq){
+        .req = submit->req.v,
+        .gen = gen,
+        .len = submit->n_prompt,
+        .n_prompt = submit->n_prompt,
+        .slot = NONE,
+        .stop0 = n_stop ? submit->stop_ids[0] : -1,
+        .n_stop = (uint8_t)n_stop,
+        .priority = (uint8_t)submit->priority,
+        .tenant = (uint16_t)submit->tenant,
+        .flags = (uint8_t)submit->flags,
+    };
+    *cold = (hdl_seq_cold){
+        .serial = ++s->serial,
+        .arrived_us = s->now_us,
+        .deadline_us = submit->deadline_us,
+        .salt = submit->salt,
+        .chain = hdl_hash_mix(submit->salt ^ 0x6865646c65ull),
+        .max_new = submit->max_new,
+        .next = NONE,
+        .prev = NONE,
+        .heap_at = NONE,
+        .fork_of = submit->fork_of.v,
+        .parent = NONE,
+        .forks = NONE,
+        .copy_src = NONE,
+        .n_stop_ids = submit->n_stop_ids,
+    };
+    memcpy(cold->stop_ids, submit->stop_ids, submit->n_stop_ids * sizeof cold->stop_ids[0]);
+    log_prompt(s, seq, submit->prompt);
+    map_insert(s, idx);
+    return seq;
+}
+
+void hdl_seq_free(hdl_sched *s, hdl_seq *seq)
+{
+    hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    hdl_pages *p = &s->pages;
+    uint32_t last = seq->tail;
+    while (p->next[last] != NONE)
+        last = p->next[last];
+    p->next[last] = p->free_head;
+    p->free_head = cold->head;
+    p->n_free += cold->n_pages;
+    p->promised -= cold->log_resv;
+
+    uint32_t idx = hdl_seq_idx(s, seq);
+    map_remove(s, idx);
+    seq->state = HDL_SEQ_UNUSED;
+    seq->gen++;
+    cold->next = s->seq_free;
+    s->seq_free = idx;
+    s->n_used--;
+}
+
+bool hdl_log_promise(hdl_sched *s, hdl_seq *seq, uint32_t end)
+{
+    hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    uint32_t pages = hdl_page_count(s, end);
+    uint32_t more = pages > cold->n_pages + cold->log_resv ? pages - cold->n_pages - cold->log_resv : 0;
+    if (more > s->pages.n_free - s->pages.promised)
+        return false;
+    cold->log_resv += more;
+    s->pages.promised += more;
+    return true;
+}
+
+uint32_t hdl_log_next_page(hdl_sched *s, hdl_seq *seq)
+{
+    if ((seq->len & s->bt_mask) != 0)
+        return seq->tail;
+    uint32_t page = s->pages.next[seq->tail];
+    if (page != NONE)
+        return page;
+    hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    HDL_ASSERT_LT(0, cold->log_resv);
+    cold->log_resv--;
+    s->pages.promised--;
+    page = page_take(s, cold);
+    s->pages.next[seq->tail] = page;
+    return page;
+}
+
+void hdl_log_append(hdl_sched *s, hdl_seq *seq, hdl_token token)
+{
+    uint32_t at = seq->len & s->bt_mask;
+    if (at == 0)
+        seq->tail = hdl_log_next_page(s, seq);
+    hdl_page_tokens(s, seq->tail)[at] = token;
+    seq->len++;
+    if (at == s->bt_mask)
+        page_seal(s, hdl_seq_rest(s, seq), seq->tail);
+}
+
+uint32_t hdl_log_copy(const hdl_sched *s, uint32_t page, uint32_t at, uint32_t n, hdl_token *out)
+{
+    uint32_t bt = s->bt_mask + 1u;
+    while (n > 0) {
+        uint32_t off = at & s->bt_mask;
+        uint32_t take = hdl_min_u32(bt - off, n);
+        memcpy(out, hdl_page_tokens(s, page) + off, take * sizeof *out);
+        out += take;
+        at += take;
+        n -= take;
+        if ((at & s->bt_mask) == 0)
+            page = s->pages.next[page];
+    }
+    return page;
+}
