@@ -13,7 +13,6 @@ typedef struct hdl_detok {
     unsigned char held[4]; /* start of a character whose end has not come */
     uint8_t n_held;        /* 0..3 */
     bool skip_special;
-    bool started; /* something was pushed (decoders that treat the first token apart) */
 } hdl_detok;
 
 void hdl_detok_init(hdl_detok *detok, bool skip_special);

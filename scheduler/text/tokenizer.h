@@ -27,9 +27,9 @@ typedef struct hdl_special_texts {
 typedef struct hdl_tok_info {
     uint32_t vocab_size; /* highest id + 1; the model's embedding may have more rows than that */
     uint32_t n_eos_ids;
-    hdl_token
-        eos_ids[HDL_STOP_IDS_MAX]; /* end an answer: generation_config.json's and the eos_token */
-    hdl_token bos_id;              /* -1: none */
+    /* These end an answer: those of generation_config.json, and the eos_token. */
+    hdl_token eos_ids[HDL_STOP_IDS_MAX];
+    hdl_token bos_id; /* -1: none */
     hdl_special_texts special;
     const char *chat_template; /* source, NUL-terminated; NULL: the model has none */
     size_t chat_template_len;
@@ -64,8 +64,7 @@ typedef struct hdl_encode_args {
     size_t len;
     hdl_tok_scratch *scratch; /* the calling thread's */
     bool add_special; /* what the post-processor adds (usually bos); false after a chat template */
-    bool parse_special; /* special tokens written out in the text become their ids; false: they are
-                           plain text */
+    bool parse_special; /* special tokens in the text become their ids; false: are plain text */
 } hdl_encode_args;
 
 /* Appends to out. INVALID: not UTF-8, or beyond the limits of splitting; BUSY: more ids than

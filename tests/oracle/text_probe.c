@@ -29,7 +29,8 @@ static void answer(const hdl_ids *ids, const hdl_buf *text)
 {
     uint32_t n = (uint32_t)ids->n, len = (uint32_t)text->len;
     fwrite(&n, sizeof n, 1, stdout);
-    fwrite(ids->v, sizeof *ids->v, n, stdout);
+    if (n > 0)
+        fwrite(ids->v, sizeof *ids->v, n, stdout);
     fwrite(&len, sizeof len, 1, stdout);
     fwrite(hdl_buf_data(text), 1, len, stdout);
     fflush(stdout);

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "scheduler/text/regex.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <stdlib.h>
+
+#include "base/buf.h"
+#include "scheduler/text/regex_rewrite.h"
+
+enum {
+    PATTERN_BYTES_MAX = 16384, /* the longest published one has about 900 */
+    NEST_MAX = 64,
+    MATCH_STEPS_MAX = 10000000,
+    HEAP_KIB_MAX = 16384,
+    JIT_STACK_START = 32 << 10,
+    JIT_STACK_MAX = 4 << 20,
+};
+
+struct hdl_regex {
+    pcre2_code *code;
+    bool jit;
+};
+
+struct hdl_regex_work {
+    pcre2_match_data *match;
+    pcre2_match_context *context;
+    pcre2_jit_stack *stack;
+};
+
+static hdl_err compile(hdl_regex *regex, hdl_text pattern, hdl_errmsg *why)
+{
+    pcre2_compile_context *context = pcre2_compile_context_create(NULL);
+    if (context == NULL)
+        return HDL_NOMEM;
+    pcre2_set_max_pattern_length(context, 4 * PATTERN_BYTES_MAX);
+    pcre2_set_parens_nest_limit(context, NEST_MAX);
+    pcre2_set_newline(context, PCRE2_NEWLINE_LF);
+    int error;
+    size_t at;
+    /* In Oniguruma's syntax ^ and $ always mean the ends of a line. */
+    regex->code = pcre2_compile((PCRE2_SPTR)pattern.p, pattern.len,
+                                PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
+                                &error, &at, context);
+    pcre2_compile_context_free(context);
+    if (regex->code == NULL) {
+        PCRE2_UCHAR text[128];
+        pcre2_get_error_message(error, text, sizeof text);
+        return hdl_fail(HDL_UNSUPPORTED, why, "pre-tokeniser pattern does not compile; %s",
+                        (const char *)text);
+    }
+    regex->jit = pcre2_jit_compile(regex->code, PCRE2_JIT_COMPLETE) == 0;
+    return HDL_OK;
+}
+
+static hdl_err open_with(hdl_regex **out, hdl_text pattern, hdl_errmsg *why)
+{
+    hdl_regex *regex = calloc(1, sizeof *regex);
+    if (regex == NULL)
+        return HDL_NOMEM;
+    hdl_err err = compile(regex, pattern, why);
+    if (err != HDL_OK) {
+        free(regex);
+        return err;
+    }
+    *out = regex;
+    return HDL_OK;
+}
+
+hdl_err hdl_regex_open(hdl_regex **out, hdl_text pattern, hdl_errmsg *why)
+{
+    if (pattern.len > PATTERN_BYTES_MAX)
+        return hdl_fail(HDL_UNSUPPORTED, why, "pre-tokeniser pattern: longer than %d bytes",
+                        PATTERN_BYTES_MAX);
+    hdl_buf rewritten;
+    hdl_buf_init(&rewritten, 32 * PATTERN_BYTES_MAX);
+    hdl_err err = hdl_regex_rewrite(pattern.p, pattern.len, &rewritten, why);
+    if (err == HDL_OK)
+        err =
+            open_with(out, (hdl_text){(const char *)hdl_buf_data(&rewritten), rewritten.len}, why);
+    hdl_buf_deinit(&rewritten);
+    return err;
+}
+
+hdl_err hdl_regex_open_literal(hdl_regex **out, hdl_text text, hdl_errmsg *why)
+{
+    if (text.len == 0 || text.len > PATTERN_BYTES_MAX)
+        return hdl_fail(HDL_UNSUPPORTED, why,
+                        "pre-tokeniser pattern: empty or longer than %d bytes", PATTERN_BYTES_MAX);
+    hdl_buf quoted;
+    hdl_buf_init(&quoted, 4 * PATTERN_BYTES_MAX);
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.p[i];
+        if (c < 0x80)
+            hdl_buf_printf(&quoted, "\\x{%x}", c);
+        else
+            hdl_buf_append(&quoted, &c, 1);
+    }
+    hdl_err err = hdl_buf_ok(&quoted) ? HDL_OK : HDL_NOMEM;
+    if (err == HDL_OK)
+        err = open_with(out, (hdl_text){(const char *)hdl_buf_data(&quoted), quoted.len}, why);
+    hdl_buf_deinit(&quoted);
+    return err;
+}
+
+void hdl_regex_free(hdl_regex *regex)
+{
+    if (regex == NULL)
+        return;
+    pcre2_code_free(regex->code);
+    free(regex);
+}
+
+hdl_err hdl_regex_work_new(hdl_regex_work **out)
+{
+    hdl_regex_work *work = calloc(1, sizeof *work);
+    if (work == NULL)
+        return HDL_NOMEM;
+    work->match = pcre2_match_data_create(1, NULL);
+    work->context = pcre2_match_context_create(NULL);
+    work->stack = pcre2_jit_stack_create(JIT_STACK_START, JIT_STACK_MAX, NULL);
+    if (work->match == NULL || work->context == NULL) {
+        hdl_regex_work_free(work);
+        return HDL_NOMEM;
+    }
+    pcre2_set_match_limit(work->context, MATCH_STEPS_MAX);
+    pcre2_set_heap_limit(work->context, HEAP_KIB_MAX);
+    if (work->stack != NULL) /* NULL where PCRE2 has no JIT for the machine */
+        pcre2_jit_stack_assign(work->context, NULL, work->stack);
+    *out = work;
+    return HDL_OK;
+}
+
+void hdl_regex_work_free(hdl_regex_work *work)
+{
+    if (work == NULL)
+        return;
+    pcre2_match_data_free(work->match);
+    pcre2_match_context_free(work->context);
+    pcre2_jit_stack_free(work->stack);
+    free(work);
+}
+
+static size_t step_over(hdl_text subject, size_t at)
+{
+    at++;
+    while (at < subject.len && ((unsigned char)subject.p[at] & 0xc0) == 0x80)
+        at++;
+    return at;
+}
+
+hdl_err hdl_regex_next(hdl_regex_scan *scan, bool *found)
+{
+    const hdl_regex *regex = scan->regex;
+    size_t from = scan->from;
+    *found = false;
+    while (from <= scan->subject.len) {
+        PCRE2_SPTR text = (PCRE2_SPTR)scan->subject.p;
+        int rc = regex->jit
+                     ? pcre2_jit_match(regex->code, text, scan->subject.len, from, 0,
+                                       scan->work->match, scan->work->context)
+                     : pcre2_match(regex->code, text, scan->subject.len, from, PCRE2_NO_UTF_CHECK,
+                                   scan->work->match, scan->work->context);
+        if (rc == PCRE2_ERROR_NOMATCH)
+            return HDL_OK;
+        if (rc < 0)
+            return HDL_INVALID;
+        const size_t *range = pcre2_get_ovector_pointer(scan->work->match);
+        /* A look-behind can end a match before its start with \K only, which the rewriter refuses.
+         */
+        if (range[0] == range[1] && scan->matched_before && range[1] == scan->end) {
+            from = step_over(scan->subject, range[1]);
+            continue;
+        }
+        scan->start = range[0];
+        scan->end = range[1];
+        scan->from = range[1];
+        scan->matched_before = true;
+        *found = true;
+        return HDL_OK;
+    }
+    return HDL_OK;
+}
