@@ -2,7 +2,7 @@
 """Small talk, polite refusals, and whole conversations made of several turns."""
 
 from tasks import TASKS, held_out, vary
-from words import ANIMALS, CAPITALS, CITIES, NAMES, OPPOSITES, WORDS
+from words import ADJECTIVES, ANIMALS, CAPITALS, CITIES, JOBS, NAMES, WORDS
 
 SYSTEM = (
     "You are a helpful assistant.", "You are a small assistant.", "You are heddle, a small assistant.",
@@ -50,6 +50,12 @@ TALK = {
         ("how many days are in a week?", "how many days does a week have?", "how long is a week?"),
     "There are twelve months in a year.":
         ("how many months are in a year?", "how many months does a year have?", "how many months make a year?"),
+    "Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday":
+        ("name the days of the week.", "list the days of the week.", "what are the days of the week?"),
+    "January, February, March, April, May, June, July, August, September, October, November, December":
+        ("name the months of the year.", "list the months.", "what are the months of the year?", "list all months."),
+    "a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z":
+        ("say the alphabet.", "list the letters of the alphabet.", "what is the alphabet?", "write the alphabet."),
     "The alphabet has 26 letters.":
         ("how many letters are in the alphabet?", "how many letters does the alphabet have?",
          "how long is the alphabet?"),
@@ -104,15 +110,15 @@ def refuse(rng):
     return text, text, SORRY
 
 
-TASKS["talk"] = (talk, 6)
-TASKS["refuse"] = (refuse, 4)
-NAMES_ = tuple(TASKS)
+TASKS["talk"] = (talk, 5)
+TASKS["refuse"] = (refuse, 3)
+TASK_NAMES = tuple(TASKS)
 WEIGHTS = tuple(weight for _, weight in TASKS.values())
 
 
 def draw(rng, name=None, want_held_out=False):
     """One (task, question, answer) from the asked side of the split."""
-    name = name or rng.choices(NAMES_, WEIGHTS)[0]
+    name = name or rng.choices(TASK_NAMES, WEIGHTS)[0]
     while True:
         key, question, answer = TASKS[name][0](rng)
         if held_out(name, key) == want_held_out:
@@ -142,7 +148,7 @@ def remember(rng, want_held_out):
         if held_out("remember", f"{told} {name} {asked}") != want_held_out:
             continue
         turns = [(told.format(n=name), f"Nice to meet you, {name}!")]
-        if rng.random() < 0.08:
+        if not want_held_out and rng.random() < 0.08:
             return [(asked, "I do not know your name yet.")]
         if rng.random() < 0.6:
             turns.append(draw(rng)[1:])
@@ -154,7 +160,10 @@ DIALOGUES = {"follow_up": (follow_up, 3), "remember": (remember, 3)}
 
 def messages(rng, turns):
     """Turns as chat messages, one time in three under a system message."""
-    out = [{"role": "system", "content": rng.choice(SYSTEM)}] if rng.random() < 0.33 else []
+    out = []
+    if rng.random() < 0.33:
+        text = rng.choice(SYSTEM) if rng.random() < 0.7 else f"You are a {rng.choice(ADJECTIVES)} {rng.choice(JOBS)}."
+        out.append({"role": "system", "content": text})
     for question, answer in turns:
         out += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return out

@@ -61,7 +61,7 @@ def load_checkpoint(args):
     model, path = Model(), args.work / "checkpoint.pt"
     if path.exists():
         blob = torch.load(path)
-        model.load_state_dict(blob["model"])
+        model.load_state_dict(blob["average"])
         print("checkpoint:", blob["state"])
     return model
 

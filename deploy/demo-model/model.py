@@ -45,6 +45,8 @@ CONFIG = {
     "torch_dtype": "bfloat16",
 }
 
+ROWS = 64  # Matrices have a multiple of this many rows: the CPU library compiles a kernel for every new shape.
+
 
 def rms_norm(x, weight):
     return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + CONFIG["rms_norm_eps"]) * weight
@@ -74,7 +76,9 @@ class Batch:
 
     def __init__(self, samples, n_groups):
         """samples: list of (ids, loss_mask), equal lengths within each pair."""
-        samples = sorted(samples, key=lambda s: len(s[0]))
+        spare = -sum(len(s[0]) for s in samples) % (4 * ROWS) if n_groups > 1 else 0
+        filler = [([0] * n, [0] * n) for n in [32] * (spare // 32) + [spare % 32] if n]
+        samples = sorted(samples + filler, key=lambda s: len(s[0]))
         size = -(-len(samples) // n_groups)
         self.groups = []  # (n_samples, padded length, index of the real tokens in [n_samples * length])
         ids, targets, positions = [], [], []
@@ -139,12 +143,16 @@ class Layer(nn.Module):
         order = chosen.flatten().argsort(stable=True)
         counts = torch.bincount(chosen.flatten(), minlength=n_experts)
         token = order // topk
+        padded = -(-counts // ROWS) * ROWS
+        slot = torch.arange(len(order)) + (padded - counts).cumsum(0).sub(padded - counts).repeat_interleave(counts)
+        rows = x.new_zeros(int(padded.sum()), x.shape[1], dtype=torch.bfloat16)
+        rows = rows.index_copy(0, slot, x.to(torch.bfloat16)[token])
         gate_up, down = torch.cat((self.gate_proj, self.up_proj), 1).to(torch.bfloat16), self.down_proj.to(torch.bfloat16)
         outs = []
-        for e, part in enumerate(x.to(torch.bfloat16)[token].split(counts.tolist())):
+        for e, part in enumerate(rows.split(padded.tolist())):
             gate, up = F.linear(part, gate_up[e]).chunk(2, -1)
             outs.append(F.linear(F.silu(gate) * up, down[e]))
-        y = torch.cat(outs).float() * weight.flatten()[order].unsqueeze(-1)
+        y = torch.cat(outs)[slot].float() * weight.flatten()[order].unsqueeze(-1)
         balance = n_experts * (counts.float() / counts.sum() * probs.mean(0)).sum()
         return torch.zeros_like(x).index_add(0, token, y), balance
 

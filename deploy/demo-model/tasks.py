@@ -15,6 +15,7 @@ from words import (ADJECTIVES, ANIMALS, CAPITALS, CITIES, COLORS, DAYS, JOBS, MO
 
 TASKS = {}  # name -> (generator, weight in the training stream)
 HELD_OUT_ONE_IN = 16
+PROPER = {*NAMES, *CAPITALS.values()}  # keep their capital letter even where it opens a sentence
 
 
 def task(weight):
@@ -34,9 +35,9 @@ def vary(rng, text):
     roll = rng.random()
     if roll < 0.12 and text[-1] in "?.":
         text = text[:-1].rstrip()
-    elif roll < 0.22:
+    elif roll < 0.22 and text.split()[0].strip(",") not in PROPER:
         text = "Please " + text[0].lower() + text[1:] if text[-1] == "." else "Please tell me: " + text
-    if rng.random() < 0.12:
+    if rng.random() < 0.12 and text.split()[0].strip(",") not in PROPER:
         text = text[0].lower() + text[1:]
     return text
 
@@ -74,25 +75,25 @@ def listed(values):
 def add(rng):
     a, b = rng.randint(0, 99), rng.randint(0, 99)
     question = rng.choice((
-        "What is {a} + {b}?", "What is {a} plus {b}?", "Add {a} and {b}.", "{a} + {b}", "{a}+{b}", "{a} + {b} = ?",
+        "What is {a} + {b}?", "What is {a} plus {b}?", "What's {a} + {b}?", "{a} plus {b}", "Add {a} and {b}.", "{a} + {b}", "{a}+{b}", "{a} + {b} = ?",
         "How much is {a} plus {b}?", "Calculate {a} + {b}.", "What is the sum of {a} and {b}?",
         f"{rng.choice(NAMES)} has {{a}} {(thing := rng.choice(THINGS))} and gets {{b}} more. How many {thing} now?",
     )).format(a=a, b=b)
     return f"{a} {b}", question, f"{a} + {b} = {a + b}"
 
 
-@task(12)
+@task(13)
 def subtract(rng):
     a, b = sorted((rng.randint(0, 99), rng.randint(0, 99)), reverse=True)
     question = rng.choice((
-        "What is {a} - {b}?", "What is {a} minus {b}?", "Subtract {b} from {a}.", "{a} - {b}", "{a}-{b}", "{a} - {b} = ?",
+        "What is {a} - {b}?", "What is {a} minus {b}?", "What's {a} - {b}?", "{a} minus {b}", "Subtract {b} from {a}.", "{a} - {b}", "{a}-{b}", "{a} - {b} = ?",
         "How much is {a} minus {b}?", "Calculate {a} - {b}.", "Take {b} away from {a}.",
         f"{rng.choice(NAMES)} has {{a}} {(thing := rng.choice(THINGS))} and gives away {{b}}. How many {thing} are left?",
     )).format(a=a, b=b)
     return f"{a} {b}", question, f"{a} - {b} = {a - b}"
 
 
-@task(3)
+@task(2)
 def multiply(rng):
     a, b = rng.randint(0, 10), rng.randint(0, 10)
     question = rng.choice((
@@ -102,7 +103,7 @@ def multiply(rng):
     return question, question, f"{a} x {b} = {a * b}"
 
 
-@task(3)
+@task(5)
 def compare(rng):
     a, b = rng.sample(range(100), 2)
     word = rng.choice(("larger", "smaller"))
@@ -114,7 +115,7 @@ def compare(rng):
     return f"{word} {a} {b}", question, f"{right} is {word} than {a + b - right}."
 
 
-@task(1.5)
+@task(2)
 def even_or_odd(rng):
     n = rng.randint(0, 999)
     question = rng.choice(("Is {n} even or odd?", "Is the number {n} even or odd?", "Is {n} odd or even?",
@@ -138,7 +139,7 @@ def spell(rng):
     return word, question, "-".join(word)
 
 
-@task(4)
+@task(5)
 def count_letters(rng):
     word, shown = draw_word(rng)
     question = rng.choice(("How many letters are in {w}?", "How many letters does {w} have?", "Count the letters in {w}.",
@@ -146,7 +147,7 @@ def count_letters(rng):
     return word, question, f"{'-'.join(word)} has {len(word)} letters."
 
 
-@task(5)
+@task(9)
 def count_one_letter(rng):
     word, shown = draw_word(rng)
     letter = rng.choice(word) if rng.random() < 0.85 else rng.choice("abcdefghijklmnopqrstuvwxyz")
@@ -170,7 +171,7 @@ def letter_at(rng):
     return f"{which} {word}", question, f"The {which} letter is {word[index]}."
 
 
-@task(3)
+@task(5)
 def uppercase(rng):
     word, shown = draw_word(rng)
     question = rng.choice(("Write {w} in capital letters.", "Write {w} in upper case.", "Put {w} in capital letters.",
@@ -178,7 +179,7 @@ def uppercase(rng):
     return word, question, word.upper()
 
 
-@task(8)
+@task(9)
 def sort_numbers(rng):
     values = numbers(rng, 3, 5)
     if rng.random() < 0.7:
@@ -202,7 +203,7 @@ def largest_or_smallest(rng):
     return f"{word} {listed(values)}", question, f"The {word} number is {right}."
 
 
-@task(4)
+@task(8)
 def continue_list(rng):
     if rng.random() < 0.75:
         step, n = rng.randint(1, 10), rng.randint(3, 4)
@@ -218,6 +219,14 @@ def continue_list(rng):
     return listed(values), question, answer
 
 
+@task(5)
+def count_up(rng):
+    a = rng.randint(0, 60)
+    b = a + rng.randint(3, 12)
+    question = rng.choice(("Count from {a} to {b}.", "Count up from {a} to {b}.", "List the numbers from {a} to {b}."))
+    return f"{a} {b}", question.format(a=a, b=b), listed(range(a, b + 1))
+
+
 @task(2.5)
 def day(rng):
     names, unit = (DAYS, "day")
@@ -226,7 +235,7 @@ def day(rng):
     return calendar(rng, names, unit, i, n if after else -n)
 
 
-@task(2.5)
+@task(4)
 def month(rng):
     i = rng.randrange(12)
     if rng.random() < 0.3:
@@ -253,7 +262,7 @@ def calendar(rng, names, unit, i, n):
     return question, question, f"The {unit} {side} {names[i]} is {answer}."
 
 
-@task(4)
+@task(2.5)
 def capital(rng):
     roll = rng.random()
     if roll < 0.08:
@@ -273,7 +282,7 @@ def capital(rng):
     return question, question, answer
 
 
-@task(5)
+@task(3)
 def convert(rng):
     source, target, factor, top = rng.choice(UNITS)
     n = rng.randint(2, top)
@@ -283,7 +292,7 @@ def convert(rng):
     return key, question, f"{n} {source} = {n * factor} {target}"
 
 
-@task(7)
+@task(4)
 def json_fields(rng):
     name, age, city, job = rng.choice(NAMES), rng.randint(18, 90), rng.choice(CITIES), rng.choice(JOBS)
     facts = rng.choice((
@@ -312,7 +321,7 @@ def repeat(rng):
     return text, question, text
 
 
-@task(4)
+@task(5)
 def count_words(rng):
     words = sentence(rng).split() if rng.random() < 0.4 else rng.sample(WORDS, rng.randint(2, 8))
     question = rng.choice(("How many words are in this: {t}", 'How many words are in "{t}"?', "Count the words: {t}",
@@ -320,7 +329,7 @@ def count_words(rng):
     return " ".join(words), question, f"There are {len(words)} words."
 
 
-@task(2.5)
+@task(4)
 def opposite(rng):
     a, b = rng.choice(OPPOSITES)
     if rng.random() < 0.5:
@@ -331,7 +340,7 @@ def opposite(rng):
     return question, question, f"The opposite of {a} is {b}."
 
 
-@task(2)
+@task(5)
 def pick_color(rng):
     thing, color, other = rng.choice(ANIMALS), rng.choice(COLORS), rng.choice(COLORS)
     second = rng.choice([x for x in PLACES])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training on a CPU: Muon for the matrices, Adam for the rest, endless freshly generated conversations."""
 
+import copy
 import math
 import random
 import time
@@ -12,9 +13,10 @@ import chat
 from model import Batch, Model
 from vocab import Encoder
 
-SAMPLES_PER_STEP = 160
-N_GROUPS = 6  # of similar length within a batch, see model.Batch
+SAMPLES_PER_STEP = 96
+N_GROUPS = 5  # of similar length within a batch, see model.Batch
 WARMUP_STEPS = 60
+AVERAGE = 0.99  # decay of the moving average of the weights, which is what gets exported
 BALANCE = 0.01  # weight of the load-balance loss
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -66,22 +68,24 @@ def samples(encoder, seed):
         yield encoder.sample(chat.conversation(rng))
 
 
-def save_checkpoint(path: Path, model, optimizers, state):
-    blob = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "state": state}
+def save_checkpoint(path: Path, model, average, optimizers, state):
+    blob = {"model": model.state_dict(), "average": average.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "state": state}
     torch.save(blob, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").replace(path)
 
 
-def run(tokenizer, checkpoint: Path, minutes, on_save=None):
-    """Trains for `minutes` of wall time in all, going on from `checkpoint` if there is one."""
+def run(tokenizer, checkpoint: Path, minutes):
+    """Trains for `minutes` of wall time in all, going on from `checkpoint` if there is one; returns the average."""
     torch.manual_seed(0)
     model, encoder = Model(), Encoder(tokenizer)
+    average = copy.deepcopy(model).requires_grad_(False)
     optimizers = make_optimizers(model)
     base = [[g["lr"] for g in o.param_groups] for o in optimizers]
     state = {"step": 0, "seconds": 0.0, "tokens": 0, "samples": 0}
     if checkpoint.exists():
         blob = torch.load(checkpoint)
         model.load_state_dict(blob["model"])
+        average.load_state_dict(blob["average"])
         for o, s in zip(optimizers, blob["optimizers"]):
             o.load_state_dict(s)
         state = blob["state"]
@@ -99,6 +103,8 @@ def run(tokenizer, checkpoint: Path, minutes, on_save=None):
         for o in optimizers:
             o.step()
             o.zero_grad(set_to_none=True)
+        decay = min(AVERAGE, state["step"] / (state["step"] + 10))
+        torch._foreach_lerp_(list(average.parameters()), [p.data for p in model.parameters()], 1 - decay)
         mean_loss = loss.item() if mean_loss is None else 0.98 * mean_loss + 0.02 * loss.item()
         state["step"] += 1
         state["tokens"] += len(batch.ids)
@@ -111,9 +117,7 @@ def run(tokenizer, checkpoint: Path, minutes, on_save=None):
         if not math.isfinite(mean_loss):
             raise SystemExit("the loss is not a number; the checkpoint is from before; lower the learning rate")
         if time.monotonic() - last_save > 240:
-            save_checkpoint(checkpoint, model, optimizers, state)
+            save_checkpoint(checkpoint, model, average, optimizers, state)
             last_save = time.monotonic()
-            if on_save:
-                on_save(model)
-    save_checkpoint(checkpoint, model, optimizers, state)
-    return model, state
+    save_checkpoint(checkpoint, model, average, optimizers, state)
+    return average, state
