@@ -19,9 +19,9 @@ typedef struct hdl_coll_opts {
     const char *address;    /* shm: name of the segment, from the scheduler's assignment, unique to
                                group and epoch */
     uint32_t rank, n_ranks; /* a power of two */
-    size_t
-        buffer_bytes; /* largest message of one rank in one call; longer ones are cut up inside */
-    uint64_t timeout_us; /* of one collective */
+    size_t buffer_bytes;    /* of one rank; longer messages are cut up inside */
+    uint64_t timeout_us;    /* of one collective, and of opening */
+    const volatile uint32_t *cancel; /* opening gives up when it turns non-zero; NULL: never */
 } hdl_coll_opts;
 
 /* Opens the world communicator; blocks until all ranks are there or the timeout passes. */

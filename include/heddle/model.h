@@ -4,7 +4,8 @@
  * (`heddle inspect`) and the scheduler's shell (cache cost, longest sequence).
  *
  * A description is a POD without pointers; it is made once, cold, and never changes. Everything
- * here is pure: any thread. It is not the weights: those are a hdl_model of worker/model/build.h. */
+ * here is pure: any thread. It is not the weights: those are a hdl_model of worker/model/build.h.
+ */
 #pragma once
 
 #include <heddle/err.h>
@@ -20,16 +21,17 @@ enum {
 
 /* ---- the description ---------------------------------------------------------------------- */
 
-/* What mixes tokens, and what follows it. New mechanisms (MLA, recurrent mixers) extend the lists. */
+/* What mixes tokens, and what follows it. New mechanisms (MLA, recurrent mixers) extend the lists.
+ */
 typedef enum hdl_mixer_kind { HDL_MIXER_ATTENTION } hdl_mixer_kind;
 typedef enum hdl_ffn_kind { HDL_FFN_DENSE, HDL_FFN_MOE } hdl_ffn_kind;
 
 typedef struct hdl_layer_desc {
-    uint8_t mixer;       /* hdl_mixer_kind */
-    uint8_t ffn;         /* hdl_ffn_kind */
-    uint8_t cache_group; /* index in hdl_model_desc.cache_groups */
+    uint8_t mixer;        /* hdl_mixer_kind */
+    uint8_t ffn;          /* hdl_ffn_kind */
+    uint8_t cache_group;  /* index in hdl_model_desc.cache_groups */
     uint16_t cache_layer; /* this layer's index inside that group */
-    uint32_t window;     /* positions seen by attention, own included; 0: all */
+    uint32_t window;      /* positions seen by attention, own included; 0: all */
 } hdl_layer_desc;
 
 /* A kind of per-sequence memory with one page layout. All groups share the token clock. Today one
@@ -48,18 +50,17 @@ typedef struct hdl_rope {
     hdl_rope_kind kind;
     uint32_t dim; /* rotated values of a head, even, <= head_dim */
     double theta;
-    double factor;                /* LINEAR, LLAMA3 */
-    double low_freq_factor;       /* LLAMA3 */
-    double high_freq_factor;      /* LLAMA3 */
-    uint32_t original_max_len;    /* LLAMA3 */
+    double factor;             /* LINEAR, LLAMA3 */
+    double low_freq_factor;    /* LLAMA3 */
+    double high_freq_factor;   /* LLAMA3 */
+    uint32_t original_max_len; /* LLAMA3 */
 } hdl_rope;
 
 typedef struct hdl_model_desc {
     char arch[HDL_MODEL_NAME_BYTES]; /* "Qwen3MoeForCausalLM": the name in config.json */
-    uint32_t arch_idx;               /* index in worker/model/arch_list.h */
     uint32_t n_layers, hidden, n_heads, n_kv_heads, head_dim;
-    uint32_t inter;                                    /* of dense layers; 0 when there are none */
-    uint32_t n_experts, topk, moe_inter;               /* 0 when no layer is a mixture */
+    uint32_t inter;                      /* of dense layers; 0 when there are none */
+    uint32_t n_experts, topk, moe_inter; /* 0 when no layer is a mixture */
     uint32_t vocab, max_len;
     float norm_eps;
     float attn_scale; /* multiplies q.k */
@@ -113,9 +114,10 @@ typedef struct hdl_shard {
     uint32_t inter_at, inter;
     uint32_t expert_at, n_experts;
     uint32_t moe_inter_at, moe_inter;
-    uint32_t vocab_at, vocab;   /* rows of lm_head that exist on this rank */
-    uint32_t vocab_padded;      /* the same on every rank: ceil(vocab / tp) */
-    uint32_t o_leaves, down_leaves, moe_down_leaves; /* of the row-parallel matrices, on this rank */
+    uint32_t vocab_at, vocab; /* rows of lm_head that exist on this rank */
+    uint32_t vocab_padded;    /* the same on every rank: ceil(vocab / tp) */
+    uint32_t o_leaves, down_leaves,
+        moe_down_leaves; /* of the row-parallel matrices, on this rank */
 } hdl_shard;
 
 static inline uint32_t hdl_layout_ranks(const hdl_layout *layout)

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/fs.h"
+#include "kernels/numeric.h"
+#include "rig.h"
+#include "worker/model/arch.h"
+
+const char rig_config_moe[] =
+    "{\"architectures\":[\"Qwen3MoeForCausalLM\"],\"model_type\":\"qwen3_moe\",\"vocab_size\":97,"
+    "\"hidden_size\":64,\"intermediate_size\":128,\"moe_intermediate_size\":128,"
+    "\"num_hidden_layers\":2,\"num_attention_heads\":8,\"num_key_value_heads\":2,\"head_dim\":16,"
+    "\"num_experts\":8,\"num_experts_per_tok\":2,\"norm_topk_prob\":true,"
+    "\"decoder_sparse_step\":1,\"mlp_only_layers\":[],\"hidden_act\":\"silu\","
+    "\"rms_norm_eps\":1e-6,\"rope_theta\":10000.0,\"max_position_embeddings\":256,"
+    "\"tie_word_embeddings\":true,\"attention_bias\":false,\"use_sliding_window\":false}";
+
+const char rig_config_llama[] =
+    "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"vocab_size\":97,"
+    "\"hidden_size\":64,\"intermediate_size\":128,\"num_hidden_layers\":2,"
+    "\"num_attention_heads\":8,\"num_key_value_heads\":4,\"head_dim\":16,\"hidden_act\":\"silu\","
+    "\"rms_norm_eps\":1e-5,\"rope_theta\":10000.0,\"max_position_embeddings\":256,"
+    "\"tie_word_embeddings\":false,\"attention_bias\":false,\"mlp_bias\":false}";
+
+static uint64_t name_hash(const char *name)
+{
+    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
+    for (; *name; name++)
+        h = (h ^ (unsigned char)*name) * 0x100000001b3u;
+    return h;
+}
+
+float rig_weight(const char *name, uint64_t i, uint32_t cols, bool vector)
+{
+    uint64_t x = name_hash(name) + (i + 1) * 0x9e3779b97f4a7c15u; /* splitmix64 */
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    x ^= x >> 31;
+    float u = (float)(x >> 40) * 0x1p-23f - 1.0f;
+    float w = vector ? 1.0f + 0.25f * u : u * (1.6f / sqrtf((float)cols));
+    return hdl_bf16_to_f32(hdl_bf16_from_f32(w));
+}
+
+typedef struct tensor {
+    char name[128];
+    uint32_t rows, cols;
+    bool vector;
+} tensor;
+
+static size_t list_tensors(const hdl_model_desc *desc, tensor *out, size_t max)
+{
+    size_t n = 0;
+    for (hdl_wslot slot = 0; slot < HDL_WSLOT_COUNT; slot++) {
+        const hdl_slot_info *info = hdl_slot_info_of(slot);
+        uint32_t n_layers = info->scope == HDL_SCOPE_MODEL ? 1 : desc->n_layers;
+        uint32_t n_experts = info->scope == HDL_SCOPE_EXPERT ? desc->n_experts : 1;
+        for (uint32_t l = 0; l < n_layers; l++) {
+            if (!hdl_slot_used(desc, slot, l))
+                continue;
+            for (uint32_t e = 0; e < n_experts; e++) {
+                assert_true(n < max);
+                tensor *t = &out[n++];
+                t->rows = hdl_dim_size(desc, info->rows);
+                t->cols = hdl_dim_size(desc, info->cols);
+                t->vector = info->cols == HDL_DIM_NONE;
+                assert_true(
+                    hdl_arch_weight_name(hdl_arch_of(desc), slot, l, e, t->name, sizeof(t->name)));
+            }
+        }
+    }
+    return n;
+}
+
+static void put_value(FILE *f, float v, hdl_dtype dtype)
+{
+    uint16_t half = hdl_bf16_from_f32(v);
+    if (dtype == HDL_DTYPE_F16) {
+        half = 0;
+        float back = 0;
+        /* Values here are bf16 of modest size: the nearest f16 is found by its own conversion. */
+        for (uint32_t sign = v < 0 ? 0x8000 : 0, m = 0; m < 0x7c00; m++) {
+            back = hdl_f16_to_f32((uint16_t)(sign | m));
+            half = (uint16_t)(sign | m);
+            if (fabsf(back) >= fabsf(v))
+                break;
+        }
+    }
+    if (dtype == HDL_DTYPE_F32)
+        fwrite(&v, sizeof(v), 1, f);
+    else
+        fwrite(&half, sizeof(half), 1, f);
+}
+
+static void write_weights(const char *path, const tensor *t, size_t n, hdl_dtype dtype)
+{
+    static const char *const names[] = {"F32", "F16", "BF16"};
+    FILE *f = fopen(path, "wb");
+    char *header = malloc(n * 256 + 64);
+    size_t at = 0;
+    uint64_t offset = 0;
+    assert_non_null(f);
+    assert_non_null(header);
+    at += (size_t)sprintf(header, "{\"__metadata__\":{\"format\":\"pt\"}");
+    for (size_t i = 0; i < n; i++) {
+        uint64_t bytes = (uint64_t)t[i].rows * t[i].cols * hdl_dtype_bytes(dtype);
+        char shape[32];
+        snprintf(shape, sizeof(shape), t[i].vector ? "%u" : "%u,%u", t[i].rows, t[i].cols);
+        at += (size_t)sprintf(header + at,
+                              ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%" PRIu64
+                              ",%" PRIu64 "]}",
+                              t[i].name, names[dtype], shape, offset, offset + bytes);
+        offset += bytes;
+    }
+    at += (size_t)sprintf(header + at, "}");
+    while (at % 8 != 0)
+        header[at++] = ' ';
+    uint64_t len = at;
+    fwrite(&len, sizeof(len), 1, f);
+    fwrite(header, 1, at, f);
+    for (size_t i = 0; i < n; i++)
+        for (uint64_t j = 0; j < (uint64_t)t[i].rows * t[i].cols; j++)
+            put_value(f, rig_weight(t[i].name, j, t[i].cols, t[i].vector), dtype);
+    assert_int_equal(fclose(f), 0);
+    free(header);
+}
+
+void rig_make_model(char dir[256], const char *config_json, hdl_dtype dtype)
+{
+    char path[512];
+    hdl_errmsg why = {0};
+    hdl_model_desc *desc = malloc(sizeof(*desc));
+    tensor *tensors = calloc(2048, sizeof(*tensors));
+    if (hdl_model_desc_parse(desc, config_json, strlen(config_json), &why) != HDL_OK)
+        fail_msg("%s", why.text);
+    assert_int_equal(hdl_fs_mkdtemp(dir, 256, "heddle-model-", &why), HDL_OK);
+    snprintf(path, sizeof(path), "%s/config.json", dir);
+    hdl_fs_bytes text = {.data = config_json, .len = strlen(config_json)};
+    assert_int_equal(hdl_fs_write_atomic(path, text, &why), HDL_OK);
+    snprintf(path, sizeof(path), "%s/model.safetensors", dir);
+    write_weights(path, tensors, list_tensors(desc, tensors, 2048), dtype);
+    free(tensors);
+    free(desc);
+}
+
+void rig_remove(const char *dir) { assert_int_equal(hdl_fs_remove_tree(dir), HDL_OK); }
+
+char *rig_read(const char *path, size_t *len)
+{
+    char *text = NULL;
+    hdl_errmsg why = {0};
+    if (hdl_fs_read(path, 64 << 20, &text, len, &why) != HDL_OK)
+        fail_msg("%s", why.text);
+    return text;
+}

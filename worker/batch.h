@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A plan turned into index arrays: what every slot knows (block table, last token), and for one
+ * step the token ids, attention rows, block copies and the tokens whose logits are wanted.
+ *
+ * Rules. B1: a plan is checked whole before anything is touched; a bad one is the scheduler's bug
+ * and is refused. B2: the worker keeps no list of free slots or blocks. B3: nothing here allocates
+ * after open. Owner: the worker, on its step thread. */
+#pragma once
+
+#include <heddle/model.h>
+#include <heddle/plan.h>
+
+#include "worker/model/forward.h"
+
+typedef struct hdl_slot {
+    bool open;
+    bool started;  /* a row of it has run */
+    bool has_last; /* `last` is the token last sampled for it */
+    hdl_token last;
+    uint32_t n_blocks; /* in its table */
+    uint32_t next_pos; /* after the last row that ran */
+} hdl_slot;
+
+/* A token of the step whose logits are wanted. */
+typedef struct hdl_want {
+    uint32_t token_idx; /* in the step */
+    uint32_t slot;
+    uint32_t pos;   /* of the token that the logits predict */
+    hdl_token next; /* SCORE: the prompt's token there, or -1 */
+    uint32_t flags; /* HDL_ROW_SAMPLE, _SCORE, _LOGITS: what for */
+} hdl_want;
+
+typedef struct hdl_batch_opts {
+    uint32_t max_seqs, step_tokens, max_len, block_tokens, n_blocks, vocab;
+    bool can_dump; /* HDL_ROW_LOGITS is possible */
+} hdl_batch_opts;
+
+typedef struct hdl_batch {
+    hdl_batch_opts opts;
+    uint32_t blocks_per_seq;
+    hdl_slot *slots;  /* owned [max_seqs] */
+    uint32_t *tables; /* owned [max_seqs, blocks_per_seq] */
+    /* Marks of one check: a word equals `mark` when it was set in it. A block that a copy writes
+     * has `mark`, one that a row writes `mark` + 1: a row may write what was copied before it. */
+    uint64_t mark;
+    uint64_t *closed, *opened, *rowed; /* owned [max_seqs] */
+    uint64_t *written;                 /* owned [n_blocks] */
+    /* Of the step, after apply. */
+    uint32_t n_tokens, n_rows, n_wants, n_copies;
+    hdl_token *ids;                /* owned [step_tokens] */
+    hdl_attn_row *rows;            /* owned [max_seqs] */
+    hdl_want *wants;               /* owned [step_tokens] */
+    uint32_t *copy_src, *copy_dst; /* owned [n_blocks] */
+} hdl_batch;
+
+hdl_err hdl_batch_open(hdl_batch *out, const hdl_batch_opts *opts, hdl_errmsg *why) HDL_MUST_CHECK;
+void hdl_batch_close(hdl_batch *batch);
+/* Forgets all sequences. */
+void hdl_batch_reset(hdl_batch *batch);
+
+/* Touches nothing but marks. HDL_BUG with what is wrong. */
+hdl_err hdl_batch_check(hdl_batch *batch, const hdl_plan *plan, hdl_errmsg *why) HDL_MUST_CHECK;
+/* A checked plan: closes, opens, then the arrays of the step. */
+void hdl_batch_apply(hdl_batch *batch, const hdl_plan *plan);
+
+static inline hdl_tokens hdl_batch_tokens(const hdl_batch *b)
+{
+    return (hdl_tokens){
+        .ids = b->ids, .rows = b->rows, .n_tokens = b->n_tokens, .n_rows = b->n_rows};
+}

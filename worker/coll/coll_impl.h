@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a backend of collectives is to coll.c: a table of functions over its own struct, which
+ * starts with a hdl_coll.
+ *
+ * coll.c keeps what all backends share: rank and size of the part, the sticky error, the abort flag
+ * of the root, the time spent. A backend never sees a part of one rank (coll.c answers for it) and
+ * checks hdl_coll_stop in every wait. */
+#pragma once
+
+#include <heddle/coll.h>
+#include <heddle/limits.h>
+#include <stdatomic.h>
+
+typedef struct hdl_coll_backend {
+    const char *name;
+    /* Opens the world; fills *out with its own struct. */
+    hdl_err (*open)(hdl_coll **out, const hdl_coll_opts *opts, hdl_errmsg *why);
+    /* The part_idx-th split (from 0) of the whole root; base and stride are world ranks. */
+    hdl_err (*split)(hdl_coll **out, hdl_coll *parent, uint32_t part_idx);
+    void (*close)(hdl_coll *coll);
+    hdl_err (*all_reduce)(hdl_coll *coll, float *buf, size_t n);
+    hdl_err (*all_gather)(hdl_coll *coll, const void *in, void *out, size_t bytes);
+    hdl_err (*reduce_scatter)(hdl_coll *coll, const float *in, float *out, size_t n);
+    hdl_err (*all_to_all_v)(hdl_coll *coll, const hdl_a2a_args *args);
+    hdl_err (*broadcast)(hdl_coll *coll, void *buf, size_t bytes, uint32_t root);
+    hdl_err (*send)(hdl_coll *coll, const void *buf, size_t bytes, uint32_t to);
+    hdl_err (*recv)(hdl_coll *coll, void *buf, size_t bytes, uint32_t from);
+    hdl_err (*barrier)(hdl_coll *coll);
+} hdl_coll_backend;
+
+struct hdl_coll {
+    const hdl_coll_backend *backend;
+    hdl_coll *root;        /* the world that it was split from; itself for the world */
+    uint32_t rank, size;   /* inside this part */
+    uint32_t base, stride; /* world rank of a member = base + rank * stride */
+    uint64_t timeout_us;
+    /* Of the root only. */
+    _Atomic bool aborted;
+    const volatile uint32_t *cancel; /* borrowed: of the opts, while opening; else NULL */
+    hdl_err err;                     /* sticky */
+    uint64_t time_us;
+    uint32_t n_splits;
+};
+
+extern const hdl_coll_backend hdl_coll_self;
+extern const hdl_coll_backend hdl_coll_shm;
+extern const hdl_coll_backend hdl_coll_checked; /* coll_check.c */
+
+static inline uint32_t hdl_coll_world_rank(const hdl_coll *coll, uint32_t rank)
+{
+    return coll->base + rank * coll->stride;
+}
+
+/* Asked in every wait: HDL_CANCELLED after an abort. */
+static inline hdl_err hdl_coll_stop(const hdl_coll *coll)
+{
+    const hdl_coll *root = coll->root;
+    if (atomic_load_explicit(&root->aborted, memory_order_relaxed))
+        return HDL_CANCELLED;
+    if (root->cancel && __atomic_load_n(root->cancel, __ATOMIC_RELAXED))
+        return HDL_CANCELLED;
+    return HDL_OK;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Fills a built model from the tensors of its files: finds every slot's tensor, checks type and
+ * shape, and packs this rank's rows, columns and experts in parallel.
+ *
+ * What is missing, of a wrong shape or unknown is reported before a byte is packed. Cold; the
+ * opening thread calls, the stream's threads help. */
+#pragma once
+
+#include "worker/load/safetensors.h"
+#include "worker/model/build.h"
+
+typedef struct hdl_place_opts {
+    hdl_stream *stream;
+    void (*progress)(void *arg, uint64_t done, uint64_t total); /* calling thread; may be NULL */
+    void *progress_arg;
+} hdl_place_opts;
+
+/* st must outlive the model: the embedding is read in place. */
+hdl_err hdl_place_weights(hdl_model *model, const hdl_st *st, const hdl_place_opts *opts,
+                          hdl_errmsg *why) HDL_MUST_CHECK;
+
+/* The format of the matrices for `--weights`: COUNT (auto) keeps what the files hold, bf16 as BF16,
+ * f32 and f16 as F32 (quant.c). */
+hdl_err hdl_quant_choose(const hdl_model_desc *desc, const hdl_st *st, hdl_wformat asked,
+                         hdl_wformat *out, hdl_errmsg *why) HDL_MUST_CHECK;

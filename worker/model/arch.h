@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An architecture as three constant tables: keys of config.json -> description; names of weights
+ * -> slots; recipe of a layer -> blocks. arch_list.h lists them; no other file knows an
+ * architecture by name.
+ *
+ * A key that is in neither the architecture's table nor the common one is refused by name: it might
+ * change the mathematics. Constant data; any thread. */
+#pragma once
+
+#include "base/json.h"
+#include "worker/model/slots.h"
+
+/* How a key of config.json is read. */
+typedef enum hdl_key_kind {
+    HDL_KEY_U32,    /* into the uint32_t at `at`, in [min, max]; null leaves the default */
+    HDL_KEY_F32,    /* into the float at `at`, > 0 */
+    HDL_KEY_BOOL,   /* into the bool at `at`; null leaves the default */
+    HDL_KEY_EXPECT, /* must be the JSON text `text` (or null); anything else is refused with `note`
+                     */
+    HDL_KEY_CALL,   /* `call` reads it */
+    HDL_KEY_SKIP,   /* does not touch the mathematics, or `finish` reads it */
+    HDL_KEY_REFUSE, /* known to change the mathematics: refused with `note`, unless null */
+} hdl_key_kind;
+
+typedef hdl_err hdl_key_fn(hdl_model_desc *desc, const hdl_jv *value, hdl_errmsg *why);
+
+typedef struct hdl_config_key {
+    const char *name;
+    hdl_key_kind kind;
+    size_t at; /* offset in hdl_model_desc */
+    uint32_t min, max;
+    const char *text;
+    const char *note;
+    hdl_key_fn *call;
+} hdl_config_key;
+
+#define HDL_K_U32(name_, field_, min_, max_)                                                       \
+    {                                                                                              \
+        .name = (name_), .kind = HDL_KEY_U32, .at = offsetof(hdl_model_desc, field_),              \
+        .min = (min_), .max = (max_)                                                               \
+    }
+#define HDL_K_F32(name_, field_)                                                                   \
+    {                                                                                              \
+        .name = (name_), .kind = HDL_KEY_F32, .at = offsetof(hdl_model_desc, field_)               \
+    }
+#define HDL_K_BOOL(name_, field_)                                                                  \
+    {                                                                                              \
+        .name = (name_), .kind = HDL_KEY_BOOL, .at = offsetof(hdl_model_desc, field_)              \
+    }
+#define HDL_K_EXPECT(name_, text_, note_)                                                          \
+    {                                                                                              \
+        .name = (name_), .kind = HDL_KEY_EXPECT, .text = (text_), .note = (note_)                  \
+    }
+#define HDL_K_CALL(name_, call_)                                                                   \
+    {                                                                                              \
+        .name = (name_), .kind = HDL_KEY_CALL, .call = (call_)                                     \
+    }
+#define HDL_K_SKIP(name_)                                                                          \
+    {                                                                                              \
+        .name = (name_), .kind = HDL_KEY_SKIP                                                      \
+    }
+#define HDL_K_REFUSE(name_, note_)                                                                 \
+    {                                                                                              \
+        .name = (name_), .kind = HDL_KEY_REFUSE, .note = (note_)                                   \
+    }
+
+/* A tensor's name in the files; {l} is the layer, {e} the expert. */
+typedef struct hdl_weight_name {
+    hdl_wslot slot;
+    const char *pattern;
+} hdl_weight_name;
+
+typedef struct hdl_arch {
+    const char *name;       /* architectures[0] of config.json */
+    const char *model_type; /* as transformers writes it; for messages */
+    const hdl_config_key *keys;
+    size_t n_keys;
+    const hdl_weight_name *names;
+    size_t n_names;
+    hdl_mixer_kind mixer; /* recipe: of every layer, unless finish says otherwise */
+    hdl_ffn_kind ffn;
+    hdl_router_kind router;
+    bool router_renorm; /* default of the description's field */
+    bool qk_norm;
+    /* What no table says: keys that depend on each other. root is the whole config.json. NULL: none
+     */
+    hdl_err (*finish)(hdl_model_desc *desc, const hdl_jv *root, hdl_errmsg *why);
+} hdl_arch;
+
+/* Keys that every architecture shares, after its own table. */
+extern const hdl_config_key hdl_arch_common_keys[];
+extern const size_t hdl_arch_common_key_count;
+
+const hdl_arch *hdl_arch_find(const char *name); /* NULL: none */
+const hdl_arch *hdl_arch_of(const hdl_model_desc *desc);
+/* "LlamaForCausalLM, MistralForCausalLM, ...": for messages. */
+const char *hdl_arch_names(char *out, size_t size);
+
+/* Tensor name for a slot; false when the architecture has none or it does not fit. */
+bool hdl_arch_weight_name(const hdl_arch *arch, hdl_wslot slot, uint32_t layer, uint32_t expert,
+                          char *out, size_t size);
+
+/* Reads sliding_window as a window of every layer (Mistral, Mixtral); null: none. */
+hdl_err hdl_arch_window_all(hdl_model_desc *desc, const hdl_jv *value, hdl_errmsg *why);

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every architecture. To add a relative of a known family:
+ * one file arch_<name>.c, one line here, one golden in tests/golden. */
+#pragma once
+
+#include "worker/model/arch.h"
+
+// clang-format off
+#define HDL_ARCH_LIST(X)                                                                           \
+    X(llama)                                                                                       \
+    X(mistral)                                                                                     \
+    X(mixtral)                                                                                     \
+    X(qwen3)                                                                                       \
+    X(qwen3moe)
+// clang-format on
+
+#define HDL_ARCH_DECLARE(name) extern const hdl_arch hdl_arch_##name;
+HDL_ARCH_LIST(HDL_ARCH_DECLARE)
+#undef HDL_ARCH_DECLARE

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Qwen3 dense, 0.6B to 32B: Llama with an RMS norm of each q and k head before RoPE and a head_dim
+ * independent of hidden. HF: modeling_qwen3.py. */
+#include "worker/model/arch_list.h"
+
+static const hdl_config_key keys[] = {
+    HDL_K_U32("intermediate_size", inter, 1, 1u << 20),
+    HDL_K_EXPECT("attention_bias", "false", "biases of the attention are not supported"),
+    HDL_K_EXPECT("use_sliding_window", "false", "windows on some layers are not supported"),
+    /* Of no effect while use_sliding_window is false. */
+    HDL_K_SKIP("sliding_window"),
+    HDL_K_SKIP("max_window_layers"),
+};
+
+static const hdl_weight_name names[] = {
+    {HDL_WSLOT_EMBED, "model.embed_tokens.weight"},
+    {HDL_WSLOT_FINAL_NORM, "model.norm.weight"},
+    {HDL_WSLOT_LM_HEAD, "lm_head.weight"},
+    {HDL_WSLOT_ATTN_NORM, "model.layers.{l}.input_layernorm.weight"},
+    {HDL_WSLOT_Q, "model.layers.{l}.self_attn.q_proj.weight"},
+    {HDL_WSLOT_K, "model.layers.{l}.self_attn.k_proj.weight"},
+    {HDL_WSLOT_V, "model.layers.{l}.self_attn.v_proj.weight"},
+    {HDL_WSLOT_O, "model.layers.{l}.self_attn.o_proj.weight"},
+    {HDL_WSLOT_Q_NORM, "model.layers.{l}.self_attn.q_norm.weight"},
+    {HDL_WSLOT_K_NORM, "model.layers.{l}.self_attn.k_norm.weight"},
+    {HDL_WSLOT_FFN_NORM, "model.layers.{l}.post_attention_layernorm.weight"},
+    {HDL_WSLOT_GATE, "model.layers.{l}.mlp.gate_proj.weight"},
+    {HDL_WSLOT_UP, "model.layers.{l}.mlp.up_proj.weight"},
+    {HDL_WSLOT_DOWN, "model.layers.{l}.mlp.down_proj.weight"},
+};
+
+const hdl_arch hdl_arch_qwen3 = {
+    .name = "Qwen3ForCausalLM",
+    .model_type = "qwen3",
+    .keys = keys,
+    .n_keys = HDL_ARRAY_LEN(keys),
+    .names = names,
+    .n_names = HDL_ARRAY_LEN(names),
+    .mixer = HDL_MIXER_ATTENTION,
+    .ffn = HDL_FFN_DENSE,
+    .qk_norm = true,
+};

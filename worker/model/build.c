@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "worker/model/build.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "worker/model/rope.h"
+
+/* Lays the model out twice: once without memory to measure it, once to set the pointers. */
+typedef struct cursor {
+    hdl_model *model;
+    unsigned char *base; /* NULL: measuring */
+    size_t at;
+    bool overflow;
+    bool refused; /* by the backend; the shape is below */
+    uint32_t n, k, n_leaves;
+    hdl_wformat format;
+} cursor;
+
+static void *take(cursor *c, size_t bytes)
+{
+    size_t padded = 0, at = c->at;
+    if (!hdl_align_up_size(bytes, 64, &padded) || !hdl_add_size(at, padded, &c->at))
+        c->overflow = true;
+    return c->base ? c->base + at : NULL;
+}
+
+static float *take_floats(cursor *c, size_t n)
+{
+    size_t bytes = 0;
+    if (!hdl_mul_size(n, sizeof(float), &bytes))
+        c->overflow = true;
+    return take(c, bytes);
+}
+
+static hdl_weight take_weight(cursor *c, hdl_weight w)
+{
+    w.bytes = c->model->ops->weight_bytes(w.format, w.n, w.k, w.n_leaves);
+    if (w.bytes == 0 && !c->refused) {
+        c->refused = true;
+        c->n = w.n, c->k = w.k, c->n_leaves = w.n_leaves, c->format = w.format;
+    }
+    w.data = take(c, w.bytes);
+    return w;
+}
+
+static hdl_weight matrix(const cursor *c, uint32_t n, uint32_t k, uint32_t n_leaves)
+{
+    return (hdl_weight){.format = c->model->format, .n = n, .k = k, .n_leaves = n_leaves};
+}
+
+static void place_attention(cursor *c, hdl_layer *layer)
+{
+    const hdl_model_desc *d = c->model->desc;
+    const hdl_shard *s = &c->model->shard;
+    uint32_t q = s->n_heads * d->head_dim, kv = s->n_kv_heads * d->head_dim;
+    layer->attn_norm = take_floats(c, d->hidden);
+    layer->q_norm = d->qk_norm ? take_floats(c, d->head_dim) : NULL;
+    layer->k_norm = d->qk_norm ? take_floats(c, d->head_dim) : NULL;
+    layer->qkv = take_weight(c, matrix(c, q + 2 * kv, d->hidden, 1));
+    layer->o = take_weight(c, matrix(c, d->hidden, q, s->o_leaves));
+}
+
+static void place_dense(cursor *c, hdl_layer *layer)
+{
+    const hdl_model_desc *d = c->model->desc;
+    const hdl_shard *s = &c->model->shard;
+    layer->gate_up = take_weight(c, matrix(c, 2 * s->inter, d->hidden, 1));
+    layer->down = take_weight(c, matrix(c, d->hidden, s->inter, s->down_leaves));
+}
+
+/* The router is small and decides which experts run: always f32, as transformers computes it. */
+static void place_moe(cursor *c, hdl_layer *layer, uint32_t idx)
+{
+    const hdl_model_desc *d = c->model->desc;
+    const hdl_shard *s = &c->model->shard;
+    hdl_weight router = matrix(c, d->n_experts, d->hidden, 1);
+    router.format = HDL_WFORMAT_F32;
+    layer->router = take_weight(c, router);
+    layer->expert_gate_up = c->model->experts + (size_t)idx * 2 * s->n_experts;
+    layer->expert_down = layer->expert_gate_up + s->n_experts;
+    for (uint32_t e = 0; e < s->n_experts; e++) {
+        layer->expert_gate_up[e] = take_weight(c, matrix(c, 2 * s->moe_inter, d->hidden, 1));
+        layer->expert_down[e] =
+            take_weight(c, matrix(c, d->hidden, s->moe_inter, s->moe_down_leaves));
+    }
+}
+
+static void place_all(cursor *c)
+{
+    hdl_model *m = c->model;
+    const hdl_model_desc *d = m->desc;
+    for (uint32_t i = 0; i < d->n_layers; i++) {
+        hdl_layer *layer = &m->layers[i];
+        place_attention(c, layer);
+        layer->ffn_norm = take_floats(c, d->hidden);
+        if (d->layers[i].ffn == HDL_FFN_MOE)
+            place_moe(c, layer, i);
+        else
+            place_dense(c, layer);
+    }
+    m->final_norm = take_floats(c, d->hidden);
+    m->lm_head = take_weight(c, matrix(c, m->shard.vocab_padded, d->hidden, 1));
+    m->rope_cos = take_floats(c, (size_t)m->max_len * (d->rope.dim / 2));
+    m->rope_sin = take_floats(c, (size_t)m->max_len * (d->rope.dim / 2));
+}
+
+static const char *format_name(hdl_wformat format)
+{
+#define NAME(name, text) text,
+    static const char *const names[] = {HDL_WFORMAT_LIST(NAME)};
+#undef NAME
+    return names[format];
+}
+
+static hdl_err measure(cursor *c, hdl_errmsg *why)
+{
+    place_all(c);
+    if (c->refused)
+        return hdl_fail(HDL_UNSUPPORTED, why,
+                        "a matrix of %u x %u in format %s with %u leaves is not supported by %s; "
+                        "its inner dimension does not fit the format's groups; use --weights bf16",
+                        c->n, c->k, format_name(c->format), c->n_leaves, c->model->ops->name);
+    if (c->overflow)
+        return hdl_fail(HDL_INVALID, why,
+                        "the model's size overflows; config.json is damaged; fetch it again");
+    return HDL_OK;
+}
+
+hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *why)
+{
+    hdl_err err = HDL_NOMEM;
+    *out = (hdl_model){.desc = opts->desc,
+                       .shard = opts->shard,
+                       .ops = hdl_device_ops(opts->device),
+                       .format = opts->format,
+                       .max_len = opts->max_len,
+                       .device = opts->device};
+    size_t n_experts = (size_t)2 * opts->shard.n_experts * opts->desc->n_layers;
+    out->layers = calloc(opts->desc->n_layers, sizeof(*out->layers));
+    out->experts = calloc(n_experts ? n_experts : 1, sizeof(*out->experts));
+    if (!out->layers || !out->experts) {
+        err = hdl_fail(err, why, "out of memory; the machine is full; stop other programs");
+        goto fail;
+    }
+    cursor c = {.model = out};
+    HDL_TRY_GOTO(measure(&c, why), fail);
+    out->memory_bytes = c.at;
+    out->memory = hdl_device_alloc(opts->device, c.at);
+    if (!out->memory) {
+        err =
+            hdl_fail(HDL_NOMEM, why,
+                     "no memory for %zu bytes of weights; the device is full; use --weights q8 or "
+                     "more ranks",
+                     c.at);
+        goto fail;
+    }
+    c = (cursor){.model = out, .base = out->memory};
+    place_all(&c);
+    hdl_rope_tables(&out->desc->rope, out->max_len, out->rope_cos, out->rope_sin);
+    return HDL_OK;
+fail:
+    hdl_model_free(out);
+    return err;
+}
+
+void hdl_model_free(hdl_model *model)
+{
+    if (model->memory)
+        hdl_device_free(model->device, model->memory, model->memory_bytes);
+    free(model->layers);
+    free(model->experts);
+    *model = (hdl_model){0};
+}
+
+hdl_ops_extent hdl_model_extent(const hdl_model_desc *desc, const hdl_shard *shard,
+                                uint32_t n_tokens, uint32_t max_len)
+{
+    uint32_t qkv = (shard->n_heads + 2 * shard->n_kv_heads) * desc->head_dim;
+    uint32_t n_max = hdl_max_u32(qkv, shard->vocab_padded);
+    n_max = hdl_max_u32(n_max, 2 * hdl_max_u32(shard->inter, shard->moe_inter));
+    n_max = hdl_max_u32(n_max, hdl_max_u32(desc->hidden, desc->n_experts));
+    uint32_t k_max = hdl_max_u32(desc->hidden, shard->n_heads * desc->head_dim);
+    k_max = hdl_max_u32(k_max, hdl_max_u32(shard->inter, shard->moe_inter));
+    return (hdl_ops_extent){
+        .n_tokens = n_tokens,
+        .n_rows = n_tokens,
+        .hidden = desc->hidden,
+        .inter = shard->inter,
+        .moe_inter = shard->moe_inter,
+        .n_heads = shard->n_heads,
+        .n_kv_heads = shard->n_kv_heads,
+        .head_dim = desc->head_dim,
+        .n_experts = desc->n_experts,
+        .topk = desc->topk,
+        .n_max = n_max,
+        .k_max = k_max,
+        .max_len = max_len,
+    };
+}

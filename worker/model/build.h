@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A model that can run on this rank: packed weights, norm vectors and rotary tables in one block of
+ * device memory, laid out from a description and a shard.
+ *
+ * hdl_model_build takes the memory and sets every pointer; worker/load/place.c then fills it; after
+ * that the model is constant. What the backend cannot do (format, shape) is found here, never at a
+ * step. Owner: the worker, on its step thread. */
+#pragma once
+
+#include <heddle/device.h>
+#include <heddle/model.h>
+
+typedef struct hdl_layer {
+    float *attn_norm, *ffn_norm; /* [hidden] */
+    float *q_norm, *k_norm;      /* [head_dim] or NULL */
+    hdl_weight qkv;              /* [(n_heads + 2 n_kv_heads) head_dim, hidden]: q, k, v rows */
+    hdl_weight o;                /* [hidden, n_heads head_dim] */
+    hdl_weight gate_up;          /* [2 inter, hidden]: gate rows, then up rows; dense layers */
+    hdl_weight down;             /* [hidden, inter] */
+    hdl_weight router;           /* [n_experts of the model, hidden]; mixture layers */
+    hdl_weight *expert_gate_up;  /* [n_experts of the rank], each as gate_up */
+    hdl_weight *expert_down;
+} hdl_layer;
+
+typedef struct hdl_model {
+    const hdl_model_desc *desc; /* borrowed: the worker's */
+    hdl_shard shard;
+    const hdl_ops *ops;
+    hdl_wformat format;         /* of the matrices; the router is F32 */
+    uint32_t max_len;           /* rows of the rotary tables */
+    hdl_tensor embed;           /* [vocab, hidden] in the mapped file; set by the loader */
+    float *final_norm;          /* [hidden] */
+    hdl_weight lm_head;         /* [vocab_padded, hidden]; rows past the vocabulary are zero */
+    float *rope_cos, *rope_sin; /* [max_len, rope.dim / 2] */
+    hdl_layer *layers;          /* [n_layers] owned, heap */
+    hdl_weight *experts;        /* owned, heap: what layers[].expert_* point into */
+    hdl_device *device;         /* borrowed */
+    void *memory;               /* owned, of the device */
+    size_t memory_bytes;
+} hdl_model;
+
+typedef struct hdl_model_opts {
+    const hdl_model_desc *desc; /* borrowed: until hdl_model_free */
+    hdl_shard shard;
+    hdl_device *device;
+    hdl_wformat format;
+    uint32_t max_len;
+} hdl_model_opts;
+
+hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *why) HDL_MUST_CHECK;
+void hdl_model_free(hdl_model *model);
+
+/* Largest values that ops will meet, for scratch. */
+hdl_ops_extent hdl_model_extent(const hdl_model_desc *desc, const hdl_shard *shard,
+                                uint32_t n_tokens, uint32_t max_len);

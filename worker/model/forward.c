@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Request path, stage 10: ids -> logits of the rows that want them. */
+#include "worker/model/forward.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/checked.h"
+
+/* Measures, then hands out, the buffers of one allocation. */
+typedef struct cursor {
+    unsigned char *base; /* NULL: measuring */
+    size_t at;
+    bool overflow;
+} cursor;
+
+static void *take(cursor *c, size_t count, size_t item)
+{
+    size_t bytes = 0, padded = 0, at = c->at;
+    if (!hdl_mul_size(count, item, &bytes) || !hdl_align_up_size(bytes, 64, &padded) ||
+        !hdl_add_size(at, padded, &c->at))
+        c->overflow = true;
+    return c->base ? c->base + at : NULL;
+}
+
+static void place(hdl_forward *f, cursor *c)
+{
+    const hdl_model_desc *d = f->model->desc;
+    const hdl_shard *s = &f->model->shard;
+    size_t n = f->n_tokens_max, q = (size_t)s->n_heads * d->head_dim;
+    size_t kv = (size_t)s->n_kv_heads * d->head_dim, rows = f->n_logits_max;
+    bool root = s->rank == 0;
+    f->x = take(c, n * d->hidden, sizeof(float));
+    f->h = take(c, n * d->hidden, sizeof(float));
+    f->qkv = take(c, n * (q + 2 * kv), sizeof(float));
+    f->q = take(c, n * q, sizeof(float));
+    f->attn = take(c, n * q, sizeof(float));
+    f->gate_up = take(c, n * 2 * s->inter, sizeof(float));
+    f->act = take(c, n * s->inter, sizeof(float));
+    f->router = take(c, n * d->n_experts, sizeof(float));
+    f->weights = take(c, n * d->topk, sizeof(float));
+    f->ids = take(c, n * d->topk, sizeof(uint32_t));
+    f->ye = take(c, n * d->topk, d->hidden * sizeof(float));
+    f->last = take(c, rows * d->hidden, sizeof(float));
+    f->part = take(c, rows * s->vocab_padded, sizeof(float));
+    f->gathered = take(c, s->tp > 1 && root ? rows * s->vocab_padded * s->tp : 0, sizeof(float));
+    f->logits = take(c, s->tp > 1 && root ? rows * d->vocab : 0, sizeof(float));
+}
+
+hdl_err hdl_forward_open(hdl_forward *out, const hdl_forward_opts *opts, hdl_errmsg *why)
+{
+    *out = (hdl_forward){.model = opts->model,
+                         .kv = opts->kv,
+                         .device = opts->device,
+                         .stream = hdl_device_stream(opts->device),
+                         .n_tokens_max = opts->n_tokens_max,
+                         .n_logits_max = opts->n_logits_max};
+    cursor c = {0};
+    place(out, &c);
+    out->memory_bytes = c.at;
+    out->memory = c.overflow ? NULL : hdl_device_alloc(opts->device, c.at);
+    if (!out->memory)
+        return hdl_fail(HDL_NOMEM, why,
+                        "no memory for %zu bytes of activations; the device is full; lower "
+                        "step_tokens",
+                        c.at);
+    c = (cursor){.base = out->memory};
+    place(out, &c);
+    if (out->model->shard.tp == 1)
+        out->logits = out->part;
+    return HDL_OK;
+}
+
+void hdl_forward_close(hdl_forward *f)
+{
+    if (f->memory)
+        hdl_device_free(f->device, f->memory, f->memory_bytes);
+    *f = (hdl_forward){0};
+}
+
+hdl_err hdl_forward_run(hdl_forward *f, const hdl_tokens *t)
+{
+    const hdl_model *m = f->model;
+    HDL_ASSERT_LE(t->n_tokens, f->n_tokens_max);
+    hdl_embed_args embed = {.table = m->embed, .ids = t->ids, .out = f->x, .n_tokens = t->n_tokens};
+    m->ops->embed(&embed, f->stream);
+    for (uint32_t layer = 0; layer < m->desc->n_layers; layer++) {
+        HDL_TRY(hdl_block_attention(f, t, layer));
+        if (m->desc->layers[layer].ffn == HDL_FFN_MOE)
+            HDL_TRY(hdl_block_moe(f, t, layer));
+        else
+            HDL_TRY(hdl_block_dense(f, t, layer));
+    }
+    return HDL_OK;
+}
+
+static hdl_err gather(hdl_forward *f, uint32_t n)
+{
+    const hdl_shard *s = &f->model->shard;
+    size_t part = (size_t)n * s->vocab_padded;
+    size_t to_root[HDL_RANKS_MAX] = {part * sizeof(float)}, zero[HDL_RANKS_MAX] = {0};
+    size_t in[HDL_RANKS_MAX] = {0}, at[HDL_RANKS_MAX] = {0};
+    bool root = s->rank == 0;
+    for (uint32_t r = 0; root && r < s->tp; r++) {
+        in[r] = part * sizeof(float);
+        at[r] = r * part * sizeof(float);
+    }
+    hdl_a2a_args args = {.in = f->part,
+                         .in_at = zero,
+                         .in_bytes = to_root,
+                         .out = f->gathered,
+                         .out_at = at,
+                         .out_bytes = in};
+    return hdl_coll_all_to_all_v(f->groups.tp, &args);
+}
+
+hdl_err hdl_forward_logits(hdl_forward *f, const uint32_t *token_idx, uint32_t n)
+{
+    const hdl_model *m = f->model;
+    const hdl_shard *s = &m->shard;
+    size_t hidden = m->desc->hidden, vocab = m->desc->vocab;
+    HDL_ASSERT_LE(n, f->n_logits_max);
+    if (s->rank >= s->tp)
+        return HDL_OK; /* a copy of the attention part: the first part makes the logits */
+    for (uint32_t i = 0; i < n; i++)
+        memcpy(f->last + i * hidden, f->x + token_idx[i] * hidden, hidden * sizeof(float));
+    hdl_forward_norm(f, f->last, m->final_norm, f->last, n);
+    hdl_forward_linear(f, f->last, &m->lm_head, f->part, n);
+    if (s->tp == 1)
+        return HDL_OK;
+    HDL_TRY(gather(f, n));
+    for (uint32_t r = 0; s->rank == 0 && r < s->tp; r++) {
+        size_t at = (size_t)r * s->vocab_padded;
+        size_t len = at < vocab ? hdl_min_size(s->vocab_padded, vocab - at) : 0;
+        for (uint32_t i = 0; i < n && len > 0; i++)
+            memcpy(f->logits + i * vocab + at, f->gathered + ((size_t)r * n + i) * s->vocab_padded,
+                   len * sizeof(float));
+    }
+    return HDL_OK;
+}

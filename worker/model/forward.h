@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One forward pass over the tokens of a step, and the logits of those rows that want them.
+ *
+ * Blocks (block_*.c) read the residual stream x, write into it, and make the collective calls that
+ * their layout needs: every rank of the group runs the same blocks in the same order, so the calls
+ * match. Buffers are taken once for the largest step. Owner: the step thread. Numerics: DESIGN 6;
+ * the residual and all activations are f32. */
+#pragma once
+
+#include <heddle/coll.h>
+
+#include "worker/kvstore.h"
+#include "worker/model/build.h"
+
+/* Communicators of a rank; a part of one rank is a communicator too. Borrowed: of the epoch. */
+typedef struct hdl_groups {
+    hdl_coll *world;  /* all ranks of the group */
+    hdl_coll *tp;     /* ranks that share heads, dense layers and the vocabulary */
+    hdl_coll *moe_tp; /* ranks that share the inner dimension of the same experts */
+    hdl_coll *ep;     /* ranks that hold different experts */
+} hdl_groups;
+
+/* The tokens of one step as the blocks see them; made by batch.c. */
+typedef struct hdl_tokens {
+    const hdl_token *ids;     /* [n_tokens] */
+    const hdl_attn_row *rows; /* [n_rows] */
+    uint32_t n_tokens, n_rows;
+} hdl_tokens;
+
+typedef struct hdl_forward {
+    const hdl_model *model; /* borrowed */
+    hdl_kvstore *kv;        /* borrowed */
+    hdl_stream *stream;     /* borrowed */
+    hdl_device *device;     /* borrowed */
+    hdl_groups groups;      /* set at each epoch */
+    uint32_t n_tokens_max, n_logits_max;
+    void *memory; /* owned, of the device: the buffers below */
+    size_t memory_bytes;
+    float *x;        /* [n_tokens_max, hidden] residual stream */
+    float *h;        /* [n_tokens_max, hidden] normed, then a block's output */
+    float *qkv;      /* [n_tokens_max, (n_heads + 2 n_kv_heads) head_dim] */
+    float *q;        /* [n_tokens_max, n_heads head_dim] */
+    float *attn;     /* [n_tokens_max, n_heads head_dim] */
+    float *gate_up;  /* [n_tokens_max, 2 inter] */
+    float *act;      /* [n_tokens_max, inter] */
+    float *router;   /* [n_tokens_max, n_experts] */
+    float *weights;  /* [n_tokens_max, topk] */
+    uint32_t *ids;   /* [n_tokens_max, topk] */
+    float *ye;       /* [n_tokens_max, topk, hidden] */
+    float *last;     /* [n_logits_max, hidden] rows that want logits, normed */
+    float *part;     /* [n_logits_max, vocab_padded] this rank's logits */
+    float *gathered; /* [tp, n_logits_max, vocab_padded] rank 0 with tp > 1 */
+    float *logits;   /* [n_logits_max, vocab] rank 0 */
+} hdl_forward;
+
+typedef struct hdl_forward_opts {
+    const hdl_model *model;
+    hdl_kvstore *kv;
+    hdl_device *device;
+    uint32_t n_tokens_max;
+    uint32_t n_logits_max; /* rows of one hdl_forward_logits */
+} hdl_forward_opts;
+
+hdl_err hdl_forward_open(hdl_forward *out, const hdl_forward_opts *opts,
+                         hdl_errmsg *why) HDL_MUST_CHECK;
+void hdl_forward_close(hdl_forward *f);
+
+/* Embeds, runs all layers; leaves the residual stream in f->x. */
+hdl_err hdl_forward_run(hdl_forward *f, const hdl_tokens *tokens) HDL_MUST_CHECK;
+
+/* Logits of n <= n_logits_max tokens of the step (indices in it); on rank 0 of the group they are
+ * in f->logits [n, vocab], elsewhere they are not kept. All ranks call with the same tokens. */
+hdl_err hdl_forward_logits(hdl_forward *f, const uint32_t *token_idx, uint32_t n) HDL_MUST_CHECK;
+
+/* Blocks. Each adds its output to f->x. */
+hdl_err hdl_block_attention(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL_MUST_CHECK;
+hdl_err hdl_block_dense(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL_MUST_CHECK;
+hdl_err hdl_block_moe(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL_MUST_CHECK;
+
+/* Helpers of the blocks. */
+static inline void hdl_forward_linear(const hdl_forward *f, const float *x, const hdl_weight *w,
+                                      float *y, uint32_t n_tokens)
+{
+    hdl_linear_args args = {
+        .x = x, .x_stride = w->k, .w = w, .y = y, .y_stride = w->n, .n_tokens = n_tokens};
+    f->model->ops->linear(&args, f->stream);
+}
+
+static inline void hdl_forward_norm(const hdl_forward *f, const float *x, const float *w,
+                                    float *out, uint32_t n_tokens)
+{
+    hdl_rms_norm_args args = {.x = x,
+                              .w = w,
+                              .out = out,
+                              .n_tokens = n_tokens,
+                              .dim = f->model->desc->hidden,
+                              .eps = f->model->desc->norm_eps};
+    f->model->ops->rms_norm(&args, f->stream);
+}
+
+/* x += h */
+static inline void hdl_forward_add(const hdl_forward *f, uint32_t n_tokens)
+{
+    hdl_add_args args = {.x = f->x, .y = f->h, .n = (size_t)n_tokens * f->model->desc->hidden};
+    f->model->ops->add(&args, f->stream);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "worker/model/rope.h"
+
+#include <math.h>
+
+/* HF: _compute_llama3_parameters. Long wavelengths are slowed by factor, short ones kept, those
+ * between blended. */
+static double llama3(const hdl_rope *rope, double freq)
+{
+    double wavelength = 2 * 3.14159265358979323846 / freq;
+    double low = rope->original_max_len / rope->low_freq_factor;
+    double high = rope->original_max_len / rope->high_freq_factor;
+    if (wavelength > low)
+        return freq / rope->factor;
+    if (wavelength < high)
+        return freq;
+    double smooth = (rope->original_max_len / wavelength - rope->low_freq_factor) /
+                    (rope->high_freq_factor - rope->low_freq_factor);
+    return (1 - smooth) * freq / rope->factor + smooth * freq;
+}
+
+static float frequency(const hdl_rope *rope, uint32_t i)
+{
+    float freq = (float)(1.0 / pow(rope->theta, 2.0 * i / rope->dim));
+    switch (rope->kind) {
+    case HDL_ROPE_PLAIN: return freq;
+    case HDL_ROPE_LINEAR: return (float)(freq / rope->factor);
+    case HDL_ROPE_LLAMA3: return (float)llama3(rope, freq);
+    }
+    return freq;
+}
+
+void hdl_rope_tables(const hdl_rope *rope, uint32_t max_len, float *cos_out, float *sin_out)
+{
+    uint32_t half = rope->dim / 2;
+    for (uint32_t i = 0; i < half; i++) {
+        float freq = frequency(rope, i);
+        for (uint32_t pos = 0; pos < max_len; pos++) {
+            float angle = (float)pos * freq;
+            cos_out[(size_t)pos * half + i] = (float)cos(angle);
+            sin_out[(size_t)pos * half + i] = (float)sin(angle);
+        }
+    }
+}

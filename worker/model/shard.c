@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which part of a model each rank holds, and what that costs in bytes. Pure. */
+#include <inttypes.h>
+
+#include "base/assert.h"
+#include "base/checked.h"
+#include "worker/model/slots.h"
+
+static uint32_t moe_tp_of(const hdl_layout *layout)
+{
+    uint32_t n_ranks = hdl_layout_ranks(layout);
+    return hdl_max_u32(1, n_ranks / layout->ep);
+}
+
+static bool has_ffn(const hdl_model_desc *desc, hdl_ffn_kind kind)
+{
+    for (uint32_t i = 0; i < desc->n_layers; i++)
+        if (desc->layers[i].ffn == kind)
+            return true;
+    return false;
+}
+
+static hdl_err check_numbers(const hdl_layout *layout, hdl_errmsg *why)
+{
+    const uint32_t n[] = {layout->tp, layout->ep, layout->pp, layout->dp};
+    static const char *const name[] = {"tp", "ep", "pp", "dp"};
+    for (unsigned i = 0; i < 4; i++)
+        if (!hdl_is_pow2(n[i]) || n[i] > HDL_RANKS_MAX)
+            return hdl_fail(HDL_UNSUPPORTED, why,
+                            "%s is %u; it must be a power of two from 1 to %d; choose one of them",
+                            name[i], n[i], HDL_RANKS_MAX);
+    if (layout->pp != 1)
+        return hdl_fail(HDL_UNSUPPORTED, why,
+                        "pp is %u; pipeline stages are not implemented yet; use tp and ep",
+                        layout->pp);
+    return HDL_OK;
+}
+
+/* A row-parallel matrix: tp may not exceed the leaves of its inner dimension (N2). */
+static hdl_err check_leaves(const char *what, uint32_t k, uint32_t parts, hdl_errmsg *why)
+{
+    uint32_t leaves = hdl_leaf_count(k);
+    if (parts > leaves || k % parts != 0)
+        return hdl_fail(HDL_UNSUPPORTED, why,
+                        "the %s of %u values cannot be shared by %u ranks; exact sums allow %u "
+                        "leaves of multiples of %d values there; use at most %u ranks for it",
+                        what, k, parts, leaves, HDL_LEAF_UNIT, leaves);
+    return HDL_OK;
+}
+
+static hdl_err check_attention(const hdl_model_desc *desc, uint32_t tp, hdl_errmsg *why)
+{
+    if (desc->n_heads % tp != 0)
+        return hdl_fail(HDL_UNSUPPORTED, why,
+                        "tp is %u; the model's %u attention heads do not divide by it; choose a tp "
+                        "that divides them",
+                        tp, desc->n_heads);
+    if (desc->n_kv_heads % tp != 0 && tp % desc->n_kv_heads != 0)
+        return hdl_fail(HDL_UNSUPPORTED, why,
+                        "tp is %u; the model's %u KV heads can neither be divided nor replicated "
+                        "evenly; choose a tp that divides them or is a multiple of them",
+                        tp, desc->n_kv_heads);
+    return check_leaves("attention output", desc->n_heads * desc->head_dim, tp, why);
+}
+
+hdl_err hdl_layout_check(const hdl_model_desc *desc, const hdl_layout *layout, hdl_errmsg *why)
+{
+    HDL_TRY(check_numbers(layout, why));
+    HDL_TRY(check_attention(desc, layout->tp, why));
+    if (has_ffn(desc, HDL_FFN_DENSE))
+        HDL_TRY(check_leaves("dense feed-forward layer", desc->inter, layout->tp, why));
+    if (!has_ffn(desc, HDL_FFN_MOE)) {
+        if (layout->ep != 1)
+            return hdl_fail(HDL_UNSUPPORTED, why,
+                            "ep is %u; this model has no experts; use tp alone", layout->ep);
+        return HDL_OK;
+    }
+    uint32_t expert_leaves = hdl_expert_leaf_count(desc->n_experts);
+    if (layout->ep > expert_leaves)
+        return hdl_fail(HDL_UNSUPPORTED, why,
+                        "ep is %u; exact sums over the model's %u experts have %u leaves; use an "
+                        "ep of at most %u",
+                        layout->ep, desc->n_experts, expert_leaves, expert_leaves);
+    return check_leaves("expert", desc->moe_inter, moe_tp_of(layout), why);
+}
+
+static void place_attention(hdl_shard *s, const hdl_model_desc *desc)
+{
+    s->n_heads = desc->n_heads / s->tp;
+    s->head_at = s->tp_idx * s->n_heads;
+    s->n_kv_heads = hdl_max_u32(1, desc->n_kv_heads / s->tp);
+    /* With fewer KV heads than ranks, several ranks hold the head that their queries read. */
+    s->kv_head_at = (uint32_t)((uint64_t)s->tp_idx * desc->n_kv_heads / s->tp);
+    s->o_leaves = hdl_leaf_count(desc->n_heads * desc->head_dim) / s->tp;
+}
+
+static void place_ffn(hdl_shard *s, const hdl_model_desc *desc)
+{
+    if (desc->inter != 0 && has_ffn(desc, HDL_FFN_DENSE)) {
+        s->inter = desc->inter / s->tp;
+        s->inter_at = s->tp_idx * s->inter;
+        s->down_leaves = hdl_leaf_count(desc->inter) / s->tp;
+    }
+    if (has_ffn(desc, HDL_FFN_MOE)) {
+        s->n_experts = desc->n_experts / s->ep;
+        s->expert_at = s->ep_idx * s->n_experts;
+        s->moe_inter = desc->moe_inter / s->moe_tp;
+        s->moe_inter_at = s->moe_tp_idx * s->moe_inter;
+        s->moe_down_leaves = hdl_leaf_count(desc->moe_inter) / s->moe_tp;
+    }
+}
+
+hdl_shard hdl_shard_of(const hdl_model_desc *desc, const hdl_layout *layout, uint32_t rank)
+{
+    uint32_t n_ranks = hdl_layout_ranks(layout);
+    HDL_ASSERT_LT(rank, n_ranks);
+    hdl_shard s = {.rank = rank, .n_ranks = n_ranks, .tp = layout->tp, .ep = layout->ep};
+    s.moe_tp = moe_tp_of(layout);
+    s.tp_idx = rank % s.tp;
+    s.ep_idx = rank / s.moe_tp;
+    s.moe_tp_idx = rank % s.moe_tp;
+    place_attention(&s, desc);
+    place_ffn(&s, desc);
+    s.vocab_padded = hdl_div_ceil_u32(desc->vocab, s.tp);
+    s.vocab_at = hdl_min_u32(desc->vocab, s.tp_idx * s.vocab_padded);
+    s.vocab = hdl_min_u32(desc->vocab - s.vocab_at, s.vocab_padded);
+    return s;
+}
+
+/* ---- counting ----------------------------------------------------------------------------- */
+
+hdl_model_params hdl_model_count_params(const hdl_model_desc *desc)
+{
+    hdl_model_params params = {0};
+    for (hdl_wslot slot = 0; slot < HDL_WSLOT_COUNT; slot++) {
+        const hdl_slot_info *info = hdl_slot_info_of(slot);
+        uint64_t one = (uint64_t)hdl_dim_size(desc, info->rows) * hdl_dim_size(desc, info->cols);
+        uint32_t n_layers = info->scope == HDL_SCOPE_MODEL ? 1 : desc->n_layers;
+        for (uint32_t layer = 0; layer < n_layers; layer++) {
+            if (!hdl_slot_used(desc, slot, layer))
+                continue;
+            bool expert = info->scope == HDL_SCOPE_EXPERT;
+            params.total += one * (expert ? desc->n_experts : 1);
+            params.active += one * (expert ? desc->topk : 1);
+        }
+    }
+    return params;
+}
+
+/* Of a matrix in a portable format; the router and all vectors are f32 in every format. */
+static uint64_t matrix_bytes(const hdl_model_desc *desc, hdl_wformat format, hdl_slice s)
+{
+    uint64_t n = (uint64_t)s.n_rows * s.n_cols;
+    switch (format) {
+    case HDL_WFORMAT_F32: return 4 * n;
+    case HDL_WFORMAT_BF16: return 2 * n;
+    case HDL_WFORMAT_Q8: return n + 4 * (n / HDL_Q8_GROUP);
+    case HDL_WFORMAT_COUNT: break;
+    }
+    return (desc->dtype == HDL_DTYPE_F32 ? 4 : 2) * n;
+}
+
+hdl_shard_bytes hdl_shard_count_bytes(const hdl_model_desc *desc, const hdl_shard *shard,
+                                      hdl_wformat format)
+{
+    hdl_shard_bytes bytes = {0};
+    for (hdl_wslot slot = 0; slot < HDL_WSLOT_COUNT; slot++) {
+        const hdl_slot_info *info = hdl_slot_info_of(slot);
+        hdl_slice s = hdl_slot_slice(desc, shard, slot);
+        uint64_t one = info->cols == HDL_DIM_NONE || slot == HDL_WSLOT_ROUTER
+                           ? (uint64_t)4 * s.n_rows * s.n_cols
+                           : matrix_bytes(desc, format, s);
+        uint32_t n_layers = info->scope == HDL_SCOPE_MODEL ? 1 : desc->n_layers;
+        for (uint32_t layer = 0; layer < n_layers; layer++) {
+            /* A tied head is a packed copy of this rank's rows of the embedding. */
+            bool used = hdl_slot_used(desc, slot, layer) || slot == HDL_WSLOT_LM_HEAD;
+            if (slot == HDL_WSLOT_EMBED)
+                bytes.mapped_bytes = matrix_bytes(desc, HDL_WFORMAT_COUNT, s);
+            else if (used)
+                bytes.weight_bytes +=
+                    one * (info->scope == HDL_SCOPE_EXPERT ? shard->n_experts : 1);
+        }
+    }
+    for (uint32_t i = 0; i < desc->n_cache_groups; i++)
+        bytes.kv_bytes_per_token += (uint64_t)desc->cache_groups[i].n_layers * shard->n_kv_heads *
+                                    desc->cache_groups[i].head_dim * 2 * sizeof(uint16_t);
+    return bytes;
+}
+
+uint64_t hdl_model_kv_bytes_per_token(const hdl_model_desc *desc)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < desc->n_cache_groups; i++) {
+        const hdl_cache_group *g = &desc->cache_groups[i];
+        bytes += (uint64_t)g->n_layers * g->n_kv_heads * g->head_dim * 2 * sizeof(uint16_t);
+    }
+    return bytes;
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "worker/model/slots.h"
+
+#include "base/assert.h"
+
+static const hdl_slot_info slots[HDL_WSLOT_COUNT] = {
+#define SLOT(name_, scope_, rows_, cols_, when_)                                                   \
+    {.name = #name_,                                                                               \
+     .scope = HDL_SCOPE_##scope_,                                                                  \
+     .rows = HDL_DIM_##rows_,                                                                      \
+     .cols = HDL_DIM_##cols_,                                                                      \
+     .when = HDL_WHEN_##when_},
+    HDL_WSLOT_LIST(SLOT)
+#undef SLOT
+};
+
+const hdl_slot_info *hdl_slot_info_of(hdl_wslot slot)
+{
+    HDL_ASSERT_LT((unsigned)slot, (unsigned)HDL_WSLOT_COUNT);
+    return &slots[slot];
+}
+
+uint32_t hdl_dim_size(const hdl_model_desc *desc, hdl_dim dim)
+{
+    switch (dim) {
+    case HDL_DIM_NONE: return 1;
+    case HDL_DIM_HIDDEN: return desc->hidden;
+    case HDL_DIM_Q: return desc->n_heads * desc->head_dim;
+    case HDL_DIM_KV: return desc->n_kv_heads * desc->head_dim;
+    case HDL_DIM_HEAD: return desc->head_dim;
+    case HDL_DIM_INTER: return desc->inter;
+    case HDL_DIM_EXPERTS: return desc->n_experts;
+    case HDL_DIM_MOE_INTER: return desc->moe_inter;
+    case HDL_DIM_VOCAB: return desc->vocab;
+    }
+    HDL_UNREACHABLE("dimension");
+}
+
+bool hdl_slot_used(const hdl_model_desc *desc, hdl_wslot slot, uint32_t layer)
+{
+    const hdl_slot_info *info = hdl_slot_info_of(slot);
+    hdl_ffn_kind ffn = HDL_FFN_DENSE;
+    if (info->scope != HDL_SCOPE_MODEL) {
+        HDL_ASSERT_LT(layer, desc->n_layers);
+        ffn = (hdl_ffn_kind)desc->layers[layer].ffn;
+    }
+    switch (info->when) {
+    case HDL_WHEN_ALWAYS: return true;
+    case HDL_WHEN_UNTIED: return !desc->tied;
+    case HDL_WHEN_QK_NORM: return desc->qk_norm;
+    case HDL_WHEN_DENSE: return ffn == HDL_FFN_DENSE;
+    case HDL_WHEN_MOE: return ffn == HDL_FFN_MOE;
+    }
+    HDL_UNREACHABLE("when");
+}
+
+typedef struct range {
+    uint32_t at, n;
+} range;
+
+static range cut(const hdl_model_desc *desc, const hdl_shard *shard, hdl_wslot slot, hdl_dim dim)
+{
+    uint32_t hd = desc->head_dim;
+    switch (dim) {
+    case HDL_DIM_Q: return (range){shard->head_at * hd, shard->n_heads * hd};
+    case HDL_DIM_KV: return (range){shard->kv_head_at * hd, shard->n_kv_heads * hd};
+    case HDL_DIM_INTER: return (range){shard->inter_at, shard->inter};
+    case HDL_DIM_MOE_INTER: return (range){shard->moe_inter_at, shard->moe_inter};
+    case HDL_DIM_VOCAB:
+        if (slot == HDL_WSLOT_LM_HEAD)
+            return (range){shard->vocab_at, shard->vocab};
+        break;
+    default: break;
+    }
+    return (range){0, hdl_dim_size(desc, dim)};
+}
+
+hdl_slice hdl_slot_slice(const hdl_model_desc *desc, const hdl_shard *shard, hdl_wslot slot)
+{
+    const hdl_slot_info *info = hdl_slot_info_of(slot);
+    range rows = cut(desc, shard, slot, info->rows);
+    range cols = cut(desc, shard, slot, info->cols);
+    return (hdl_slice){rows.at, rows.n, cols.at, cols.n};
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The places that weights go to: one slot per role, its shape in terms of the description, and how
+ * ranks share it. Architectures name slots; shard rules are the same for all of them.
+ *
+ * Pure data and pure functions over a description and a shard; any thread. A slot is not memory:
+ * that is a hdl_weight of build.h. */
+#pragma once
+
+#include <heddle/model.h>
+
+/* What a dimension of a weight is. NONE as the second one: a vector. */
+typedef enum hdl_dim {
+    HDL_DIM_NONE,
+    HDL_DIM_HIDDEN,
+    HDL_DIM_Q,  /* n_heads * head_dim */
+    HDL_DIM_KV, /* n_kv_heads * head_dim */
+    HDL_DIM_HEAD,
+    HDL_DIM_INTER,
+    HDL_DIM_EXPERTS,
+    HDL_DIM_MOE_INTER,
+    HDL_DIM_VOCAB,
+} hdl_dim;
+
+typedef enum hdl_scope { HDL_SCOPE_MODEL, HDL_SCOPE_LAYER, HDL_SCOPE_EXPERT } hdl_scope;
+
+/* Which layers or models have the slot. */
+typedef enum hdl_when {
+    HDL_WHEN_ALWAYS,
+    HDL_WHEN_UNTIED,
+    HDL_WHEN_QK_NORM,
+    HDL_WHEN_DENSE,
+    HDL_WHEN_MOE,
+} hdl_when;
+
+/* A dimension that is Q, KV, INTER, MOE_INTER is cut over ranks wherever it appears; VOCAB only in
+ * the head; the others are whole on every rank. EMBED is whole: it is read in place. */
+/*    slot          scope   rows       columns    when */
+// clang-format off
+#define HDL_WSLOT_LIST(X)                                                                          \
+    X(EMBED,        MODEL,  VOCAB,     HIDDEN,    ALWAYS)                                          \
+    X(FINAL_NORM,   MODEL,  HIDDEN,    NONE,      ALWAYS)                                          \
+    X(LM_HEAD,      MODEL,  VOCAB,     HIDDEN,    UNTIED)                                          \
+    X(ATTN_NORM,    LAYER,  HIDDEN,    NONE,      ALWAYS)                                          \
+    X(Q,            LAYER,  Q,         HIDDEN,    ALWAYS)                                          \
+    X(K,            LAYER,  KV,        HIDDEN,    ALWAYS)                                          \
+    X(V,            LAYER,  KV,        HIDDEN,    ALWAYS)                                          \
+    X(O,            LAYER,  HIDDEN,    Q,         ALWAYS)                                          \
+    X(Q_NORM,       LAYER,  HEAD,      NONE,      QK_NORM)                                         \
+    X(K_NORM,       LAYER,  HEAD,      NONE,      QK_NORM)                                         \
+    X(FFN_NORM,     LAYER,  HIDDEN,    NONE,      ALWAYS)                                          \
+    X(GATE,         LAYER,  INTER,     HIDDEN,    DENSE)                                           \
+    X(UP,           LAYER,  INTER,     HIDDEN,    DENSE)                                           \
+    X(DOWN,         LAYER,  HIDDEN,    INTER,     DENSE)                                           \
+    X(ROUTER,       LAYER,  EXPERTS,   HIDDEN,    MOE)                                             \
+    X(EXPERT_GATE,  EXPERT, MOE_INTER, HIDDEN,    MOE)                                             \
+    X(EXPERT_UP,    EXPERT, MOE_INTER, HIDDEN,    MOE)                                             \
+    X(EXPERT_DOWN,  EXPERT, HIDDEN,    MOE_INTER, MOE)
+// clang-format on
+
+#define HDL_WSLOT_ENUM(name, scope, rows, cols, when) HDL_WSLOT_##name,
+typedef enum hdl_wslot { HDL_WSLOT_LIST(HDL_WSLOT_ENUM) HDL_WSLOT_COUNT } hdl_wslot;
+#undef HDL_WSLOT_ENUM
+
+typedef struct hdl_slot_info {
+    const char *name;
+    hdl_scope scope;
+    hdl_dim rows, cols;
+    hdl_when when;
+} hdl_slot_info;
+
+const hdl_slot_info *hdl_slot_info_of(hdl_wslot slot);
+
+/* Size of a dimension in the whole model; 1 for NONE. */
+uint32_t hdl_dim_size(const hdl_model_desc *desc, hdl_dim dim);
+
+/* Does layer `layer` (ignored for MODEL slots) have the slot? */
+bool hdl_slot_used(const hdl_model_desc *desc, hdl_wslot slot, uint32_t layer);
+
+/* The part of a slot's tensor that a rank reads: rows [row_at, row_at + n_rows) and columns
+ * likewise, in the file's numbering. Experts that the rank does not hold are not asked for. */
+typedef struct hdl_slice {
+    uint32_t row_at, n_rows, col_at, n_cols;
+} hdl_slice;
+hdl_slice hdl_slot_slice(const hdl_model_desc *desc, const hdl_shard *shard, hdl_wslot slot);

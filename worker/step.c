@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Request path, stage 9: one step of one rank, from plan to result. */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/inject.h"
+#include "base/log.h"
+#include "worker/worker_impl.h"
+
+/* ---- before the forward pass -------------------------------------------------------------- */
+
+static hdl_err check(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *opens)
+{
+    if (!w->joined || plan->epoch != w->epoch || plan->step != w->step + 1)
+        return hdl_fail(HDL_INVALID, &w->why,
+                        "step %llu of epoch %llu cannot run; this rank is at step %llu of epoch "
+                        "%llu; send the next step of the current epoch",
+                        (unsigned long long)plan->step, (unsigned long long)plan->epoch,
+                        (unsigned long long)w->step, (unsigned long long)w->epoch);
+    HDL_TRY(hdl_batch_check(&w->batch, plan, &w->why));
+    for (uint32_t i = 0; w->sampler && i < plan->n_opens; i++)
+        HDL_TRY(hdl_sampler_check(w->sampler, &opens[i], &w->why));
+    return HDL_OK;
+}
+
+static void open_slots(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *opens)
+{
+    for (uint32_t i = 0; w->sampler && i < plan->n_opens; i++) {
+        const hdl_plan_open *o = &plan->opens[i];
+        hdl_sampler_tenant tenant = {.slot = o->slot,
+                                     .params = &opens[i],
+                                     .history = plan->tokens + o->history_at,
+                                     .n_history = o->n_history,
+                                     .n_prompt = o->n_prompt};
+        hdl_sampler_set(w->sampler, &tenant);
+    }
+}
+
+static void copy_blocks(hdl_worker *w)
+{
+    for (uint32_t layer = 0; w->batch.n_copies != 0 && layer < w->kv.n_layers; layer++) {
+        hdl_kv_copy_args args = {.kv = hdl_kvstore_view(&w->kv, layer),
+                                 .src = w->batch.copy_src,
+                                 .dst = w->batch.copy_dst,
+                                 .n = w->batch.n_copies};
+        w->model.ops->kv_copy(&args, w->forward.stream);
+    }
+}
+
+/* ---- after it ----------------------------------------------------------------------------- */
+
+/* Appends the wanted rows of logits, in order of position, straight to the file. */
+static hdl_err dump(hdl_worker *w, const hdl_want *wants, uint32_t n)
+{
+    size_t row_bytes = w->desc.vocab * sizeof(float);
+    for (uint32_t i = 0; i < n; i++) {
+        if (!(wants[i].flags & HDL_ROW_LOGITS))
+            continue;
+        const char *at = (const char *)(w->forward.logits + (size_t)i * w->desc.vocab);
+        for (size_t done = 0; done < row_bytes;) {
+            ssize_t wrote = write(w->dump_fd, at + done, row_bytes - done);
+            if (wrote < 0 && errno != EINTR)
+                return HDL_IO;
+            done += wrote > 0 ? (size_t)wrote : 0;
+        }
+    }
+    return HDL_OK;
+}
+
+/* Jobs of one chunk: a token may be scored and sampled both, never for the same position. */
+static uint32_t make_jobs(hdl_worker *w, const hdl_want *wants, uint32_t n)
+{
+    uint32_t n_jobs = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!(wants[i].flags & (HDL_ROW_SAMPLE | HDL_ROW_SCORE)))
+            continue;
+        bool score = (wants[i].flags & HDL_ROW_SCORE) != 0;
+        w->jobs[n_jobs++] =
+            (hdl_sample_job){.slot = wants[i].slot,
+                             .pos = wants[i].pos,
+                             .logits = w->forward.logits + (size_t)i * w->desc.vocab,
+                             .score = score ? wants[i].next : -1};
+    }
+    return n_jobs;
+}
+
+/* Rank 0: results of one chunk of wants. Tops are packed behind those of earlier chunks. */
+static hdl_err sample_chunk(hdl_worker *w, const hdl_want *wants, uint32_t n)
+{
+    HDL_TRY(dump(w, wants, n));
+    uint32_t n_jobs = make_jobs(w, wants, n);
+    hdl_result_row *rows = w->rows + w->n_rows;
+    hdl_logprob *tops = w->tops + (size_t)w->n_rows * HDL_TOP_LOGPROBS_MAX;
+    hdl_sample_run run = {.jobs = w->jobs, .n = n_jobs, .out = rows, .tops = tops};
+    HDL_TRY(hdl_sampler_run(w->sampler, w->forward.stream, &run));
+    for (uint32_t i = 0; i < n_jobs; i++) {
+        rows[i].top_at = w->n_tops;
+        memmove(w->tops + w->n_tops, tops + (size_t)i * HDL_TOP_LOGPROBS_MAX,
+                rows[i].n_top * sizeof(*tops));
+        w->n_tops += rows[i].n_top;
+    }
+    w->n_rows += n_jobs;
+    return HDL_OK;
+}
+
+/* The logits that the step wants, a few rows at a time. An error of rank 0 (a full disk, broken
+ * weights) does not keep it from the collectives that the others wait in; they learn of it with the
+ * tokens. */
+static hdl_err run_head(hdl_worker *w, hdl_err *root_err)
+{
+    const hdl_batch *b = &w->batch;
+    for (uint32_t at = 0; at < b->n_wants; at += HDL_LOGIT_ROWS) {
+        uint32_t n = hdl_min_u32(HDL_LOGIT_ROWS, b->n_wants - at), idx[HDL_LOGIT_ROWS];
+        for (uint32_t i = 0; i < n; i++)
+            idx[i] = b->wants[at + i].token_idx;
+        HDL_TRY(hdl_forward_logits(&w->forward, idx, n));
+        if (w->shard.rank == 0 && *root_err == HDL_OK)
+            *root_err = sample_chunk(w, b->wants + at, n);
+    }
+    return HDL_OK;
+}
+
+/* All ranks learn what rank 0 sampled: a later step may feed it back. */
+static hdl_err share_tokens(hdl_worker *w, hdl_err root_err)
+{
+    uint32_t n = 0;
+    const hdl_batch *b = &w->batch;
+    for (uint32_t i = 0; i < w->n_rows; i++)
+        if (!w->rows[i].scored)
+            w->sampled[1 + n++] = w->rows[i].token;
+    n = 0;
+    for (uint32_t i = 0; i < b->n_wants; i++)
+        n += (b->wants[i].flags & HDL_ROW_SAMPLE) != 0;
+    w->sampled[0] = (hdl_token)root_err;
+    if (b->n_wants != 0)
+        HDL_TRY(hdl_coll_broadcast(w->groups.world, w->sampled, (1 + n) * sizeof(hdl_token), 0));
+    HDL_TRY((hdl_err)w->sampled[0]);
+    n = 0;
+    for (uint32_t i = 0; i < b->n_wants; i++) {
+        if (!(b->wants[i].flags & HDL_ROW_SAMPLE))
+            continue;
+        hdl_slot *slot = &w->batch.slots[b->wants[i].slot];
+        slot->last = w->sampled[1 + n++];
+        slot->has_last = true;
+    }
+    return HDL_OK;
+}
+
+static hdl_err run(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *opens)
+{
+    HDL_TRY(HDL_INJECT("worker.step"));
+    hdl_batch_apply(&w->batch, plan);
+    open_slots(w, plan, opens);
+    copy_blocks(w);
+    if (w->batch.n_tokens == 0)
+        return hdl_coll_poll(w->groups.world);
+    hdl_err root_err = HDL_OK;
+    hdl_tokens tokens = hdl_batch_tokens(&w->batch);
+    HDL_TRY(hdl_forward_run(&w->forward, &tokens));
+    HDL_TRY(run_head(w, &root_err));
+    return share_tokens(w, root_err);
+}
+
+hdl_err hdl_worker_step(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *opens,
+                        hdl_result *out)
+{
+    HDL_ON_THREAD(STEP);
+    uint64_t start_us = hdl_clock_now_us();
+    *out = (hdl_result){
+        .step = plan->step, .epoch = plan->epoch, .group = plan->group, .rank = w->shard.rank};
+    w->n_rows = w->n_tops = 0;
+    hdl_err err = check(w, plan, opens);
+    if (err != HDL_OK) {
+        HDL_LOG(ERROR, STEP, "refuse", "step=%llu err=%s why=%s", (unsigned long long)plan->step,
+                hdl_err_name(err), HDL_LOG_QUOTE(w->why.text));
+        out->err = (uint32_t)err;
+        return err;
+    }
+    uint64_t coll_us = hdl_coll_time_us(w->groups.world);
+    err = run(w, plan, opens);
+    w->step = plan->step;
+    out->err = (uint32_t)err;
+    out->coll_us = (uint32_t)(hdl_coll_time_us(w->groups.world) - coll_us);
+    out->step_us = (uint32_t)(hdl_clock_now_us() - start_us);
+    if (err != HDL_OK) {
+        w->joined = false; /* of no use until the next epoch */
+        return err;
+    }
+    out->n_rows = w->n_rows;
+    out->n_tops = w->n_tops;
+    out->rows = w->rows;
+    out->tops = w->tops;
+    return HDL_OK;
+}

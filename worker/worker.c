@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker's life: open, join, abort, close. The step is step.c. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/checked.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "worker/load/place.h"
+#include "worker/worker_impl.h"
+
+static void default_u32(uint32_t *value, uint32_t otherwise)
+{
+    if (*value == 0)
+        *value = otherwise;
+}
+
+static hdl_err fill_opts(hdl_worker *w, const hdl_worker_opts *opts, hdl_errmsg *why)
+{
+    hdl_worker_opts *o = &w->opts;
+    *o = *opts;
+    default_u32(&o->layout.tp, 1);
+    default_u32(&o->layout.ep, 1);
+    default_u32(&o->layout.pp, 1);
+    default_u32(&o->layout.dp, 1);
+    default_u32(&o->max_seqs, 256);
+    default_u32(&o->step_tokens, 512);
+    default_u32(&o->n_threads, 1);
+    if (o->max_seqs > HDL_SEQS_MAX || o->step_tokens > HDL_STEP_TOKENS_MAX)
+        return hdl_fail(HDL_INVALID, why,
+                        "max_seqs %u or step_tokens %u is too large; the limits are %d and %d; "
+                        "lower them",
+                        o->max_seqs, o->step_tokens, HDL_SEQS_MAX, HDL_STEP_TOKENS_MAX);
+    HDL_TRY(hdl_model_desc_load(&w->desc, opts->model_path, why));
+    HDL_TRY(hdl_layout_check(&w->desc, &o->layout, why));
+    if (opts->rank >= hdl_layout_ranks(&o->layout))
+        return hdl_fail(HDL_INVALID, why,
+                        "rank %u does not exist; the layout has %u ranks; correct the assignment",
+                        opts->rank, hdl_layout_ranks(&o->layout));
+    if (o->max_len == 0 || o->max_len > w->desc.max_len)
+        o->max_len = w->desc.max_len;
+    w->shard = hdl_shard_of(&w->desc, &o->layout, opts->rank);
+    return HDL_OK;
+}
+
+static hdl_err open_device(hdl_worker *w, hdl_errmsg *why)
+{
+    const hdl_worker_opts *o = &w->opts;
+    const hdl_ops *ops = hdl_ops_cpu(o->isa, why);
+    if (!ops)
+        return HDL_UNSUPPORTED;
+    uint32_t n_tokens = hdl_max_u32(o->step_tokens, HDL_LOGIT_ROWS);
+    hdl_ops_extent extent = hdl_model_extent(&w->desc, &w->shard, n_tokens, o->max_len);
+    hdl_cpu_device_opts device = {.n_threads = o->n_threads,
+                                  .cpus = o->cpus,
+                                  .n_cpus = o->n_cpus,
+                                  .isa = o->isa,
+                                  .scratch_bytes = ops->scratch_bytes(&extent)};
+    return hdl_device_open_cpu(&w->device, &device, why);
+}
+
+static hdl_err load(hdl_worker *w, hdl_errmsg *why)
+{
+    const hdl_worker_opts *o = &w->opts;
+    uint64_t start_us = hdl_clock_now_us();
+    HDL_TRY(hdl_st_open(&w->files, o->model_path, why));
+    hdl_model_opts model = {
+        .desc = &w->desc, .shard = w->shard, .device = w->device, .max_len = o->max_len};
+    HDL_TRY(hdl_quant_choose(&w->desc, w->files, o->weights, &model.format, why));
+    HDL_TRY(hdl_model_build(&w->model, &model, why));
+    hdl_place_opts place = {.stream = hdl_device_stream(w->device),
+                            .progress = o->progress,
+                            .progress_arg = o->progress_arg};
+    HDL_TRY(hdl_place_weights(&w->model, w->files, &place, why));
+    hdl_st_forget_pages(w->files);
+    HDL_LOG(INFO, LOAD, "loaded", "rank=%u weight_bytes=%zu load_us=%llu device=%s", o->rank,
+            w->model.memory_bytes, (unsigned long long)(hdl_clock_now_us() - start_us),
+            w->model.ops->name);
+    return HDL_OK;
+}
+
+static hdl_err open_state(hdl_worker *w, hdl_errmsg *why)
+{
+    const hdl_worker_opts *o = &w->opts;
+    hdl_kvstore_opts kv = {.desc = &w->desc,
+                           .shard = w->shard,
+                           .device = w->device,
+                           .block_tokens = o->block_tokens,
+                           .n_blocks = o->n_blocks,
+                           .kv_bytes = o->kv_bytes,
+                           .max_seqs = o->max_seqs,
+                           .max_len = o->max_len};
+    HDL_TRY(hdl_kvstore_open(&w->kv, &kv, why));
+    hdl_forward_opts forward = {.model = &w->model,
+                                .kv = &w->kv,
+                                .device = w->device,
+                                .n_tokens_max = o->step_tokens,
+                                .n_logits_max = HDL_LOGIT_ROWS};
+    HDL_TRY(hdl_forward_open(&w->forward, &forward, why));
+    hdl_batch_opts batch = {.max_seqs = o->max_seqs,
+                            .step_tokens = o->step_tokens,
+                            .max_len = o->max_len,
+                            .block_tokens = w->kv.block_tokens,
+                            .n_blocks = w->kv.n_blocks,
+                            .vocab = w->desc.vocab,
+                            .can_dump = o->logits_dump_path != NULL};
+    return hdl_batch_open(&w->batch, &batch, why);
+}
+
+static hdl_err open_results(hdl_worker *w, hdl_errmsg *why)
+{
+    const hdl_worker_opts *o = &w->opts;
+    w->sampled = calloc(1 + (size_t)o->max_seqs, sizeof(*w->sampled));
+    bool ok = w->sampled != NULL;
+    if (ok && o->rank == 0) {
+        w->rows = calloc(o->step_tokens, sizeof(*w->rows));
+        w->tops = calloc((size_t)o->step_tokens * HDL_TOP_LOGPROBS_MAX, sizeof(*w->tops));
+        w->jobs = calloc(HDL_LOGIT_ROWS, sizeof(*w->jobs));
+        ok = w->rows && w->tops && w->jobs;
+    }
+    if (!ok)
+        return hdl_fail(HDL_NOMEM, why, "out of memory; the machine is full; stop other programs");
+    if (o->rank != 0)
+        return HDL_OK;
+    hdl_sampler_opts sampler = {.max_seqs = o->max_seqs,
+                                .max_len = o->max_len,
+                                .vocab = w->desc.vocab,
+                                .n_threads = o->n_threads};
+    HDL_TRY(hdl_sampler_open(&w->sampler, &sampler, why));
+    if (!o->logits_dump_path)
+        return HDL_OK;
+    w->dump_fd = open(o->logits_dump_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (w->dump_fd < 0)
+        return hdl_fail(HDL_IO, why, "cannot write %.200s; %s; give another path",
+                        o->logits_dump_path, strerror(errno));
+    return HDL_OK;
+}
+
+hdl_err hdl_worker_open(hdl_worker **out, const hdl_worker_opts *opts, hdl_errmsg *why)
+{
+    hdl_worker *w = calloc(1, sizeof(*w));
+    hdl_err err = HDL_NOMEM;
+    *out = NULL;
+    if (!w)
+        return hdl_fail(err, why, "out of memory; the machine is full; stop other programs");
+    pthread_mutex_init(&w->lock, NULL);
+    w->dump_fd = -1;
+    HDL_TRY_GOTO(fill_opts(w, opts, why), fail);
+    HDL_TRY_GOTO(open_device(w, why), fail);
+    HDL_TRY_GOTO(load(w, why), fail);
+    HDL_TRY_GOTO(open_state(w, why), fail);
+    HDL_TRY_GOTO(open_results(w, why), fail);
+    /* Borrowed for the call only. */
+    w->opts.model_path = w->opts.logits_dump_path = NULL;
+    w->opts.cpus = NULL;
+    w->opts.progress = NULL;
+    *out = w;
+    return HDL_OK;
+fail:
+    hdl_worker_close(w);
+    return err;
+}
+
+/* ---- epochs ------------------------------------------------------------------------------- */
+
+static void leave(hdl_worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    w->abortable = NULL;
+    pthread_mutex_unlock(&w->lock);
+    w->joined = false;
+    hdl_coll_close(w->groups.ep);
+    hdl_coll_close(w->groups.moe_tp);
+    hdl_coll_close(w->groups.tp);
+    hdl_coll_close(w->groups.world);
+    w->groups = w->forward.groups = (hdl_groups){0};
+}
+
+static hdl_err split(hdl_worker *w, hdl_errmsg *why)
+{
+    const hdl_shard *s = &w->shard;
+    hdl_coll *world = w->groups.world;
+    hdl_err err = hdl_coll_split(&w->groups.tp, world, s->rank - s->tp_idx, 1, s->tp);
+    if (err == HDL_OK)
+        err = hdl_coll_split(&w->groups.moe_tp, world, s->rank - s->moe_tp_idx, 1, s->moe_tp);
+    if (err == HDL_OK)
+        err = hdl_coll_split(&w->groups.ep, world, s->moe_tp_idx, s->moe_tp, s->ep);
+    if (err != HDL_OK)
+        return hdl_fail(err, why,
+                        "cannot make the communicators of this rank; %s; start the group "
+                        "again",
+                        hdl_err_text(err));
+    return HDL_OK;
+}
+
+hdl_err hdl_worker_join(hdl_worker *w, const hdl_coll_opts *opts, uint64_t epoch, hdl_errmsg *why)
+{
+    HDL_ON_THREAD(STEP);
+    leave(w);
+    __atomic_store_n(&w->cancel_join, 0, __ATOMIC_RELAXED);
+    hdl_coll_opts coll = *opts;
+    coll.rank = w->shard.rank;
+    coll.n_ranks = w->shard.n_ranks;
+    coll.cancel = &w->cancel_join;
+    HDL_TRY(hdl_coll_open(&w->groups.world, &coll, why));
+    hdl_err err = split(w, why);
+    if (err != HDL_OK) {
+        leave(w);
+        return err;
+    }
+    w->forward.groups = w->groups;
+    hdl_batch_reset(&w->batch);
+    w->epoch = epoch;
+    w->step = 0;
+    w->joined = true;
+    pthread_mutex_lock(&w->lock);
+    w->abortable = w->groups.world;
+    if (__atomic_load_n(&w->cancel_join, __ATOMIC_RELAXED))
+        hdl_coll_abort(w->abortable); /* an abort that came while the join was finishing */
+    pthread_mutex_unlock(&w->lock);
+    return HDL_OK;
+}
+
+void hdl_worker_abort(hdl_worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    __atomic_store_n(&w->cancel_join, 1, __ATOMIC_RELAXED);
+    if (w->abortable)
+        hdl_coll_abort(w->abortable);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void hdl_worker_close(hdl_worker *w)
+{
+    if (!w)
+        return;
+    leave(w);
+    if (w->dump_fd >= 0)
+        close(w->dump_fd);
+    hdl_sampler_close(w->sampler);
+    free(w->rows);
+    free(w->tops);
+    free(w->jobs);
+    free(w->sampled);
+    hdl_batch_close(&w->batch);
+    hdl_forward_close(&w->forward);
+    hdl_kvstore_close(&w->kv);
+    hdl_model_free(&w->model);
+    hdl_device_close(w->device);
+    hdl_st_close(w->files);
+    pthread_mutex_destroy(&w->lock);
+    free(w);
+}
+
+void hdl_worker_park(hdl_worker *w) { hdl_device_park(w->device); }
+
+hdl_worker_info hdl_worker_get_info(const hdl_worker *w)
+{
+    return (hdl_worker_info){.kv_blocks = w->kv.n_blocks,
+                             .block_tokens = w->kv.block_tokens,
+                             .max_seqs = w->opts.max_seqs,
+                             .step_tokens = w->opts.step_tokens,
+                             .max_len = w->opts.max_len,
+                             .weight_bytes = w->model.memory_bytes,
+                             .kv_bytes = w->kv.bytes,
+                             .device = w->model.ops->name,
+                             .weights = w->model.format};
+}
+
+uint32_t hdl_worker_kv_blocks(const hdl_worker *w) { return w->kv.n_blocks; }
+const hdl_model_desc *hdl_worker_desc(const hdl_worker *w) { return &w->desc; }

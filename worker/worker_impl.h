@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside a worker. Private to worker.c, step.c and self_test.c; owner: the step thread, but for
+ * `lock` and what it guards. */
+#pragma once
+
+#include <pthread.h>
+
+#include "worker/batch.h"
+#include "worker/load/safetensors.h"
+#include "worker/sampler.h"
+#include "worker/worker.h"
+
+enum { HDL_LOGIT_ROWS = 64 /* rows of one pass through the head */ };
+
+struct hdl_worker {
+    hdl_worker_opts opts; /* defaults filled in; pointers in it are not kept */
+    hdl_model_desc desc;
+    hdl_shard shard;
+    hdl_st *files; /* owned: the embedding is read in place */
+    hdl_device *device;
+    hdl_model model;
+    hdl_kvstore kv;
+    hdl_forward forward;
+    hdl_batch batch;
+    hdl_sampler *sampler; /* rank 0; else NULL */
+    int dump_fd;          /* -1: none */
+
+    /* The epoch. */
+    bool joined;
+    uint64_t epoch, step; /* the last one that ran */
+    hdl_groups groups;
+
+    /* hdl_worker_abort from other threads. */
+    pthread_mutex_t lock;
+    hdl_coll *abortable;  /* groups.world while it may be aborted */
+    uint32_t cancel_join; /* atomic */
+
+    /* Results, valid until the next step. */
+    hdl_result_row *rows; /* owned [step_tokens] */
+    hdl_logprob *tops;    /* owned [step_tokens, HDL_TOP_LOGPROBS_MAX] */
+    hdl_sample_job *jobs; /* owned [HDL_LOGIT_ROWS] */
+    hdl_token *sampled;   /* owned [1 + max_seqs]: error of rank 0, then tokens by want */
+    uint32_t n_rows, n_tops;
+    hdl_errmsg why; /* of the last refused plan */
+};
