@@ -50,6 +50,8 @@ hdl_err hdl_buf_reserve(hdl_buf *buf, size_t n)
         }
         size *= 2;
     }
+    if (size > buf->cap)
+        size = buf->cap;
     if (size <= buf->size)
         return HDL_OK; /* at the cap already, and there is room */
     unsigned char *mem = realloc(buf->mem, size);

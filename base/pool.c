@@ -81,7 +81,7 @@ void *hdl_pool_get(const hdl_pool *pool, hdl_pool_ref ref)
 void hdl_pool_give(hdl_pool *pool, hdl_pool_ref ref)
 {
     HDL_ASSERT(hdl_pool_find(pool, ref) != NULL);
-    pool->gen[ref.idx]++; /* even: free; 2^31 takes of one slot later a stale reference could match */
+    pool->gen[ref.idx]++; /* even: free */
     pool->next_free[ref.idx] = pool->free_count ? pool->free_head : NO_SLOT;
     pool->free_head = ref.idx;
     pool->free_count++;
