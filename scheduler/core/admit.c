@@ -15,7 +15,8 @@ typedef struct offer {
     uint32_t n_shared;  /* full blocks it need not compute */
     uint32_t n_revived; /* of them, blocks that nobody holds and that count as spare until held */
     uint32_t n_need;    /* blocks of its own, promised on entry */
-    const hdl_seq *parent; /* shares the prompt of this running sequence; NULL: blocks of the prefix index */
+    const hdl_seq
+        *parent; /* shares the prompt of this running sequence; NULL: blocks of the prefix index */
 } offer;
 
 static bool may_share(const hdl_sched *s, const hdl_seq *seq)
@@ -52,7 +53,8 @@ static void match_prefix(const hdl_sched *s, const hdl_seq *seq, offer *o)
     }
 }
 
-/* The sequence whose prompt's KV a fork can share, when it runs and has computed it all but the last token. */
+/* The sequence whose prompt's KV a fork can share, when it runs and has computed it all but the
+ * last token. */
 static const hdl_seq *ready_parent(const hdl_sched *s, const hdl_seq *seq)
 {
     uint64_t req = s->cold[hdl_seq_idx(s, seq)].fork_of;
@@ -113,7 +115,8 @@ static bool better(const hdl_sched *s, const offer *a, const offer *b)
     return s->groups[a->group].n_live < s->groups[b->group].n_live;
 }
 
-/* Holds the blocks that the offer shares and makes them the sequence's own. Returns the page after them. */
+/* Holds the blocks that the offer shares and makes them the sequence's own. Returns the page after
+ * them. */
 static uint32_t take_shared(hdl_sched *s, hdl_seq *seq, const offer *o)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
@@ -200,7 +203,8 @@ bool hdl_admit_next(hdl_sched *s)
         if (offer_fits(s, seq, &o) && (best.group == NONE || better(s, &o, &best)))
             best = o;
     }
-    /* Its prefix lives in a group that is busy for this moment: it waits for that group's next plan. */
+    /* Its prefix lives in a group that is busy for this moment: it waits for that group's next
+     * plan. */
     if (best.group == NONE || !hdl_group_open(&s->groups[best.group]))
         return false;
     accept(s, seq, &best);

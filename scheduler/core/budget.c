@@ -6,7 +6,8 @@
 #include "scheduler/core/run.h"
 #include "scheduler/core/seq.h"
 
-/* A block for a sequence: one that it was promised, else a spare one; NONE when there is neither. */
+/* A block for a sequence: one that it was promised, else a spare one; NONE when there is neither.
+ */
 static uint32_t grow(hdl_sched *s, hdl_group *g, hdl_seq *seq)
 {
     if (seq->resv > 0) {
@@ -25,8 +26,9 @@ static bool may_be_preempted(const hdl_sched *s, const hdl_run *run)
            seq->len > s->cold[run->seq].admitted_len;
 }
 
-/* The least important sequence behind run[at] that has made progress since its admission, else run[at] itself, which
- * has: what it was promised covers its first new token. Those before run[at] may have a row in this plan already. */
+/* The least important sequence behind run[at] that has made progress since its admission, else
+ * run[at] itself, which has: what it was promised covers its first new token. Those before run[at]
+ * may have a row in this plan already. */
 static hdl_seq *victim(const hdl_sched *s, const hdl_group *g, uint32_t at)
 {
     if (hdl_planted(s, PREMATURE_REUSE)) {
@@ -94,14 +96,14 @@ static bool decode_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, uint32_t a
         .flags = HDL_ROW_SAMPLE | (feedback ? (uint32_t)HDL_ROW_FEEDBACK : 0u),
     };
     plan->n_blocks += n_blocks;
-    buf->tokens[plan->n_tokens++] =
-        feedback ? -1 : hdl_page_tokens(s, seq->tail)[pos & s->bt_mask];
+    buf->tokens[plan->n_tokens++] = feedback ? -1 : hdl_page_tokens(s, seq->tail)[pos & s->bt_mask];
     seq->pos = pos + 1;
     seq->pend++;
     return true;
 }
 
-/* Drops those that have left, gives a row to each that decodes and lists the prefills in scratch. */
+/* Drops those that have left, gives a row to each that decodes and lists the prefills in scratch.
+ */
 static uint32_t decode_pass(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf)
 {
     uint32_t kept = 0, n_prefills = 0;
@@ -145,8 +147,9 @@ static void sort_by_remaining(hdl_sched *s, uint32_t n)
     }
 }
 
-/* Shares `left` tokens among n prefills: half to the first in importance, so that a long prompt always moves; the other
- * half, and what is left of the first, to those that need the least, so that short ones are soon done. */
+/* Shares `left` tokens among n prefills: half to the first in importance, so that a long prompt
+ * always moves; the other half, and what is left of the first, to those that need the least, so
+ * that short ones are soon done. */
 static void share_budget(hdl_sched *s, uint32_t n, uint32_t left)
 {
     uint32_t row_max = s->config.max_row_tokens;
@@ -173,7 +176,8 @@ static uint32_t plan_blocks_max(const hdl_sched *s)
     return s->config.step_tokens + 2 * s->config.max_seqs + hdl_page_count(s, s->config.max_len);
 }
 
-/* A first row brings the whole table and perhaps the history: it may have to wait for an emptier plan. */
+/* A first row brings the whole table and perhaps the history: it may have to wait for an emptier
+ * plan. */
 static bool row_fits(const hdl_sched *s, const hdl_plan *plan, const hdl_seq *seq, uint32_t n)
 {
     const hdl_seq_cold *cold = &s->cold[hdl_seq_idx(s, seq)];
@@ -206,7 +210,8 @@ static void open_slot(hdl_sched *s, hdl_plan_buf *buf, hdl_seq *seq)
     cold->opened = true;
 }
 
-/* Blocks of the row: for a first row the shared ones, then new ones for the pages that it enters. */
+/* Blocks of the row: for a first row the shared ones, then new ones for the pages that it enters.
+ */
 static void prefill_blocks(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, hdl_seq *seq, uint32_t n)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
@@ -227,7 +232,8 @@ static void prefill_blocks(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, hdl_se
     }
 }
 
-/* A fork's partial block: its parent's content is copied to the block that the row brings for it. */
+/* A fork's partial block: its parent's content is copied to the block that the row brings for it.
+ */
 static void copy_partial(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, hdl_seq *seq)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
@@ -238,7 +244,8 @@ static void copy_partial(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, hdl_seq 
     s->stats.block_copies++;
 }
 
-static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl_run *run, uint32_t n)
+static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl_run *run,
+                        uint32_t n)
 {
     hdl_seq *seq = &s->seqs[run->seq];
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Builds a group's next plan: decode rows first, one token each, then the rest of step_tokens to prefills (README, rules B1 to B4). */
+/* Builds a group's next plan: decode rows first, one token each, then the rest of step_tokens to
+ * prefills (README, rules B1 to B4). */
 #pragma once
 
 #include "scheduler/core/state.h"

@@ -1,8 +1,221 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The invariants of the whole state, each counted anew from the sequences up. Scratch is taken from
+ * the state's own scratch arrays, which hold nothing between steps. */
 #include "scheduler/core/state.h"
+
+#define REQUIRE(cond)                                                                              \
+    do {                                                                                           \
+        if (!(cond))                                                                               \
+            return #cond;                                                                          \
+    } while (0)
+#define PASS(call)                                                                                 \
+    do {                                                                                           \
+        const char *broken_ = (call);                                                              \
+        if (broken_)                                                                               \
+            return broken_;                                                                        \
+    } while (0)
+
+typedef struct tally {
+    uint32_t used, waiting, live, deadlines;
+    uint64_t pages, promised_pages, queued_tokens;
+} tally;
+
+static const char *check_log(const hdl_sched *s, const hdl_seq *seq, tally *t)
+{
+    const hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    uint32_t n = 0, at_len = NONE;
+    bool runs = hdl_seq_runs(seq);
+    uint32_t held = hdl_page_count(s, seq->pos);
+    for (uint32_t page = cold->head; page != NONE; page = s->pages.next[page], n++) {
+        REQUIRE(page < s->pages.touched && n < cold->n_pages);
+        if (n == (seq->len - 1) >> s->bt_shift)
+            at_len = page;
+        bool has_block = s->pages.block[page] != NONE;
+        if (!runs)
+            REQUIRE(!has_block);
+        else if (cold->opened)
+            REQUIRE(has_block == (n < held));
+    }
+    REQUIRE(n == cold->n_pages && at_len == seq->tail);
+    t->pages += n;
+    t->promised_pages += cold->log_resv;
+    return NULL;
+}
+
+static const char *check_running(const hdl_sched *s, const hdl_seq *seq)
+{
+    const hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    REQUIRE(seq->group < s->config.n_groups && s->groups[seq->group].up);
+    REQUIRE(seq->slot < s->config.max_seqs);
+    REQUIRE(seq->acked <= seq->pos && seq->pos <= seq->len + 1);
+    REQUIRE(seq->len < seq->end || (cold->max_new == 0 && seq->len == seq->end));
+    REQUIRE(seq->pend <= HDL_PLANS_IN_FLIGHT);
+    REQUIRE(seq->state == HDL_SEQ_DECODE || seq->pos < seq->len);
+    REQUIRE(cold->admitted && cold->admitted_len <= seq->len);
+    REQUIRE(cold->n_pub <= seq->acked >> s->bt_shift);
+    return NULL;
+}
+
+static const char *check_seqs(const hdl_sched *s, tally *t)
+{
+    for (uint32_t i = 0; i < s->seq_touched; i++) {
+        const hdl_seq *seq = &s->seqs[i];
+        const hdl_seq_cold *cold = &s->cold[i];
+        if (seq->state == HDL_SEQ_UNUSED)
+            continue;
+        t->used++;
+        PASS(check_log(s, seq, t));
+        REQUIRE((cold->deadline_us != 0) == (cold->heap_at != NONE));
+        REQUIRE(cold->heap_at == NONE || s->deadlines[cold->heap_at] == i);
+        t->deadlines += cold->heap_at != NONE;
+        if (hdl_seq_runs(seq)) {
+            t->live++;
+            PASS(check_running(s, seq));
+        } else {
+            t->waiting++;
+            t->queued_tokens += seq->len;
+            REQUIRE(seq->slot == NONE && seq->resv == 0 && cold->copy_src == NONE);
+        }
+    }
+    return NULL;
+}
+
+/* Every waiting sequence is in exactly one list. */
+static const char *check_queue(const hdl_sched *s, const tally *t)
+{
+    uint32_t n = 0;
+    for (uint32_t p = 0; p < HDL_PRIORITIES; p++) {
+        uint64_t serial = 0;
+        for (uint32_t i = s->queue.again[p].head; i != NONE; i = s->cold[i].next, n++) {
+            REQUIRE(s->seqs[i].state == HDL_SEQ_WAITING && s->cold[i].again);
+            REQUIRE(s->cold[i].serial > serial);
+            serial = s->cold[i].serial;
+        }
+        for (uint32_t k = 0; k < s->config.n_tenants; k++) {
+            const hdl_list *fifo = &s->tenants[k].fifo[p];
+            bool busy = s->queue.busy[p][k / 64] >> (k % 64) & 1;
+            REQUIRE(busy == (fifo->head != NONE));
+            for (uint32_t i = fifo->head; i != NONE; i = s->cold[i].next, n++)
+                REQUIRE(s->seqs[i].state == HDL_SEQ_WAITING && !s->cold[i].again);
+        }
+    }
+    for (uint32_t i = 0; i < s->seq_touched; i++) {
+        if (s->seqs[i].state == HDL_SEQ_UNUSED)
+            continue;
+        for (uint32_t f = s->cold[i].forks; f != NONE; f = s->cold[f].next, n++)
+            REQUIRE(s->seqs[f].state == HDL_SEQ_HELD && s->cold[f].parent == i);
+    }
+    REQUIRE(n == t->waiting && s->queue.n_waiting == t->waiting);
+    REQUIRE(s->queue.tokens == t->queued_tokens);
+    return NULL;
+}
+
+/* Holds of all sequences, pins and copies add up to the blocks' counts. `plus` lets one pass add
+ * and one take away. */
+static void count_holds(const hdl_sched *s, hdl_group *g, uint32_t plus)
+{
+    for (uint32_t i = 0; i < s->seq_touched; i++) {
+        const hdl_seq *seq = &s->seqs[i];
+        if (!hdl_seq_runs(seq) || &s->groups[seq->group] != g)
+            continue;
+        for (uint32_t page = s->cold[i].head; page != NONE; page = s->pages.next[page])
+            if (s->pages.block[page] != NONE)
+                g->kv.blocks[s->pages.block[page]].ref += plus;
+    }
+}
+
+static const char *check_blocks(const hdl_sched *s, const hdl_group *g)
+{
+    const hdl_kv *kv = &g->kv;
+    uint32_t n_free = 0, n_cached = 0, zero = 0;
+    for (uint32_t b = kv->free_head; b != NONE; b = kv->blocks[b].next, n_free++)
+        REQUIRE(n_free < kv->total && kv->blocks[b].serial == 0);
+    for (uint32_t b = kv->lru_head; b != NONE; b = kv->blocks[b].next, n_cached++)
+        REQUIRE(n_cached < kv->total && kv->blocks[b].serial != 0);
+    REQUIRE(n_free == kv->n_free && n_cached == kv->n_cached);
+    REQUIRE(kv->promised <= n_free + n_cached);
+
+    count_holds(s, (hdl_group *)g, UINT32_MAX); /* adds -1 for each hold */
+    bool exact = true;
+    for (uint32_t b = 0; b < kv->total; b++) {
+        exact = exact && kv->blocks[b].ref == kv->blocks[b].pins;
+    }
+    count_holds(s, (hdl_group *)g, 1);
+    REQUIRE(exact);
+    for (uint32_t b = 0; b < kv->total; b++)
+        zero += kv->blocks[b].ref == 0;
+    REQUIRE(zero == n_free + n_cached);
+    return NULL;
+}
+
+/* What is published can be found, and is found once. */
+static const char *check_index(const hdl_kv *kv)
+{
+    uint32_t published = 0, found = 0;
+    for (uint32_t b = 0; b < kv->total; b++)
+        published += kv->blocks[b].serial != 0;
+    for (uint32_t i = 0; i <= kv->bucket_mask; i++)
+        for (uint32_t b = kv->bucket[i]; b != NONE; b = kv->blocks[b].chain, found++)
+            REQUIRE(found < kv->total && kv->blocks[b].serial != 0 &&
+                    (kv->blocks[b].hash & kv->bucket_mask) == i);
+    REQUIRE(published == found);
+    return NULL;
+}
+
+static const char *check_group(const hdl_sched *s, const hdl_group *g)
+{
+    uint32_t live = 0, prefill = 0, resv = 0;
+    uint64_t prefill_tokens = 0, key = 0;
+    for (uint32_t i = 0; i < g->n_run; i++) {
+        const hdl_seq *seq = &s->seqs[g->run[i].seq];
+        REQUIRE(g->run[i].key >= key);
+        key = g->run[i].key;
+        if (seq->gen != g->run[i].gen)
+            continue;
+        live++;
+        resv += seq->resv;
+        prefill += seq->state == HDL_SEQ_PREFILL;
+        prefill_tokens += seq->state == HDL_SEQ_PREFILL ? seq->len - seq->pos : 0;
+        REQUIRE(hdl_seq_runs(seq) && &s->groups[seq->group] == g);
+    }
+    REQUIRE(live == g->n_live && prefill == g->n_prefill);
+    REQUIRE(prefill_tokens == g->prefill_tokens);
+    REQUIRE(resv == g->kv.promised);
+    REQUIRE(g->in_flight <= HDL_PLANS_IN_FLIGHT && g->n_closes <= s->config.max_seqs);
+    PASS(check_blocks(s, g));
+    return check_index(&g->kv);
+}
+
+/* Each slot is free once or belongs to one running sequence. */
+static const char *check_slots(const hdl_sched *s, const tally *t)
+{
+    REQUIRE(s->n_slots_free + t->live == s->config.max_seqs);
+    memset(s->gives, 0, s->config.max_seqs * sizeof *s->gives);
+    for (uint32_t i = 0; i < s->n_slots_free; i++)
+        s->gives[s->slots_free[i]]++;
+    for (uint32_t i = 0; i < s->seq_touched; i++)
+        if (hdl_seq_runs(&s->seqs[i]))
+            s->gives[s->seqs[i].slot]++;
+    for (uint32_t i = 0; i < s->config.max_seqs; i++)
+        REQUIRE(s->gives[i] == 1);
+    return NULL;
+}
 
 const char *hdl_sched_check(const hdl_sched *s)
 {
-    (void)s;
+    tally t = {0};
+    PASS(check_seqs(s, &t));
+    REQUIRE(t.used == s->n_used && t.deadlines == s->n_deadlines);
+    REQUIRE(t.pages == s->pages.total - s->pages.n_free);
+    REQUIRE(t.promised_pages == s->pages.promised && s->pages.promised <= s->pages.n_free);
+    PASS(check_queue(s, &t));
+    PASS(check_slots(s, &t));
+    uint32_t live = 0;
+    for (uint32_t i = 0; i < s->config.n_groups; i++) {
+        live += s->groups[i].n_live;
+        if (s->groups[i].up)
+            PASS(check_group(s, &s->groups[i]));
+    }
+    REQUIRE(live == t.live);
     return NULL;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The deadlines of all live requests: a binary heap by (deadline, arrival), each record knowing its place in it. */
+/* The deadlines of all live requests: a binary heap by (deadline, arrival), each record knowing its
+ * place in it. */
 #pragma once
 
 #include "scheduler/core/state.h"

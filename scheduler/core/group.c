@@ -8,7 +8,8 @@
 #include "scheduler/core/run.h"
 #include "scheduler/core/seq.h"
 
-/* How many groups are up and how long a sequence may be: the most that any of them takes. While none is up the last answer stands. */
+/* How many groups are up and how long a sequence may be: the most that any of them takes. While
+ * none is up the last answer stands. */
 static void count_groups(hdl_sched *s)
 {
     uint32_t up = 0, max_len = 0;
@@ -134,7 +135,8 @@ static void absorb_row(hdl_sched *s, hdl_group *g, const hdl_plan_row *row, cons
     if (seq->gen != who->gen)
         return;
     acknowledge(s, g, seq, row);
-    if (seq->acked == seq->end) /* nothing is generated: only a prompt without max_new is acked to its end */
+    if (seq->acked ==
+        seq->end) /* nothing is generated: only a prompt without max_new is acked to its end */
         hdl_run_end(s, seq, HDL_FINISH_LENGTH);
 }
 
@@ -147,7 +149,8 @@ static const hdl_result_row *next_sampled(const hdl_ev_result *ev, uint32_t *at)
 }
 
 /* False when the result does not answer the plan. */
-static bool absorb_plan(hdl_sched *s, hdl_group *g, const hdl_plan_buf *buf, const hdl_ev_result *ev)
+static bool absorb_plan(hdl_sched *s, hdl_group *g, const hdl_plan_buf *buf,
+                        const hdl_ev_result *ev)
 {
     uint32_t at = 0;
     for (uint32_t r = 0; r < buf->plan.n_rows; r++) {
@@ -159,11 +162,15 @@ static bool absorb_plan(hdl_sched *s, hdl_group *g, const hdl_plan_buf *buf, con
             continue;
         }
         const hdl_result_row *res = next_sampled(ev, &at);
-        if (!res || res->slot != row->slot || res->pos != row->pos + row->n_tokens || res->token < 0)
+        if (!res || res->slot != row->slot || res->pos != row->pos + row->n_tokens ||
+            res->token < 0)
             return false;
         hdl_seq *seq = &s->seqs[who->seq];
-        if (seq->gen != who->gen)
-            continue; /* it ended or was preempted while this step ran */
+        if (seq->gen != who->gen) { /* it ended or was preempted while this step ran */
+            if (hdl_planted(s, DOUBLE_FINISH) && seq->state == HDL_SEQ_UNUSED)
+                hdl_act(s, HDL_ACT_DONE)->done = (hdl_act_done){.req = {seq->req}};
+            continue;
+        }
         acknowledge(s, g, seq, row);
         seq->pend--;
         emit(s, seq, res->token, at - 1);
@@ -190,15 +197,17 @@ void hdl_group_absorb(hdl_sched *s, const hdl_ev_result *ev)
 {
     hdl_group *g = ev->group < s->config.n_groups ? &s->groups[ev->group] : NULL;
     uint64_t oldest = g ? g->next_step - g->in_flight : 0;
-    if (!g || !g->up || ev->epoch != g->epoch || ev->step < oldest) {
+    bool answered = ev->step < oldest && !hdl_planted(s, DUP_RESULT);
+    if (!g || !g->up || ev->epoch != g->epoch || answered) {
         s->stats.stale_results++;
         hdl_trace_act(s, HDL_TRACE_STALE_RESULT, ev->epoch, ev->step);
         return;
     }
     const hdl_plan_buf *buf = &g->buf[ev->step % HDL_PLANS_IN_FLIGHT];
-    bool good = ev->step == oldest && g->in_flight > 0 && absorb_plan(s, g, buf, ev);
+    bool good = ev->step <= oldest && g->in_flight > 0 && absorb_plan(s, g, buf, ev);
     if (!good) {
-        /* A rank that answers what it was not asked cannot be trusted with the rest of the epoch either. */
+        /* A rank that answers what it was not asked cannot be trusted with the rest of the epoch
+         * either. */
         s->stats.bad_results++;
         hdl_trace_act(s, HDL_TRACE_BAD_RESULT, ev->epoch, ev->step);
         end_epoch(s, g);

@@ -22,7 +22,8 @@ void hdl_sched_config_default(hdl_sched_config *config)
     };
 }
 
-/* Enough that every running sequence can reach a quarter of the greatest length and the queue a sixteenth of it. */
+/* Enough that every running sequence can reach a quarter of the greatest length and the queue a
+ * sixteenth of it. */
 static uint64_t log_tokens_auto(const hdl_sched_config *c)
 {
     uint64_t each = ((uint64_t)c->max_len / 4 + c->block_tokens) * c->max_seqs +
@@ -124,7 +125,9 @@ static void carve_group(hdl_sched *s, uint32_t idx, carve *c)
 {
     hdl_group counted = {0};
     hdl_group *g = c->base ? &s->groups[idx] : &counted;
-    CARVE(c, g->run, s->config.max_seqs);
+    /* As many as ran at the last plan, and as many as were admitted since in place of those that
+     * left. */
+    CARVE(c, g->run, 2 * (size_t)s->config.max_seqs);
     CARVE(c, g->closes, s->config.max_seqs);
     carve_kv(s, &g->kv, c);
     for (uint32_t i = 0; i < HDL_PLANS_IN_FLIGHT; i++) {
@@ -141,8 +144,8 @@ size_t hdl_layout(hdl_sched *s, unsigned char *base)
     s->n_seqs = cf->max_seqs + cf->waiting_max;
     s->map_mask = pow2_at_least(s->n_seqs) - 1;
     s->pages.total = (uint32_t)(log_tokens(cf) >> s->bt_shift);
-    /* One event ends each live request at most once (or refuses one), emits, admits, preempts and requeues each
-     * running one at most twice, and makes two plans a group. */
+    /* One event ends each live request at most once (or refuses one), emits, admits, preempts and
+     * requeues each running one at most twice, and makes two plans a group. */
     s->actions_max = s->n_seqs + 6 * cf->max_seqs + 4 * cf->n_groups + 16;
 
     carve c = {.base = base};

@@ -4,5 +4,6 @@
 
 #include "scheduler/core/state.h"
 
-/* Bytes that the state needs; when base is not NULL, also sets every pointer of *s, whose config must be set. */
+/* Bytes that the state needs; when base is not NULL, also sets every pointer of *s, whose config
+ * must be set. */
 size_t hdl_layout(hdl_sched *s, unsigned char *base);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The prefix index of a group: which published block holds the KV of which tokens after which prefix (README, rules K6, K7).
+/* The prefix index of a group: which published block holds the KV of which tokens after which
+ * prefix (README, rules K6, K7).
  *
- * A block is found by the chained hash of its tokens and all before them, and believed only when its tokens are equal and its parent
- * is the very publication that the walk came from: by induction the whole prefix is then equal, whatever the hash
- * does. Owner: the group's hdl_kv. Invariant: a published block is full and its serial is unique and not 0. */
+ * A block is found by the chained hash of its tokens and all before them, and believed only when
+ * its tokens are equal and its parent is the very publication that the walk came from: by induction
+ * the whole prefix is then equal, whatever the hash does. Owner: the group's hdl_kv. Invariant: a
+ * published block is full and its serial is unique and not 0. */
 #pragma once
 
 #include "scheduler/core/state.h"

@@ -136,8 +136,7 @@ static class_head head_of_class(const hdl_sched *s, uint32_t priority)
                 h.oldest_us = cold->arrived_us;
             if (hdl_planted(s, STARVED_TENANT) && h.idx != NONE)
                 continue;
-            if (t->served < least ||
-                (t->served == least && cold->serial < s->cold[h.idx].serial)) {
+            if (t->served < least || (t->served == least && cold->serial < s->cold[h.idx].serial)) {
                 least = t->served;
                 h.idx = idx;
             }
@@ -160,7 +159,8 @@ hdl_seq *hdl_queue_pick(const hdl_sched *s)
         class_head h = head_of_class(s, p);
         if (h.idx == NONE)
             continue;
-        /* One level is worth aging_us of waiting: priority p counts as if it had come p * aging_us later. */
+        /* One level is worth aging_us of waiting: priority p counts as if it had come p * aging_us
+         * later. */
         uint64_t as_if_us = h.oldest_us + (uint64_t)p * s->config.aging_us;
         if (best == NONE || (s->config.aging_us && as_if_us < best_us)) {
             best = h.idx;

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who is next: priorities that age, fairness by tokens between tenants, arrival order within a tenant (README, rules Q1 to Q5).
+/* Who is next: priorities that age, fairness by tokens between tenants, arrival order within a
+ * tenant (README, rules Q1 to Q5).
  *
- * Owner: the state. A sequence that was preempted or requeued, and a fork whose parent is ready, waits in a list of its own that goes
- * first in its priority, ordered by arrival. */
+ * Owner: the state. A sequence that was preempted or requeued, and a fork whose parent is ready,
+ * waits in a list of its own that goes first in its priority, ordered by arrival. */
 #pragma once
 
 #include "scheduler/core/state.h"
 
 #define HDL_SHARE_UNIT (1u << 20)
 
-void hdl_queue_push(hdl_sched *s, hdl_seq *seq);  /* a new request: at the end of its tenant's fifo */
+void hdl_queue_push(hdl_sched *s,
+                    hdl_seq *seq); /* a new request: at the end of its tenant's fifo */
 void hdl_queue_again(hdl_sched *s, hdl_seq *seq); /* one that goes before new ones */
 void hdl_queue_hold(hdl_sched *s, hdl_seq *seq, hdl_seq *parent); /* a fork waits for its parent */
 void hdl_queue_release_forks(hdl_sched *s, hdl_seq *parent);      /* those of hold go on */

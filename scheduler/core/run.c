@@ -8,8 +8,9 @@
 #include "scheduler/core/seq.h"
 
 /* Appends, then sinks the entry to its place: nearly always it stays where it is. */
-static void run_insert(hdl_group *g, hdl_run run)
+static void run_insert(hdl_sched *s, hdl_group *g, hdl_run run)
 {
+    HDL_ASSERT_LT(g->n_run, 2 * s->config.max_seqs);
     uint32_t at = g->n_run++;
     while (at > 0 && g->run[at - 1].key > run.key) {
         g->run[at] = g->run[at - 1];
@@ -42,7 +43,7 @@ void hdl_run_enter(hdl_sched *s, hdl_seq *seq, const hdl_entry *entry)
     cold->admitted_len = seq->len;
     cold->opened = false;
     uint64_t key = (uint64_t)seq->priority << 56 | cold->serial;
-    run_insert(g, (hdl_run){.seq = hdl_seq_idx(s, seq), .gen = seq->gen, .key = key});
+    run_insert(s, g, (hdl_run){.seq = hdl_seq_idx(s, seq), .gen = seq->gen, .key = key});
 }
 
 static void give_blocks(hdl_sched *s, hdl_seq *seq, hdl_kv *kv)
@@ -86,6 +87,8 @@ void hdl_run_back(hdl_sched *s, hdl_seq *seq, hdl_trace why)
 {
     leave(s, seq);
     hdl_seq_rest(s, seq)->n_preempted++;
+    if (hdl_planted(s, EMIT_TWICE) && seq->len > seq->n_prompt && (seq->len & s->bt_mask) > 1)
+        seq->len--;
     if (why == HDL_TRACE_PREEMPT)
         s->stats.preemptions++;
     else
@@ -101,7 +104,8 @@ static void forget(hdl_sched *s, hdl_seq *seq)
     else
         hdl_queue_remove(s, seq);
     hdl_deadline_remove(s, seq);
-    hdl_queue_release_forks(s, seq);
+    if (!hdl_planted(s, LOST_FORK))
+        hdl_queue_release_forks(s, seq);
     hdl_seq_free(s, seq);
     if (s->draining && s->n_used == 0)
         hdl_trace_act(s, HDL_TRACE_DRAINED, 0, 0);

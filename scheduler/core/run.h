@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Coming into the running set and leaving it.
  *
- * Whoever leaves gives back blocks, promises and slot at once. Steps in flight may still read and write those blocks, and that is safe:
- * whoever takes one next uses it in a later step (README, rule K4). What comes back for the old stay is void, because its
- * generation has passed. */
+ * Whoever leaves gives back blocks, promises and slot at once. Steps in flight may still read and
+ * write those blocks, and that is safe: whoever takes one next uses it in a later step (README,
+ * rule K4). What comes back for the old stay is void, because its generation has passed. */
 #pragma once
 
 #include "scheduler/core/state.h"
 
 typedef struct hdl_entry {
     uint32_t group;
-    uint32_t end;       /* length at which it will end */
-    uint32_t n_blocks;  /* promised, beyond those it holds already */
-    uint32_t pos;       /* positions whose KV it holds already */
-    uint32_t page;      /* of position pos */
+    uint32_t end;      /* length at which it will end */
+    uint32_t n_blocks; /* promised, beyond those it holds already */
+    uint32_t pos;      /* positions whose KV it holds already */
+    uint32_t page;     /* of position pos */
 } hdl_entry;
 
 /* Into the running set of a group; a slot must be free, and spare blocks for the promise. */

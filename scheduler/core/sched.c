@@ -57,7 +57,8 @@ static bool well_formed(const hdl_sched *s, const hdl_ev_submit *ev)
 {
     bool prompt_only = (ev->flags & (HDL_SUBMIT_SCORE | HDL_SUBMIT_LOGITS)) != 0;
     return ev->req.v != 0 && ev->tenant < s->config.n_tenants && ev->priority < HDL_PRIORITIES &&
-           ev->n_prompt > 0 && ev->n_stop_ids <= HDL_STOP_IDS_MAX && (ev->max_new > 0 || prompt_only);
+           ev->n_prompt > 0 && ev->n_stop_ids <= HDL_STOP_IDS_MAX &&
+           (ev->max_new > 0 || prompt_only);
 }
 
 /* With several tenants, one may take of the queue at most as much as it leaves to the others. */
@@ -98,12 +99,15 @@ static void submit(hdl_sched *s, const hdl_ev_submit *ev)
     if (!well_formed(s, ev))
         return refuse(s, ev, (hdl_act_reject){.err = HDL_INVALID});
     if (ev->n_prompt >= s->stats.max_len + (ev->max_new == 0))
-        return refuse(s, ev, (hdl_act_reject){
-                                 .err = HDL_INVALID, .need = need, .have = s->stats.max_len});
+        return refuse(s, ev,
+                      (hdl_act_reject){.err = HDL_INVALID, .need = need, .have = s->stats.max_len});
+    if (ev->deadline_us != 0 && ev->deadline_us <= s->now_us)
+        return refuse(s, ev, (hdl_act_reject){.err = HDL_TIMEOUT});
     if (queue_full(s, ev))
-        return refuse(s, ev, (hdl_act_reject){.err = HDL_BUSY,
-                                              .retry_after_ms = hdl_queue_retry_after_ms(s),
-                                              .need = need});
+        return refuse(s, ev,
+                      (hdl_act_reject){.err = HDL_BUSY,
+                                       .retry_after_ms = hdl_queue_retry_after_ms(s),
+                                       .need = need});
     HDL_ASSERT(!hdl_seq_find(s, ev->req));
     s->stats.accepted++;
     hdl_seq *seq = hdl_seq_new(s, ev);
@@ -149,16 +153,35 @@ static void drain(hdl_sched *s)
         hdl_trace_act(s, HDL_TRACE_DRAINED, 0, 0);
 }
 
-/* Keeps up to HDL_PLANS_IN_FLIGHT plans of a group on their way. A plan that comes out empty after preempting its
- * only sequences is tried again with what is in the queue; each of them has made progress, so this ends. */
-static void fill(hdl_sched *s, hdl_group *g)
+/* One plan for each group that can take one; true when there was any. */
+static bool plan_round(hdl_sched *s)
 {
-    while (hdl_group_open(g)) {
+    bool any = false;
+    for (uint32_t i = 0; i < s->config.n_groups; i++)
+        if (hdl_group_open(&s->groups[i]) && hdl_budget_plan(s, &s->groups[i]))
+            any = true;
+    return any;
+}
+
+static bool any_group_open(const hdl_sched *s)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < s->config.n_groups; i++)
+        any = any || hdl_group_open(&s->groups[i]);
+    return any;
+}
+
+/* Keeps HDL_PLANS_IN_FLIGHT plans of each group on their way. A round that only preempted is
+ * followed by another: what it freed may let somebody in. Each of its victims had made progress, so
+ * this ends. */
+static void fill(hdl_sched *s)
+{
+    bool more = any_group_open(s);
+    while (more) {
         uint64_t preempted = s->stats.preemptions;
         while (hdl_admit_next(s))
             ;
-        if (!hdl_budget_plan(s, g) && s->stats.preemptions == preempted)
-            break;
+        more = plan_round(s) || s->stats.preemptions != preempted;
     }
 }
 
@@ -187,8 +210,7 @@ void hdl_sched_step(hdl_sched *s, const hdl_event *ev, hdl_actions *actions)
     case HDL_EV_DRAIN: drain(s); break;
     case HDL_EV_COUNT: break;
     }
-    for (uint32_t i = 0; i < s->config.n_groups; i++)
-        fill(s, &s->groups[i]);
+    fill(s);
     ask_timer(s);
     *actions = (hdl_actions){.list = s->actions, .count = s->n_actions};
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The scheduler core: queue, KV allocation and batching as a pure state machine (include/heddle/event.h is its language).
+/* The scheduler core: queue, KV allocation and batching as a pure state machine
+ * (include/heddle/event.h is its language).
  *
  * Request path, stage 7 (decide) and 12 (absorb): event -> PLAN, EMIT, DONE, REJECT.
  *
- * Owner: whoever holds the memory; one thread (the brain's). The state lives in one block of the caller's memory, sized at start
- * from the configuration; nothing is allocated later. Same configuration and same events give the same actions on every platform.
- * It is not a client of clocks, sockets or workers: the shell in scheduler/cluster is. */
+ * Owner: whoever holds the memory; one thread (the brain's). The state lives in one block of the
+ * caller's memory, sized at start from the configuration; nothing is allocated later. Same
+ * configuration and same events give the same actions on every platform. It is not a client of
+ * clocks, sockets or workers: the shell in scheduler/cluster is. */
 #pragma once
 
 #include <heddle/event.h>
@@ -13,32 +15,35 @@
 typedef struct hdl_sched hdl_sched;
 
 typedef struct hdl_sched_config {
-    uint32_t n_groups;           /* data-parallel groups, 1..HDL_GROUPS_MAX */
-    uint32_t max_seqs;           /* running sequences, all groups together; also slots on a worker */
-    uint32_t waiting_max;        /* requests in the queue; one more is BUSY */
-    uint32_t step_tokens;        /* tokens of one step of one group */
-    uint32_t max_row_tokens;     /* longest prefill chunk of one sequence, <= step_tokens */
-    uint32_t prefills_max;       /* prefills in progress at once in a group, as long as they fill a step */
-    uint32_t block_tokens;       /* tokens of a KV block, a power of two */
-    uint32_t blocks_max;         /* the most KV blocks that a group's RANK_UP may bring */
-    uint32_t max_len;            /* the longest sequence (prompt and generated); RANK_UP may lower it */
-    uint32_t log_tokens;         /* room for the token logs of all requests; 0: hdl_sched_log_tokens_auto */
-    uint32_t watermark_permille; /* of a group's blocks, kept free by admission for sequences that grow */
+    uint32_t n_groups;       /* data-parallel groups, 1..HDL_GROUPS_MAX */
+    uint32_t max_seqs;       /* running sequences, all groups together; also slots on a worker */
+    uint32_t waiting_max;    /* requests in the queue; one more is BUSY */
+    uint32_t step_tokens;    /* tokens of one step of one group */
+    uint32_t max_row_tokens; /* longest prefill chunk of one sequence, <= step_tokens */
+    uint32_t
+        prefills_max; /* prefills in progress at once in a group, as long as they fill a step */
+    uint32_t block_tokens; /* tokens of a KV block, a power of two */
+    uint32_t blocks_max;   /* the most KV blocks that a group's RANK_UP may bring */
+    uint32_t max_len;      /* the longest sequence (prompt and generated); RANK_UP may lower it */
+    uint32_t log_tokens; /* room for the token logs of all requests; 0: hdl_sched_log_tokens_auto */
+    uint32_t watermark_permille; /* of a group's blocks, kept free by admission for sequences that
+                                    grow */
     uint32_t n_tenants;          /* 1..HDL_TENANTS_MAX */
     uint32_t aging_us;           /* waiting so long is worth one priority level; 0: never */
     bool prefix_cache;
     uint32_t tenant_weight[HDL_TENANTS_MAX]; /* share of a tenant, 1..1000; 0 reads as 1 */
 } hdl_sched_config;
 
-/* Everything that /metrics, top, the scaler and the tests read. Counters only grow; gauges are of this moment. */
+/* Everything that /metrics, top, the scaler and the tests read. Counters only grow; gauges are of
+ * this moment. */
 typedef struct hdl_sched_stats {
     /* gauges */
     uint32_t running, waiting, groups_up, plans_in_flight;
-    uint32_t max_len;         /* longest sequence that is accepted now */
-    uint64_t queued_tokens;   /* known tokens of waiting requests */
+    uint32_t max_len;       /* longest sequence that is accepted now */
+    uint64_t queued_tokens; /* known tokens of waiting requests */
     uint64_t blocks_total, blocks_used, blocks_cached, blocks_free; /* of the groups that are up */
     uint64_t log_tokens_total, log_tokens_used;
-    uint64_t tokens_per_s;    /* measured, prefill and decode together */
+    uint64_t tokens_per_s; /* measured, prefill and decode together */
     bool draining;
     /* counters */
     uint64_t submitted, accepted, rejected, finished[HDL_FINISH_COUNT];
@@ -55,8 +60,8 @@ const char *hdl_sched_config_problem(const hdl_sched_config *config);
 
 /* Bytes of the state. The configuration must have no problem. */
 size_t hdl_sched_bytes(const hdl_sched_config *config);
-/* Builds the state in mem (64-byte aligned, hdl_sched_bytes(config) long). Pages of mem that no request has
- * needed yet are not touched, so a generous log pool costs address space only. */
+/* Builds the state in mem (64-byte aligned, hdl_sched_bytes(config) long). Pages of mem that no
+ * request has needed yet are not touched, so a generous log pool costs address space only. */
 hdl_sched *hdl_sched_init(void *mem, size_t bytes, const hdl_sched_config *config);
 
 /* One event in; the list of actions out, valid until the next call. */
@@ -64,9 +69,11 @@ void hdl_sched_step(hdl_sched *sched, const hdl_event *event, hdl_actions *actio
 
 void hdl_sched_read_stats(const hdl_sched *sched, hdl_sched_stats *stats);
 
-/* Continues the digest `seed` (0 at the start) over a list of actions: everything that was decided, but no token's value and no
- * text, so that a recorded run and its replay, whose tokens are pseudonyms, agree. */
+/* Continues the digest `seed` (0 at the start) over a list of actions: everything that was decided,
+ * but no token's value and no text, so that a recorded run and its replay, whose tokens are
+ * pseudonyms, agree. */
 uint64_t hdl_sched_digest(uint64_t seed, const hdl_actions *actions);
 
-/* Checks every invariant of the state, O(everything): for simulators and tests. NULL when all hold, else the one that does not. */
+/* Checks every invariant of the state, O(everything): for simulators and tests. NULL when all hold,
+ * else the one that does not. */
 const char *hdl_sched_check(const hdl_sched *sched);

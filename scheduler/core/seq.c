@@ -140,7 +140,8 @@ bool hdl_log_promise(hdl_sched *s, hdl_seq *seq, uint32_t end)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
     uint32_t pages = hdl_page_count(s, end);
-    uint32_t more = pages > cold->n_pages + cold->log_resv ? pages - cold->n_pages - cold->log_resv : 0;
+    uint32_t more =
+        pages > cold->n_pages + cold->log_resv ? pages - cold->n_pages - cold->log_resv : 0;
     if (more > s->pages.n_free - s->pages.promised)
         return false;
     cold->log_resv += more;

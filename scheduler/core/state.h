@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the state is made of: private to scheduler/core. Read it beside README.md, whose terms and rules it uses.
+/* What the state is made of: private to scheduler/core. Read it beside README.md, whose terms and
+ * rules it uses.
  *
- * Everything lives in one block of memory and points by index, never by address, so that decisions cannot depend on where the
- * block lies. Per sequence there is one cache line of what a decode step touches (hdl_seq) and one record of the rest
- * (hdl_seq_cold). HDL_NONE_U32 is "no such thing" in every index. */
+ * Everything lives in one block of memory and points by index, never by address, so that decisions
+ * cannot depend on where the block lies. Per sequence there is one cache line of what a decode step
+ * touches (hdl_seq) and one record of the rest (hdl_seq_cold). HDL_NONE_U32 is "no such thing" in
+ * every index. */
 #pragma once
 
 #include <stdbool.h>
@@ -30,88 +32,93 @@ typedef enum hdl_seq_state {
 /* What a decode step touches, in one cache line. */
 typedef struct hdl_seq {
     uint64_t req;
-    uint32_t gen;      /* changes whenever the sequence leaves the running set: what is in flight for it then is void */
-    uint32_t pos;      /* first position that is not planned yet; <= len while it runs */
-    uint32_t acked;    /* positions whose step is answered; <= pos */
-    uint32_t len;      /* known tokens: prompt and generated */
-    uint32_t end;      /* length at which it ends */
+    uint32_t gen; /* changes whenever the sequence leaves the running set: what is in flight for it
+                     then is void */
+    uint32_t pos; /* first position that is not planned yet; len + 1 at most, with two samples in
+                     flight */
+    uint32_t acked; /* positions whose step is answered; <= pos */
+    uint32_t len;   /* known tokens: prompt and generated */
+    uint32_t end;   /* length at which it ends */
     uint32_t n_prompt;
     uint32_t slot;
-    uint32_t cur;      /* page of position pos, as long as pos < len */
-    uint32_t tail;     /* page of position len - 1 */
-    uint32_t resv;     /* blocks promised by admission and not taken yet */
-    hdl_token stop0;   /* first stop id, -1 when there is none */
-    uint8_t state;     /* hdl_seq_state */
-    uint8_t pend;      /* samples in flight */
-    uint8_t n_stop;    /* 0 when stop ids are ignored */
+    uint32_t cur;    /* page of position pos, as long as pos < len */
+    uint32_t tail;   /* page of position len - 1 */
+    uint32_t resv;   /* blocks promised by admission and not taken yet */
+    hdl_token stop0; /* first stop id, -1 when there is none */
+    uint8_t state;   /* hdl_seq_state */
+    uint8_t pend;    /* samples in flight */
+    uint8_t n_stop;  /* 0 when stop ids are ignored */
     uint8_t priority;
     uint16_t tenant;
     uint8_t group;
-    uint8_t flags;     /* HDL_SUBMIT_* */
+    uint8_t flags; /* HDL_SUBMIT_* */
 } hdl_seq;
 
 typedef struct hdl_seq_cold {
-    uint64_t serial;      /* order of arrival */
+    uint64_t serial; /* order of arrival */
     uint64_t arrived_us, deadline_us, salt;
-    uint64_t chain;       /* hash of the last full page and all before it */
-    uint64_t pub_serial;  /* of the last published block of its prefix: the parent of the next one */
-    uint32_t pub_page;    /* next page to publish */
-    uint32_t n_pub;       /* pages published, or found to be published by others */
-    uint32_t head;        /* first page of the log */
+    uint64_t chain;      /* hash of the last full page and all before it */
+    uint64_t pub_serial; /* of the last published block of its prefix: the parent of the next one */
+    uint32_t pub_page;   /* next page to publish */
+    uint32_t n_pub;      /* pages published, or found to be published by others */
+    uint32_t head;       /* first page of the log */
     uint32_t n_pages;
-    uint32_t log_resv;    /* pages promised by the first admission and not taken yet */
-    uint32_t admitted_len; /* known tokens at the last admission: it may be preempted only beyond that */
+    uint32_t log_resv; /* pages promised by the first admission and not taken yet */
+    uint32_t
+        admitted_len; /* known tokens at the last admission: it may be preempted only beyond that */
     uint32_t max_new, n_cached, n_preempted;
-    uint32_t next, prev;  /* in its queue, or in its parent's list of forks */
-    uint32_t map_next;    /* in the bucket of its request id */
-    uint32_t heap_at;     /* place in the deadline heap */
-    uint64_t fork_of;     /* request whose prompt it shares when that still runs; 0: none */
-    uint32_t parent;      /* HELD: the sequence that it waits for */
-    uint32_t forks;       /* first of those that are HELD for this one */
-    uint32_t copy_src;    /* pinned block whose content the first plan copies; NONE: nothing to copy */
-    bool again;           /* waits in queue.again, not in its tenant's fifo */
-    bool admitted;        /* at least once: its growth in the log is promised, its tenant has paid for the prompt */
-    bool opened;          /* its slot is open on the workers */
+    uint32_t next, prev; /* in its queue, or in its parent's list of forks */
+    uint32_t map_next;   /* in the bucket of its request id */
+    uint32_t heap_at;    /* place in the deadline heap */
+    uint64_t fork_of;    /* request whose prompt it shares when that still runs; 0: none */
+    uint32_t parent;     /* HELD: the sequence that it waits for */
+    uint32_t forks;      /* first of those that are HELD for this one */
+    uint32_t copy_src; /* pinned block whose content the first plan copies; NONE: nothing to copy */
+    bool again;        /* waits in queue.again, not in its tenant's fifo */
+    bool admitted; /* at least once: its growth in the log is promised, its tenant has paid for the
+                      prompt */
+    bool opened;   /* its slot is open on the workers */
     uint32_t n_stop_ids;
     hdl_token stop_ids[HDL_STOP_IDS_MAX];
 } hdl_seq_cold;
 
-/* The token logs: pages of block_tokens tokens, one page for one KV block. A page also says which block
- * holds its KV now, so the list of a sequence's pages is its block table. */
+/* The token logs: pages of block_tokens tokens, one page for one KV block. A page also says which
+ * block holds its KV now, so the list of a sequence's pages is its block table. */
 typedef struct hdl_pages {
     uint32_t total, touched; /* pages beyond `touched` have never been used */
     uint32_t n_free;
-    uint32_t promised;       /* of the free ones, to admitted sequences */
+    uint32_t promised; /* of the free ones, to admitted sequences */
     uint32_t free_head;
     uint32_t *next;
     uint32_t *block;
-    uint64_t *hash;          /* of a full page and all before it */
-    hdl_token *tokens;       /* [total, block_tokens] */
+    uint64_t *hash;    /* of a full page and all before it */
+    hdl_token *tokens; /* [total, block_tokens] */
 } hdl_pages;
 
 typedef struct hdl_block {
-    uint32_t ref;        /* sequences that hold it, and pins */
+    uint32_t ref; /* sequences that hold it, and pins */
     uint32_t pins;
-    uint32_t prev, next; /* ref == 0: in the free list (next alone) or in the LRU list of cached blocks */
-    uint32_t chain;      /* published: next in its hash bucket */
-    uint64_t hash;       /* published: of its tokens and all before them */
-    uint64_t serial;     /* published: number of this publication; 0: not published */
-    uint64_t parent;     /* published: serial of the block before, 0 for the first */
+    uint32_t prev,
+        next; /* ref == 0: in the free list (next alone) or in the LRU list of cached blocks */
+    uint32_t chain;  /* published: next in its hash bucket */
+    uint64_t hash;   /* published: of its tokens and all before them */
+    uint64_t serial; /* published: number of this publication; 0: not published */
+    uint64_t parent; /* published: serial of the block before, 0 for the first */
 } hdl_block;
 
 /* The KV blocks of one group, and the index of those whose content is known. */
 typedef struct hdl_kv {
     uint32_t total;
-    uint32_t n_free;     /* ref 0, content unknown */
-    uint32_t n_cached;   /* ref 0, published: can be hit, or taken when no free one is left */
-    uint32_t promised;   /* of both, to admitted sequences */
+    uint32_t n_free;   /* ref 0, content unknown */
+    uint32_t n_cached; /* ref 0, published: can be hit, or taken when no free one is left */
+    uint32_t promised; /* of both, to admitted sequences */
     uint32_t free_head;
     uint32_t lru_head, lru_tail; /* head goes first */
     uint32_t bucket_mask;
-    uint64_t serial;     /* of the last publication */
+    uint64_t serial; /* of the last publication */
     hdl_block *blocks;
     uint32_t *bucket;
-    hdl_token *tokens;   /* [total, block_tokens] of published blocks */
+    hdl_token *tokens; /* [total, block_tokens] of published blocks */
 } hdl_kv;
 
 /* A sequence as of one stay in the running set: stale as soon as the generations differ. */
@@ -141,9 +148,9 @@ typedef struct hdl_group {
     uint32_t n_prefill;      /* of them in PREFILL */
     uint64_t prefill_tokens; /* known tokens of those that are not planned */
     uint32_t n_run;
-    hdl_run *run;       /* by (priority, serial), with leftovers of those that left */
+    hdl_run *run; /* by (priority, serial), with leftovers of those that left */
     uint32_t n_closes;
-    uint32_t *closes;   /* slots to close with the next plan */
+    uint32_t *closes; /* slots to close with the next plan */
     hdl_kv kv;
     hdl_plan_buf buf[HDL_PLANS_IN_FLIGHT];
 } hdl_group;
@@ -153,9 +160,9 @@ typedef struct hdl_list {
 } hdl_list;
 
 typedef struct hdl_tenant {
-    uint64_t served;      /* virtual time: tokens * HDL_SHARE_UNIT / weight */
+    uint64_t served; /* virtual time: tokens * HDL_SHARE_UNIT / weight */
     uint64_t per_token;
-    uint32_t n_waiting;   /* in fifo[] */
+    uint32_t n_waiting; /* in fifo[] */
     hdl_list fifo[HDL_PRIORITIES];
 } hdl_tenant;
 
@@ -163,7 +170,8 @@ typedef struct hdl_queue {
     uint32_t n_waiting;    /* WAITING and HELD */
     uint64_t tokens;       /* known tokens of them */
     uint64_t served_floor; /* a tenant that comes back starts here: idleness earns nothing */
-    hdl_list again[HDL_PRIORITIES]; /* preempted, requeued, and forks whose parent is ready: by serial */
+    hdl_list
+        again[HDL_PRIORITIES]; /* preempted, requeued, and forks whose parent is ready: by serial */
     uint64_t busy[HDL_PRIORITIES][HDL_TENANTS_MAX / 64]; /* tenants with a non-empty fifo */
 } hdl_queue;
 
@@ -178,29 +186,29 @@ struct hdl_sched {
     bool draining;
     int bug; /* HDL_PLANT_BUGS builds only; 0 otherwise */
 
-    uint32_t n_seqs;      /* capacity of seqs: max_seqs + waiting_max */
+    uint32_t n_seqs; /* capacity of seqs: max_seqs + waiting_max */
     uint32_t n_used;
-    uint32_t seq_free;    /* list through cold.next */
+    uint32_t seq_free; /* list through cold.next */
     uint32_t seq_touched;
     hdl_seq *seqs;
     hdl_seq_cold *cold;
     uint32_t map_mask;
-    uint32_t *map;        /* request id -> sequence */
+    uint32_t *map; /* request id -> sequence */
 
     uint32_t n_slots_free;
     uint32_t *slots_free;
 
     uint32_t n_deadlines;
-    uint32_t *deadlines;  /* heap of sequences by (deadline, serial) */
-    uint64_t timer_us;    /* asked for by the last TIMER */
+    uint32_t *deadlines; /* heap of sequences by (deadline, serial) */
+    uint64_t timer_us;   /* asked for by the last TIMER */
 
     hdl_pages pages;
     hdl_queue queue;
     hdl_tenant *tenants;
     hdl_group *groups;
-    hdl_run *prefills;    /* scratch of one plan */
-    uint32_t *gives;      /* scratch: tokens given to each of them */
-    uint32_t *order;      /* scratch */
+    hdl_run *prefills; /* scratch of one plan */
+    uint32_t *gives;   /* scratch: tokens given to each of them */
+    uint32_t *order;   /* scratch */
     hdl_rate rate;
     hdl_sched_stats stats;
 

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/sim/sim.h"
+
+static uint32_t in(sim_world *w, uint32_t lo, uint32_t hi)
+{
+    return (uint32_t)hdl_rng_range(&w->rng, lo, hi);
+}
+
+/* Off in most worlds, so that some have one trouble alone and few have all. */
+static uint32_t sometimes(sim_world *w, uint32_t percent, uint32_t most_permille)
+{
+    return hdl_rng_chance(&w->rng, percent, 100) ? in(w, 1, most_permille) : 0;
+}
+
+static uint32_t pick(sim_world *w, const uint32_t *of, uint32_t n)
+{
+    return of[hdl_rng_below(&w->rng, n)];
+}
+#define PICK(w, ...)                                                                               \
+    pick((w), (const uint32_t[]){__VA_ARGS__},                                                     \
+         sizeof((const uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t))
+
+static void draw_config(sim_world *w)
+{
+    sim_env *e = &w->env;
+    hdl_sched_config *c = &e->config;
+    hdl_sched_config_default(c);
+    c->n_groups = PICK(w, 1, 1, 1, 2, 3);
+    c->max_seqs = PICK(w, 1, 2, 4, 8, 16, 24);
+    c->waiting_max = PICK(w, 1, 4, 16, 64, 400);
+    c->step_tokens = PICK(w, 1, 2, 4, 8, 16, 32, 64, 128);
+    c->max_row_tokens = in(w, 1, c->step_tokens);
+    c->prefills_max = in(w, 1, 4);
+    c->block_tokens = PICK(w, 1, 2, 4, 8, 8, 16);
+    c->max_len = PICK(w, 12, 40, 100, SIM_LEN_MAX);
+    c->watermark_permille = PICK(w, 0, 0, 20, 100, 300);
+    c->aging_us = PICK(w, 0, 2000, 100000);
+    c->prefix_cache = !hdl_rng_chance(&w->rng, 1, 8);
+    uint32_t whole = (c->max_len + c->block_tokens - 1) / c->block_tokens;
+    e->n_blocks = hdl_rng_chance(&w->rng, 2, 3) ? in(w, 2, 2 * whole + 2) : whole * in(w, 2, 8);
+    c->blocks_max = e->n_blocks + in(w, 0, whole);
+    c->log_tokens = hdl_rng_chance(&w->rng, 1, 4) ? 3 * (c->max_len + c->block_tokens) : 65536;
+    e->n_tenants = PICK(w, 1, 1, 2, 3, SIM_TENANTS_MAX);
+    c->n_tenants = e->n_tenants;
+    for (uint32_t t = 0; t < e->n_tenants; t++)
+        c->tenant_weight[t] = hdl_rng_chance(&w->rng, 1, 3) ? in(w, 1, 4) : 1;
+}
+
+void sim_env_draw(sim_world *w)
+{
+    sim_env *e = &w->env;
+    memset(e, 0, sizeof *e);
+    draw_config(w);
+    e->n_reqs = PICK(w, 5, 20, 40, 80, 120);
+    e->vocab = PICK(w, 2, 3, 10, 1000);
+    e->n_families = in(w, 1, 4);
+    e->prompt_max = PICK(w, 1, 8, 24, 60, 150);
+    e->new_max = PICK(w, 1, 4, 12, 40, 100);
+    e->step_us = PICK(w, 50, 500, 2000);
+    e->gap_us = PICK(w, 1, 100, 1000, 5000);
+    e->burst = PICK(w, 1, 1, 4, 30);
+    e->n_priorities = PICK(w, 1, 1, 2, HDL_PRIORITIES);
+    e->n_salts = PICK(w, 1, 1, 3);
+    e->p_fork = sometimes(w, 40, 600);
+    e->p_turn = sometimes(w, 50, 600);
+    e->p_cancel = sometimes(w, 50, 500);
+    e->p_deadline = sometimes(w, 40, 500);
+    e->p_score = sometimes(w, 20, 300);
+    e->p_logits = sometimes(w, 15, 300);
+    e->p_no_cache = sometimes(w, 20, 300);
+    e->p_history = sometimes(w, 30, 500);
+    e->p_stop = sometimes(w, 60, 1000);
+    e->p_slow = sometimes(w, 30, 200);
+    e->p_lost = sometimes(w, 15, 20);
+    e->p_dup = sometimes(w, 25, 200);
+    e->p_bad = sometimes(w, 15, 20);
+    e->p_rank_lost = sometimes(w, 30, 30);
+    e->p_jump = sometimes(w, 20, 50);
+    e->p_shrink = sometimes(w, 30, 500);
+    e->p_huge = sometimes(w, 20, 200);
+    e->drain = hdl_rng_chance(&w->rng, 1, 10);
+    e->hog = e->n_tenants > 1 && hdl_rng_chance(&w->rng, 1, 2);
+    e->quiet_us = (uint64_t)e->n_reqs * e->gap_us / e->burst + 50ull * e->step_us;
+}
