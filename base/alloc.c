@@ -99,10 +99,7 @@ void free(void *p)
     __libc_free(p);
 }
 
-void hdl_alloc_freeze(void)
-{
-    frozen++;
-}
+void hdl_alloc_freeze(void) { frozen++; }
 
 void hdl_alloc_thaw(void)
 {
@@ -110,54 +107,26 @@ void hdl_alloc_thaw(void)
     frozen--;
 }
 
-bool hdl_alloc_traps(void)
-{
-    return true;
-}
+bool hdl_alloc_traps(void) { return true; }
 
-uint64_t hdl_alloc_count(void)
-{
-    return alloc_count;
-}
+uint64_t hdl_alloc_count(void) { return alloc_count; }
 
-void hdl_alloc_trap_count_only(bool on)
-{
-    count_only = on;
-}
+void hdl_alloc_trap_count_only(bool on) { count_only = on; }
 
-uint64_t hdl_alloc_violations(void)
-{
-    return violation_count;
-}
+uint64_t hdl_alloc_violations(void) { return violation_count; }
 
 #else
 
-void hdl_alloc_freeze(void)
-{
-}
+void hdl_alloc_freeze(void) {}
 
-void hdl_alloc_thaw(void)
-{
-}
+void hdl_alloc_thaw(void) {}
 
-bool hdl_alloc_traps(void)
-{
-    return false;
-}
+bool hdl_alloc_traps(void) { return false; }
 
-uint64_t hdl_alloc_count(void)
-{
-    return 0;
-}
+uint64_t hdl_alloc_count(void) { return 0; }
 
-void hdl_alloc_trap_count_only(bool on)
-{
-    (void)on;
-}
+void hdl_alloc_trap_count_only(bool on) { (void)on; }
 
-uint64_t hdl_alloc_violations(void)
-{
-    return 0;
-}
+uint64_t hdl_alloc_violations(void) { return 0; }
 
 #endif

@@ -42,15 +42,9 @@ void *hdl_arena_alloc_array(hdl_arena *arena, size_t count, size_t item_bytes, s
     return p;
 }
 
-void hdl_arena_reset(hdl_arena *arena)
-{
-    arena->used = 0;
-}
+void hdl_arena_reset(hdl_arena *arena) { arena->used = 0; }
 
-size_t hdl_arena_mark(const hdl_arena *arena)
-{
-    return arena->used;
-}
+size_t hdl_arena_mark(const hdl_arena *arena) { return arena->used; }
 
 void hdl_arena_rewind(hdl_arena *arena, size_t mark)
 {

@@ -202,10 +202,7 @@ static const char *value_of(const hdl_args *args, const char *name)
     return args->values[opt - args->spec->opts];
 }
 
-bool hdl_args_has(const hdl_args *args, const char *name)
-{
-    return value_of(args, name) != NULL;
-}
+bool hdl_args_has(const hdl_args *args, const char *name) { return value_of(args, name) != NULL; }
 
 const char *hdl_args_str(const hdl_args *args, const char *name, const char *def)
 {
@@ -254,9 +251,8 @@ hdl_err hdl_args_apply(const hdl_args *args, hdl_cfg *cfg, hdl_errmsg *why)
             continue;
         char origin[NAME_BYTES];
         snprintf(origin, sizeof origin, "--%s", opt->name);
-        hdl_cfg_assign assign = {.path = opt->config,
-                                 .value = opt->value ? args->values[i] : "true",
-                                 .origin = origin};
+        hdl_cfg_assign assign = {
+            .path = opt->config, .value = opt->value ? args->values[i] : "true", .origin = origin};
         HDL_TRY(hdl_cfg_set(cfg, assign, why));
     }
     return HDL_OK;

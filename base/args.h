@@ -34,7 +34,7 @@ typedef struct hdl_args_spec {
     const char *usage;   /* "MODEL [options]" */
     const char *about;   /* one or two sentences */
     const hdl_arg_opt *opts;
-    size_t opts_count;   /* at most HDL_ARGS_OPTIONS_MAX */
+    size_t opts_count; /* at most HDL_ARGS_OPTIONS_MAX */
     size_t positionals_min;
     size_t positionals_max;
     const char *examples; /* lines "command<TAB>what it does"; NULL: none */

@@ -39,10 +39,7 @@ static size_t option_text(const hdl_arg_opt *opt, char out[128])
     return n > 0 ? (size_t)n : 0;
 }
 
-static const char *group_of(const hdl_arg_opt *opt)
-{
-    return opt->group ? opt->group : "Options";
-}
+static const char *group_of(const hdl_arg_opt *opt) { return opt->group ? opt->group : "Options"; }
 
 static size_t doc_column(const hdl_args_spec *spec)
 {

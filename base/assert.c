@@ -46,16 +46,14 @@ static _Noreturn void report_and_abort(void)
 
 void hdl_assert_fail(const char *file, int line, const char *expr)
 {
-    say("assertion failed: %s:%d: %s [thread %s]\n", file, line, expr,
-        hdl_role_name(thread_role));
+    say("assertion failed: %s:%d: %s [thread %s]\n", file, line, expr, hdl_role_name(thread_role));
     report_and_abort();
 }
 
 void hdl_assert_fail_values(const char *file, int line, const char *expr, long long a, long long b)
 {
     say("assertion failed: %s:%d: %s with %lld (0x%llx) and %lld (0x%llx) [thread %s]\n", file,
-        line, expr, a, (unsigned long long)a, b, (unsigned long long)b,
-        hdl_role_name(thread_role));
+        line, expr, a, (unsigned long long)a, b, (unsigned long long)b, hdl_role_name(thread_role));
     report_and_abort();
 }
 
@@ -68,15 +66,9 @@ void hdl_assert_role(hdl_role role, const char *file, int line)
     report_and_abort();
 }
 
-void hdl_thread_set_role(hdl_role role)
-{
-    thread_role = role;
-}
+void hdl_thread_set_role(hdl_role role) { thread_role = role; }
 
-hdl_role hdl_thread_role(void)
-{
-    return thread_role;
-}
+hdl_role hdl_thread_role(void) { return thread_role; }
 
 const char *hdl_role_name(hdl_role role)
 {

@@ -53,8 +53,7 @@ typedef enum hdl_role { HDL_ROLE_LIST(HDL_ROLE_ENUM) HDL_ROLE_COUNT } hdl_role;
 /* First line of a function that only one kind of thread may call: HDL_ON_THREAD(BRAIN); */
 #define HDL_ON_THREAD(role) hdl_assert_role(HDL_ROLE_##role, __FILE__, __LINE__)
 
-_Noreturn void hdl_assert_fail(const char *file, int line, const char *expr)
-    __attribute__((cold));
+_Noreturn void hdl_assert_fail(const char *file, int line, const char *expr) __attribute__((cold));
 _Noreturn void hdl_assert_fail_values(const char *file, int line, const char *expr, long long a,
                                       long long b) __attribute__((cold));
 void hdl_assert_role(hdl_role role, const char *file, int line);

@@ -10,10 +10,7 @@
 
 enum { SIZE_MIN = 256 };
 
-void hdl_buf_init(hdl_buf *buf, size_t cap_bytes)
-{
-    *buf = (hdl_buf){.cap = cap_bytes};
-}
+void hdl_buf_init(hdl_buf *buf, size_t cap_bytes) { *buf = (hdl_buf){.cap = cap_bytes}; }
 
 void hdl_buf_deinit(hdl_buf *buf)
 {

@@ -53,10 +53,7 @@ HDL_CHECKED_RESULT bool hdl_mul_u32(uint32_t a, uint32_t b, uint32_t *out)
     return ok;
 }
 
-static inline bool hdl_is_pow2(size_t v)
-{
-    return v != 0 && (v & (v - 1)) == 0;
-}
+static inline bool hdl_is_pow2(size_t v) { return v != 0 && (v & (v - 1)) == 0; }
 
 /* Rounds up to a multiple of align, a power of two. */
 HDL_CHECKED_RESULT bool hdl_align_up_size(size_t v, size_t align, size_t *out)

@@ -64,6 +64,5 @@ void hdl_clock_sleep_us(hdl_time_us us)
 {
     struct timespec left = {.tv_sec = (time_t)(us / HDL_SEC_US),
                             .tv_nsec = (long)(us % HDL_SEC_US) * 1000};
-    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
-    }
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) {}
 }

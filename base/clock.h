@@ -10,7 +10,7 @@
 
 typedef uint64_t hdl_time_us; /* microseconds */
 
-#define HDL_MS_US ((hdl_time_us)1000)
+#define HDL_MS_US  ((hdl_time_us)1000)
 #define HDL_SEC_US ((hdl_time_us)1000000)
 
 /* Monotonic, never 0, comparable between processes of one machine. */

@@ -63,7 +63,7 @@ hdl_err hdl_cfg_open(hdl_cfg **out, const hdl_cfg_opts *opts)
     }
     for (size_t i = 0; i < cfg->keys_count; i++) {
         static const char *const zero[] = {
-            [HDL_CFG_BOOL] = "false", [HDL_CFG_INT] = "0",  [HDL_CFG_FLOAT] = "0",
+            [HDL_CFG_BOOL] = "false", [HDL_CFG_INT] = "0",      [HDL_CFG_FLOAT] = "0",
             [HDL_CFG_SIZE] = "0",     [HDL_CFG_DURATION] = "0", [HDL_CFG_STRING] = "",
             [HDL_CFG_LIST] = "",      [HDL_CFG_ENUM] = NULL,
         };
@@ -170,21 +170,15 @@ static bool kind_fits(hdl_cfg_type type, const hdl_yaml_node *value)
 {
     hdl_yaml_kind kind = value->kind;
     switch (type) {
-    case HDL_CFG_BOOL:
-        return kind == HDL_YAML_BOOL;
-    case HDL_CFG_INT:
-        return kind == HDL_YAML_INT;
-    case HDL_CFG_FLOAT:
-        return kind == HDL_YAML_INT || kind == HDL_YAML_FLOAT;
+    case HDL_CFG_BOOL: return kind == HDL_YAML_BOOL;
+    case HDL_CFG_INT: return kind == HDL_YAML_INT;
+    case HDL_CFG_FLOAT: return kind == HDL_YAML_INT || kind == HDL_YAML_FLOAT;
     case HDL_CFG_SIZE:
-    case HDL_CFG_DURATION:
-        return kind == HDL_YAML_INT || kind == HDL_YAML_STRING;
-    case HDL_CFG_STRING:
-        return kind == HDL_YAML_STRING;
+    case HDL_CFG_DURATION: return kind == HDL_YAML_INT || kind == HDL_YAML_STRING;
+    case HDL_CFG_STRING: return kind == HDL_YAML_STRING;
     case HDL_CFG_ENUM: /* a choice may look like a number */
         return kind == HDL_YAML_STRING || kind == HDL_YAML_INT || kind == HDL_YAML_BOOL;
-    default:
-        return false;
+    default: return false;
     }
 }
 
@@ -194,8 +188,7 @@ static hdl_err load_list(const loading *l, const hdl_cfg_key *key, const hdl_yam
         return fail_node(l, value,
                          hdl_fail(HDL_INVALID, l->why, "%s must be a list of strings; it is %s",
                                   key->path, hdl_yaml_kind_text(value->kind)));
-    const char **items =
-        hdl_pool_arena_alloc_array(&l->cfg->arena, value->count, sizeof *items);
+    const char **items = hdl_pool_arena_alloc_array(&l->cfg->arena, value->count, sizeof *items);
     if (!items)
         return hdl_fail(HDL_NOMEM, l->why, "no memory for %s", key->path);
     for (size_t i = 0; i < value->count; i++) {

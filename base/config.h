@@ -40,11 +40,11 @@ typedef struct hdl_cfg_list {
 typedef struct hdl_cfg_key {
     const char *path; /* "http.port"; parts of [a-z0-9_] joined by dots */
     hdl_cfg_type type;
-    size_t offset;               /* offsetof(caller's struct, field) */
-    const char *def;             /* as in a flag; NULL: "", 0, false, empty */
-    const char *doc;             /* one line, no period needed */
-    double min, max;             /* numbers, bytes, us; included; both 0: unbounded */
-    const char *const *choices;  /* ENUM: NULL-terminated */
+    size_t offset;              /* offsetof(caller's struct, field) */
+    const char *def;            /* as in a flag; NULL: "", 0, false, empty */
+    const char *doc;            /* one line, no period needed */
+    double min, max;            /* numbers, bytes, us; included; both 0: unbounded */
+    const char *const *choices; /* ENUM: NULL-terminated */
 } hdl_cfg_key;
 
 typedef struct hdl_cfg_opts {

@@ -12,17 +12,23 @@ static const char *const choices_isa[] = {HDL_CHOICES_isa, NULL};
 static const char *const choices_log_level[] = {HDL_CHOICES_log_level, NULL};
 static const char *const choices_log_format[] = {HDL_CHOICES_log_format, NULL};
 
-#define CHOICES_BOOL(field) NULL
-#define CHOICES_INT(field) NULL
-#define CHOICES_SIZE(field) NULL
+#define CHOICES_BOOL(field)     NULL
+#define CHOICES_INT(field)      NULL
+#define CHOICES_SIZE(field)     NULL
 #define CHOICES_DURATION(field) NULL
-#define CHOICES_STRING(field) NULL
-#define CHOICES_LIST(field) NULL
-#define CHOICES_ENUM(field) choices_##field
+#define CHOICES_STRING(field)   NULL
+#define CHOICES_LIST(field)     NULL
+#define CHOICES_ENUM(field)     choices_##field
 
 #define KEY(type_, field, path_, def_, min_, max_, doc_)                                           \
-    {.path = (path_), .type = HDL_CFG_##type_, .offset = offsetof(hdl_config, field),              \
-     .def = (def_), .doc = (doc_), .min = (min_), .max = (max_), .choices = CHOICES_##type_(field)},
+    {.path = (path_),                                                                              \
+     .type = HDL_CFG_##type_,                                                                      \
+     .offset = offsetof(hdl_config, field),                                                        \
+     .def = (def_),                                                                                \
+     .doc = (doc_),                                                                                \
+     .min = (min_),                                                                                \
+     .max = (max_),                                                                                \
+     .choices = CHOICES_##type_(field)},
 
 const hdl_cfg_key hdl_config_keys[] = {HDL_CONFIG_LIST(KEY)};
 const size_t hdl_config_keys_count = HDL_ARRAY_LEN(hdl_config_keys);

@@ -8,10 +8,10 @@
 struct hdl_cfg {
     const hdl_cfg_key *keys; /* borrowed */
     size_t keys_count;
-    unsigned char *values;  /* borrowed: the caller's struct */
-    hdl_pool_arena arena;   /* owned: strings, lists, origins */
-    const char **origins;   /* [keys_count], in the arena */
-    bool *loaded;           /* [keys_count], set by the file being loaded */
+    unsigned char *values; /* borrowed: the caller's struct */
+    hdl_pool_arena arena;  /* owned: strings, lists, origins */
+    const char **origins;  /* [keys_count], in the arena */
+    bool *loaded;          /* [keys_count], set by the file being loaded */
 };
 
 /* Parses one value given as text, checks its range and stores it in the caller's struct. The

@@ -23,18 +23,12 @@ const char *hdl_cfg_type_name(hdl_cfg_type type)
 static const char *form_of(hdl_cfg_type type)
 {
     switch (type) {
-    case HDL_CFG_BOOL:
-        return "true or false";
-    case HDL_CFG_INT:
-        return "an integer";
-    case HDL_CFG_FLOAT:
-        return "a number";
-    case HDL_CFG_SIZE:
-        return "a size such as 512MiB or 4GiB";
-    case HDL_CFG_DURATION:
-        return "a duration such as 150ms, 2s or 5m";
-    default:
-        return "text";
+    case HDL_CFG_BOOL: return "true or false";
+    case HDL_CFG_INT: return "an integer";
+    case HDL_CFG_FLOAT: return "a number";
+    case HDL_CFG_SIZE: return "a size such as 512MiB or 4GiB";
+    case HDL_CFG_DURATION: return "a duration such as 150ms, 2s or 5m";
+    default: return "text";
     }
 }
 
@@ -49,10 +43,7 @@ static void bound_text(const hdl_cfg_key *key, double bound, char out[HDL_UNITS_
         snprintf(out, HDL_UNITS_TEXT_BYTES, "%.15g", bound);
 }
 
-static bool has_range(const hdl_cfg_key *key)
-{
-    return key->min != 0 || key->max != 0;
-}
+static bool has_range(const hdl_cfg_key *key) { return key->min != 0 || key->max != 0; }
 
 static hdl_err check_range(const hdl_cfg_key *key, double value, const char *text, hdl_errmsg *why)
 {
@@ -177,8 +168,7 @@ hdl_err hdl_cfg_store(hdl_cfg *cfg, const hdl_cfg_key *key, const char *text, hd
         if (store_comma_list(cfg, key, text) != HDL_OK)
             return hdl_fail(HDL_NOMEM, why, "no memory for the value");
         break;
-    case HDL_CFG_TYPE_COUNT:
-        HDL_UNREACHABLE("type of a config key");
+    case HDL_CFG_TYPE_COUNT: HDL_UNREACHABLE("type of a config key");
     }
     if (!ok)
         return hdl_fail(HDL_INVALID, why, "must be %s; it is \"%.60s\"", form_of(key->type), text);
@@ -260,7 +250,6 @@ void hdl_cfg_write_value(const hdl_cfg *cfg, const hdl_cfg_key *key, hdl_buf *ou
             hdl_jw_cstr(&w, v.list.items[i]);
         hdl_jw_end_array(&w);
         break;
-    case HDL_CFG_TYPE_COUNT:
-        HDL_UNREACHABLE("type of a config key");
+    case HDL_CFG_TYPE_COUNT: HDL_UNREACHABLE("type of a config key");
     }
 }

@@ -21,20 +21,11 @@ static const err_row *row_of(hdl_err err)
     return &rows[(unsigned)err < HDL_ERR_COUNT ? err : HDL_BUG];
 }
 
-const char *hdl_err_name(hdl_err err)
-{
-    return row_of(err)->name;
-}
+const char *hdl_err_name(hdl_err err) { return row_of(err)->name; }
 
-const char *hdl_err_text(hdl_err err)
-{
-    return row_of(err)->text;
-}
+const char *hdl_err_text(hdl_err err) { return row_of(err)->text; }
 
-int hdl_err_http_status(hdl_err err)
-{
-    return row_of(err)->http_status;
-}
+int hdl_err_http_status(hdl_err err) { return row_of(err)->http_status; }
 
 /* A cut message must not end in half a character: it may become JSON. */
 static void trim_partial_utf8(char *text)

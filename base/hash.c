@@ -39,10 +39,7 @@ uint64_t hdl_hash_mix(uint64_t v)
     return v ^ (v >> 31);
 }
 
-uint64_t hdl_hash_combine(uint64_t a, uint64_t b)
-{
-    return hdl_hash_mix(fold(a ^ K0, b ^ K1) + a);
-}
+uint64_t hdl_hash_combine(uint64_t a, uint64_t b) { return hdl_hash_mix(fold(a ^ K0, b ^ K1) + a); }
 
 uint64_t hdl_hash_bytes(const void *bytes, size_t n, uint64_t seed)
 {

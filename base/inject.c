@@ -129,10 +129,7 @@ hdl_err hdl_inject_arm(const char *spec, hdl_errmsg *why)
     return HDL_OK;
 }
 
-void hdl_inject_reset(void)
-{
-    atomic_store(&points_count, 0);
-}
+void hdl_inject_reset(void) { atomic_store(&points_count, 0); }
 
 static hdl_err fire(const point *at)
 {
@@ -142,11 +139,8 @@ static hdl_err fire(const point *at)
         kill(getpid(), SIGKILL);
         pause(); /* the signal is on its way */
         return HDL_BUG;
-    case ACTION_DELAY:
-        hdl_clock_sleep_us(at->delay_us);
-        return HDL_OK;
-    case ACTION_ERROR:
-        return at->err;
+    case ACTION_DELAY: hdl_clock_sleep_us(at->delay_us); return HDL_OK;
+    case ACTION_ERROR: return at->err;
     }
     return HDL_BUG;
 }

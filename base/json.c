@@ -59,10 +59,9 @@ hdl_err hdl_json_parse(const char *text, size_t len, size_t max_bytes, hdl_json 
     json_error_t error;
     json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     if (!root)
-        return hdl_fail(json_error_code(&error) == json_error_out_of_memory ? HDL_NOMEM
-                                                                            : HDL_INVALID,
-                        why, "not valid JSON; line %d column %d: %s", error.line, error.column,
-                        error.text);
+        return hdl_fail(
+            json_error_code(&error) == json_error_out_of_memory ? HDL_NOMEM : HDL_INVALID, why,
+            "not valid JSON; line %d column %d: %s", error.line, error.column, error.text);
     hdl_json *doc = malloc(sizeof *doc);
     if (!doc) {
         json_decref(root);
@@ -81,29 +80,19 @@ void hdl_json_close(hdl_json *doc)
     free(doc);
 }
 
-hdl_jv hdl_json_root(const hdl_json *doc)
-{
-    return (hdl_jv){.node = doc->root};
-}
+hdl_jv hdl_json_root(const hdl_json *doc) { return (hdl_jv){.node = doc->root}; }
 
 hdl_json_kind hdl_jv_kind(const hdl_jv *v)
 {
     switch (v->node ? json_typeof((const json_t *)v->node) : JSON_NULL) {
-    case JSON_OBJECT:
-        return HDL_JSON_OBJECT;
-    case JSON_ARRAY:
-        return HDL_JSON_ARRAY;
-    case JSON_STRING:
-        return HDL_JSON_STRING;
-    case JSON_INTEGER:
-        return HDL_JSON_INT;
-    case JSON_REAL:
-        return HDL_JSON_REAL;
+    case JSON_OBJECT: return HDL_JSON_OBJECT;
+    case JSON_ARRAY: return HDL_JSON_ARRAY;
+    case JSON_STRING: return HDL_JSON_STRING;
+    case JSON_INTEGER: return HDL_JSON_INT;
+    case JSON_REAL: return HDL_JSON_REAL;
     case JSON_TRUE:
-    case JSON_FALSE:
-        return HDL_JSON_BOOL;
-    case JSON_NULL:
-        return HDL_JSON_NULL;
+    case JSON_FALSE: return HDL_JSON_BOOL;
+    case JSON_NULL: return HDL_JSON_NULL;
     }
     return HDL_JSON_NULL;
 }
@@ -144,9 +133,8 @@ bool hdl_jv_next(const hdl_jv *obj, void **iter, hdl_jv *member)
     *iter = *iter ? json_object_iter_next(node, *iter) : json_object_iter(node);
     if (!*iter)
         return false;
-    *member = (hdl_jv){.node = json_object_iter_value(*iter),
-                       .parent = obj,
-                       .key = json_object_iter_key(*iter)};
+    *member = (hdl_jv){
+        .node = json_object_iter_value(*iter), .parent = obj, .key = json_object_iter_key(*iter)};
     return true;
 }
 
@@ -188,8 +176,7 @@ static hdl_err fail_kind(const hdl_jv *v, const char *want, hdl_errmsg *why)
 
 hdl_err hdl_jv_expect(const hdl_jv *v, hdl_json_kind kind, hdl_errmsg *why)
 {
-    return v->node && hdl_jv_kind(v) == kind ? HDL_OK
-                                             : fail_kind(v, hdl_json_kind_text(kind), why);
+    return v->node && hdl_jv_kind(v) == kind ? HDL_OK : fail_kind(v, hdl_json_kind_text(kind), why);
 }
 
 hdl_err hdl_jv_bool(const hdl_jv *v, bool *out, hdl_errmsg *why)
@@ -246,18 +233,10 @@ static void dump(const hdl_jv *v, hdl_json_writer *w)
     hdl_jv child;
     void *iter = NULL;
     switch (hdl_jv_kind(v)) {
-    case HDL_JSON_NULL:
-        hdl_jw_null(w);
-        return;
-    case HDL_JSON_BOOL:
-        hdl_jw_bool(w, json_is_true(node));
-        return;
-    case HDL_JSON_INT:
-        hdl_jw_int(w, json_integer_value(node));
-        return;
-    case HDL_JSON_REAL:
-        hdl_jw_double(w, json_real_value(node));
-        return;
+    case HDL_JSON_NULL: hdl_jw_null(w); return;
+    case HDL_JSON_BOOL: hdl_jw_bool(w, json_is_true(node)); return;
+    case HDL_JSON_INT: hdl_jw_int(w, json_integer_value(node)); return;
+    case HDL_JSON_REAL: hdl_jw_double(w, json_real_value(node)); return;
     case HDL_JSON_STRING:
         hdl_jw_string(w, json_string_value(node), json_string_length(node));
         return;

@@ -29,10 +29,10 @@ typedef enum hdl_json_kind {
 } hdl_json_kind;
 
 typedef struct hdl_jv {
-    const void *node;             /* NULL: absent */
-    const struct hdl_jv *parent;  /* borrowed; NULL: the root */
-    const char *key;              /* in an object */
-    size_t idx;                   /* in an array */
+    const void *node;            /* NULL: absent */
+    const struct hdl_jv *parent; /* borrowed; NULL: the root */
+    const char *key;             /* in an object */
+    size_t idx;                  /* in an array */
 } hdl_jv;
 
 /* max_bytes is checked before parsing (0: 32 MiB). The message has line and column. Top level
@@ -42,7 +42,7 @@ hdl_err hdl_json_parse(const char *text, size_t len, size_t max_bytes, hdl_json 
 void hdl_json_close(hdl_json *doc);
 
 hdl_jv hdl_json_root(const hdl_json *doc);
-hdl_json_kind hdl_jv_kind(const hdl_jv *v); /* of an absent one: NULL */
+hdl_json_kind hdl_jv_kind(const hdl_jv *v);         /* of an absent one: NULL */
 const char *hdl_json_kind_text(hdl_json_kind kind); /* "a string", "an object", ... */
 
 /* Member of an object; node NULL when absent or when obj is no object. An explicit null is

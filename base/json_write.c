@@ -7,15 +7,9 @@
 
 #include "base/assert.h"
 
-void hdl_jw_init(hdl_json_writer *w, hdl_buf *buf)
-{
-    *w = (hdl_json_writer){.buf = buf};
-}
+void hdl_jw_init(hdl_json_writer *w, hdl_buf *buf) { *w = (hdl_json_writer){.buf = buf}; }
 
-static uint64_t level_bit(const hdl_json_writer *w)
-{
-    return (uint64_t)1 << (w->depth - 1);
-}
+static uint64_t level_bit(const hdl_json_writer *w) { return (uint64_t)1 << (w->depth - 1); }
 
 /* Everything that must stand before a value: a comma inside an array, nothing after a key. */
 static void before_value(hdl_json_writer *w)
@@ -53,25 +47,13 @@ static void end(hdl_json_writer *w, bool object)
     hdl_buf_append(w->buf, object ? "}" : "]", 1);
 }
 
-void hdl_jw_begin_object(hdl_json_writer *w)
-{
-    begin(w, true);
-}
+void hdl_jw_begin_object(hdl_json_writer *w) { begin(w, true); }
 
-void hdl_jw_end_object(hdl_json_writer *w)
-{
-    end(w, true);
-}
+void hdl_jw_end_object(hdl_json_writer *w) { end(w, true); }
 
-void hdl_jw_begin_array(hdl_json_writer *w)
-{
-    begin(w, false);
-}
+void hdl_jw_begin_array(hdl_json_writer *w) { begin(w, false); }
 
-void hdl_jw_end_array(hdl_json_writer *w)
-{
-    end(w, false);
-}
+void hdl_jw_end_array(hdl_json_writer *w) { end(w, false); }
 
 /* Length of the well-formed UTF-8 sequence at p (RFC 3629: no overlong form, no surrogate, at
  * most U+10FFFF), or 0. */
@@ -185,15 +167,9 @@ void hdl_jw_int(hdl_json_writer *w, int64_t v)
     hdl_buf_printf(w->buf, "%lld", (long long)v);
 }
 
-void hdl_jw_bool(hdl_json_writer *w, bool v)
-{
-    hdl_jw_raw(w, v ? "true" : "false", v ? 4 : 5);
-}
+void hdl_jw_bool(hdl_json_writer *w, bool v) { hdl_jw_raw(w, v ? "true" : "false", v ? 4 : 5); }
 
-void hdl_jw_null(hdl_json_writer *w)
-{
-    hdl_jw_raw(w, "null", 4);
-}
+void hdl_jw_null(hdl_json_writer *w) { hdl_jw_raw(w, "null", 4); }
 
 void hdl_jw_double(hdl_json_writer *w, double v)
 {

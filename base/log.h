@@ -71,11 +71,11 @@ typedef struct hdl_log_site {
     } while (0)
 
 typedef struct hdl_log_opts {
-    const char *path;   /* file to append to; NULL: stderr */
+    const char *path; /* file to append to; NULL: stderr */
     hdl_log_level level;
-    uint32_t mod_mask;  /* bit per hdl_log_mod; 0: all */
+    uint32_t mod_mask; /* bit per hdl_log_mod; 0: all */
     bool json;
-    uint32_t rate_max;  /* lines a second and call site; 0: 100 */
+    uint32_t rate_max;   /* lines a second and call site; 0: 100 */
     uint32_t ring_lines; /* 0: 1024 */
 } hdl_log_opts;
 

@@ -24,10 +24,7 @@ bool hdl_log_level_parse(const char *text, hdl_log_level *out)
     return false;
 }
 
-static bool is_control(char c)
-{
-    return (unsigned char)c < 0x20 || c == 0x7f;
-}
+static bool is_control(char c) { return (unsigned char)c < 0x20 || c == 0x7f; }
 
 /* A control byte as \n, \t, \r or \xHH; returns the length. */
 static size_t escape(char c, char out[5])

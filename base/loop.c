@@ -14,8 +14,7 @@ static void drain_wake(hdl_loop *loop, hdl_watch *watch, uint32_t ready)
     (void)loop;
     (void)ready;
     uint64_t count;
-    while (read(watch->fd, &count, sizeof count) < 0 && errno == EINTR) {
-    }
+    while (read(watch->fd, &count, sizeof count) < 0 && errno == EINTR) {}
 }
 
 hdl_err hdl_loop_open(hdl_loop **out, hdl_errmsg *why)
@@ -164,8 +163,7 @@ void hdl_loop_wake(hdl_loop *loop)
 {
     uint64_t one = 1;
     /* EAGAIN means that the counter is full: a wake-up is pending anyway. */
-    while (write(loop->wake.fd, &one, sizeof one) < 0 && errno == EINTR) {
-    }
+    while (write(loop->wake.fd, &one, sizeof one) < 0 && errno == EINTR) {}
 }
 
 void hdl_loop_stop(hdl_loop *loop)
@@ -174,12 +172,6 @@ void hdl_loop_stop(hdl_loop *loop)
     hdl_loop_wake(loop);
 }
 
-hdl_time_us hdl_loop_now_us(const hdl_loop *loop)
-{
-    return loop->now_us;
-}
+hdl_time_us hdl_loop_now_us(const hdl_loop *loop) { return loop->now_us; }
 
-int hdl_loop_wake_fd(const hdl_loop *loop)
-{
-    return loop->wake.fd;
-}
+int hdl_loop_wake_fd(const hdl_loop *loop) { return loop->wake.fd; }

@@ -26,9 +26,9 @@ enum {
 typedef struct hdl_watch hdl_watch;
 typedef void hdl_watch_fn(hdl_loop *loop, hdl_watch *watch, uint32_t ready);
 struct hdl_watch {
-    int fd;          /* borrowed: close it after hdl_watch_del */
+    int fd; /* borrowed: close it after hdl_watch_del */
     hdl_watch_fn *fn;
-    void *arg;       /* borrowed */
+    void *arg; /* borrowed */
     /* private */
     uint32_t _interest;
     bool _added;
@@ -41,7 +41,7 @@ struct hdl_timer {
     void *arg; /* borrowed */
     /* private */
     hdl_time_us _due_us;
-    uint64_t _order; /* equal due times fire in the order of setting */
+    uint64_t _order;  /* equal due times fire in the order of setting */
     size_t _heap_pos; /* 1-based; 0: not set */
 };
 

@@ -42,39 +42,39 @@ static const uint64_t buckets_tpot[] = {BUCKETS_TPOT};
 static const uint64_t buckets_request[] = {BUCKETS_REQUEST};
 static const uint64_t buckets_itl[] = {BUCKETS_ITL};
 static const uint64_t buckets_step[] = {BUCKETS_STEP};
-#define BOUNDS_NONE buckets_none
-#define BOUNDS_TTFT buckets_ttft
-#define BOUNDS_TPOT buckets_tpot
+#define BOUNDS_NONE    buckets_none
+#define BOUNDS_TTFT    buckets_ttft
+#define BOUNDS_TPOT    buckets_tpot
 #define BOUNDS_REQUEST buckets_request
-#define BOUNDS_ITL buckets_itl
-#define BOUNDS_STEP buckets_step
+#define BOUNDS_ITL     buckets_itl
+#define BOUNDS_STEP    buckets_step
 /* Cells of one series: a counter or gauge is one; a histogram has its bounds, +Inf and the sum. */
-#define CELLS_NONE 1
-#define CELLS_TTFT (HDL_ARRAY_LEN(buckets_ttft) + 2)
-#define CELLS_TPOT (HDL_ARRAY_LEN(buckets_tpot) + 2)
-#define CELLS_REQUEST (HDL_ARRAY_LEN(buckets_request) + 2)
-#define CELLS_ITL (HDL_ARRAY_LEN(buckets_itl) + 2)
-#define CELLS_STEP (HDL_ARRAY_LEN(buckets_step) + 2)
+#define CELLS_NONE        1
+#define CELLS_TTFT        (HDL_ARRAY_LEN(buckets_ttft) + 2)
+#define CELLS_TPOT        (HDL_ARRAY_LEN(buckets_tpot) + 2)
+#define CELLS_REQUEST     (HDL_ARRAY_LEN(buckets_request) + 2)
+#define CELLS_ITL         (HDL_ARRAY_LEN(buckets_itl) + 2)
+#define CELLS_STEP        (HDL_ARRAY_LEN(buckets_step) + 2)
 
 #define LABEL_VALUE(text) text,
 static const char *const label_values_outcome[] = {HDL_LABEL_OUTCOME_LIST(LABEL_VALUE)};
 static const char *const label_values_reason[] = {HDL_LABEL_REASON_LIST(LABEL_VALUE)};
 static const char *const label_values_code[] = {HDL_LABEL_CODE_LIST(LABEL_VALUE)};
-#define LABEL_NONE_NAME NULL
-#define LABEL_NONE_VALUES NULL
-#define LABEL_NONE_COUNT 1
-#define LABEL_OUTCOME_NAME "outcome"
+#define LABEL_NONE_NAME      NULL
+#define LABEL_NONE_VALUES    NULL
+#define LABEL_NONE_COUNT     1
+#define LABEL_OUTCOME_NAME   "outcome"
 #define LABEL_OUTCOME_VALUES label_values_outcome
-#define LABEL_OUTCOME_COUNT HDL_ARRAY_LEN(label_values_outcome)
-#define LABEL_REASON_NAME "reason"
-#define LABEL_REASON_VALUES label_values_reason
-#define LABEL_REASON_COUNT HDL_ARRAY_LEN(label_values_reason)
-#define LABEL_CODE_NAME "code"
-#define LABEL_CODE_VALUES label_values_code
-#define LABEL_CODE_COUNT HDL_ARRAY_LEN(label_values_code)
-#define LABEL_RANK_NAME "rank"
-#define LABEL_RANK_VALUES NULL
-#define LABEL_RANK_COUNT HDL_METRIC_RANKS_MAX
+#define LABEL_OUTCOME_COUNT  HDL_ARRAY_LEN(label_values_outcome)
+#define LABEL_REASON_NAME    "reason"
+#define LABEL_REASON_VALUES  label_values_reason
+#define LABEL_REASON_COUNT   HDL_ARRAY_LEN(label_values_reason)
+#define LABEL_CODE_NAME      "code"
+#define LABEL_CODE_VALUES    label_values_code
+#define LABEL_CODE_COUNT     HDL_ARRAY_LEN(label_values_code)
+#define LABEL_RANK_NAME      "rank"
+#define LABEL_RANK_VALUES    NULL
+#define LABEL_RANK_COUNT     HDL_METRIC_RANKS_MAX
 
 /* First cell of each metric, as an enum: each entry is one past the last cell of the one before. */
 #define OFFSET(id, kind, unit, label, buckets, name, help)                                         \
@@ -243,8 +243,7 @@ static void render_histogram(const metric *m, uint32_t idx, hdl_buf *out)
     uint64_t sum = atomic_load_explicit(&series[m->cells - 1], memory_order_relaxed);
     const char *open = label[0] ? "{" : "", *close = label[0] ? "}" : "";
     hdl_buf_printf(out, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", m->name, label, comma, total);
-    hdl_buf_printf(out, "%s_sum%s%s%s %s\n", m->name, open, label, close,
-                   value_text(m, sum, text));
+    hdl_buf_printf(out, "%s_sum%s%s%s %s\n", m->name, open, label, close, value_text(m, sum, text));
     hdl_buf_printf(out, "%s_count%s%s%s %" PRIu64 "\n", m->name, open, label, close, total);
 }
 

@@ -14,15 +14,17 @@
 /* Label sets: the values in index order; metrics.c knows the label's name. */
 #define HDL_LABEL_OUTCOME_LIST(X) X("done") X("cancelled") X("rejected") X("failed")
 #define HDL_LABEL_REASON_LIST(X)                                                                   \
-    X("queue_full") X("too_long") X("kv_capacity") X("deadline") X("draining") X("no_worker")      \
-    X("auth") X("other")
+    X("queue_full")                                                                                \
+    X("too_long") X("kv_capacity") X("deadline") X("draining") X("no_worker") X("auth") X("other")
 #define HDL_LABEL_CODE_LIST(X)                                                                     \
-    X("200") X("400") X("401") X("403") X("404") X("405") X("408") X("409") X("411") X("413")      \
-    X("414") X("415") X("422") X("429") X("431") X("499") X("500") X("501") X("503") X("504")      \
-    X("505") X("other")
+    X("200")                                                                                       \
+    X("400") X("401") X("403") X("404") X("405") X("408") X("409") X("411") X("413") X("414")      \
+        X("415") X("422") X("429") X("431") X("499") X("500") X("501") X("503") X("504") X("505")  \
+            X("other")
 
 enum { HDL_METRIC_RANKS_MAX = 64 }; /* values of the numbered label "rank" */
 
+/* clang-format off */
 /*    id                    kind       unit     label    buckets  name, help */
 #define HDL_METRIC_LIST(X)                                                                         \
     X(REQUESTS,             COUNTER,   NONE,    OUTCOME, NONE,                                     \
@@ -81,3 +83,4 @@ enum { HDL_METRIC_RANKS_MAX = 64 }; /* values of the numbered label "rank" */
       "heddle_log_lines_dropped_total", "Log lines lost to a full log ring.")                      \
     X(START_TIME,           GAUGE,     SECONDS, NONE,    NONE,                                     \
       "heddle_start_time_seconds", "Start of the process since the epoch.")
+/* clang-format on */

@@ -107,8 +107,7 @@ static void wake_consumer(hdl_ring *ring)
         return;
     uint64_t one = 1;
     /* EAGAIN means that the counter is full: a wake-up is pending anyway. */
-    while (write(ring->fd, &one, sizeof one) < 0 && errno == EINTR) {
-    }
+    while (write(ring->fd, &one, sizeof one) < 0 && errno == EINTR) {}
 }
 
 hdl_err hdl_ring_push(hdl_ring *ring, const void *item)
@@ -193,19 +192,12 @@ void hdl_ring_ack(hdl_ring *ring)
     uint64_t count;
     /* A shared eventfd is emptied by its owner, the loop. EAGAIN: nothing was pending. */
     if (ring->wake == HDL_RING_WAKE_OWN)
-        while (read(ring->fd, &count, sizeof count) < 0 && errno == EINTR) {
-        }
+        while (read(ring->fd, &count, sizeof count) < 0 && errno == EINTR) {}
 }
 
-int hdl_ring_fd(const hdl_ring *ring)
-{
-    return ring->wake == HDL_RING_WAKE_NONE ? -1 : ring->fd;
-}
+int hdl_ring_fd(const hdl_ring *ring) { return ring->wake == HDL_RING_WAKE_NONE ? -1 : ring->fd; }
 
-size_t hdl_ring_capacity(const hdl_ring *ring)
-{
-    return (size_t)ring->mask + 1;
-}
+size_t hdl_ring_capacity(const hdl_ring *ring) { return (size_t)ring->mask + 1; }
 
 size_t hdl_ring_len(const hdl_ring *ring)
 {

@@ -44,10 +44,7 @@ void hdl_rng_init(hdl_rng *rng, uint64_t seed)
         rng->s[i] = hdl_hash_mix(seed += 0x9e3779b97f4a7c15u);
 }
 
-static inline uint64_t rotl(uint64_t v, int by)
-{
-    return v << by | v >> (64 - by);
-}
+static inline uint64_t rotl(uint64_t v, int by) { return v << by | v >> (64 - by); }
 
 /* xoshiro256** (Blackman and Vigna 2018). */
 uint64_t hdl_rng_u64(hdl_rng *rng)
@@ -87,10 +84,7 @@ int hdl_rng_chance(hdl_rng *rng, uint32_t num, uint32_t den)
     return hdl_rng_below(rng, den) < num;
 }
 
-double hdl_rng_unit(hdl_rng *rng)
-{
-    return (double)(hdl_rng_u64(rng) >> 11) * 0x1p-53;
-}
+double hdl_rng_unit(hdl_rng *rng) { return (double)(hdl_rng_u64(rng) >> 11) * 0x1p-53; }
 
 hdl_rng hdl_rng_fork(hdl_rng *rng)
 {

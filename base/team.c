@@ -31,8 +31,8 @@
 enum {
     LINE = 64,
     SPIN_US_DEFAULT = 2000,
-    PAUSES_MANY = 4096,  /* before the first sched_yield, some tens of microseconds */
-    PAUSES_FEW = 64,     /* the same with more threads than CPUs: the other needs our CPU */
+    PAUSES_MANY = 4096, /* before the first sched_yield, some tens of microseconds */
+    PAUSES_FEW = 64,    /* the same with more threads than CPUs: the other needs our CPU */
     PAUSES_PER_YIELD = 64,
 };
 
@@ -181,10 +181,7 @@ void hdl_team_park(hdl_team *team)
     atomic_store_explicit(&team->park_now, true, memory_order_relaxed); /* a hint */
 }
 
-int hdl_team_size(const hdl_team *team)
-{
-    return team->n_threads;
-}
+int hdl_team_size(const hdl_team *team) { return team->n_threads; }
 
 hdl_team_part hdl_team_share(size_t total, size_t grain, int thread_idx, int n_threads)
 {

@@ -18,7 +18,7 @@ enum { HDL_CPUS_MAX = 1024 };
 typedef struct hdl_thread_opts {
     const char *name; /* at most 15 bytes are kept */
     hdl_role role;
-    const int *cpus;    /* borrowed: for the call; NULL: not pinned */
+    const int *cpus; /* borrowed: for the call; NULL: not pinned */
     size_t cpus_count;
     size_t stack_bytes; /* 0: the system's default */
     void (*fn)(void *arg);

@@ -80,11 +80,11 @@ static hdl_yaml_kind kind_of(const char *text)
     bool flag;
     int64_t number;
     double real;
-    return is_null_word(text)              ? HDL_YAML_NULL
-           : hdl_parse_bool(text, &flag)   ? HDL_YAML_BOOL
-           : hdl_parse_int(text, &number)  ? HDL_YAML_INT
-           : hdl_parse_float(text, &real)  ? HDL_YAML_FLOAT
-                                           : HDL_YAML_STRING;
+    return is_null_word(text)             ? HDL_YAML_NULL
+           : hdl_parse_bool(text, &flag)  ? HDL_YAML_BOOL
+           : hdl_parse_int(text, &number) ? HDL_YAML_INT
+           : hdl_parse_float(text, &real) ? HDL_YAML_FLOAT
+                                          : HDL_YAML_STRING;
 }
 
 static bool next_is_key(const builder *b)
@@ -232,8 +232,7 @@ static const char *refused_property(const yaml_event_t *event)
         anchor = event->data.mapping_start.anchor;
         tag = event->data.mapping_start.tag;
         break;
-    default:
-        break;
+    default: break;
     }
     return anchor ? "anchors (&) are not supported; write the value out"
            : tag  ? "tags (!) are not supported; quote the value to make it a string"
@@ -248,24 +247,17 @@ static hdl_err take_event(builder *b, const yaml_event_t *event)
     switch (event->type) {
     case YAML_ALIAS_EVENT:
         return fail_at(b, event->start_mark, "aliases (*) are not supported; write the value out");
-    case YAML_SCALAR_EVENT:
-        return add_scalar(b, event);
-    case YAML_SEQUENCE_START_EVENT:
-        return open_container(b, event->start_mark, HDL_YAML_SEQ);
-    case YAML_MAPPING_START_EVENT:
-        return open_container(b, event->start_mark, HDL_YAML_MAP);
+    case YAML_SCALAR_EVENT: return add_scalar(b, event);
+    case YAML_SEQUENCE_START_EVENT: return open_container(b, event->start_mark, HDL_YAML_SEQ);
+    case YAML_MAPPING_START_EVENT: return open_container(b, event->start_mark, HDL_YAML_MAP);
     case YAML_SEQUENCE_END_EVENT:
-    case YAML_MAPPING_END_EVENT:
-        return close_container(b);
+    case YAML_MAPPING_END_EVENT: return close_container(b);
     case YAML_DOCUMENT_START_EVENT:
         return b->ended ? fail_at(b, event->start_mark,
                                   "a second document; one file holds one configuration")
                         : HDL_OK;
-    case YAML_DOCUMENT_END_EVENT:
-        b->ended = true;
-        return HDL_OK;
-    default:
-        return HDL_OK;
+    case YAML_DOCUMENT_END_EVENT: b->ended = true; return HDL_OK;
+    default: return HDL_OK;
     }
 }
 
@@ -359,15 +351,9 @@ void hdl_yaml_close(hdl_yaml *doc)
     free(doc);
 }
 
-const hdl_yaml_node *hdl_yaml_root(const hdl_yaml *doc)
-{
-    return doc->root;
-}
+const hdl_yaml_node *hdl_yaml_root(const hdl_yaml *doc) { return doc->root; }
 
-const char *hdl_yaml_name(const hdl_yaml *doc)
-{
-    return doc->name;
-}
+const char *hdl_yaml_name(const hdl_yaml *doc) { return doc->name; }
 
 const hdl_yaml_node *hdl_yaml_get(const hdl_yaml_node *map, const char *key)
 {

@@ -4,6 +4,7 @@
 #include "base/args.h"
 #include "heddle/types.h"
 
+/* clang-format off */
 static const hdl_arg_opt opts[] = {
     {.name = "tp", .value = "N", .doc = "tensor parallel ranks", .group = "Parallel",
      .aliases = "tensor-parallel-size,tp-size"},
@@ -15,6 +16,7 @@ static const hdl_arg_opt opts[] = {
     {.name = "gpu-memory-utilization", .value = "F", .refuse = "use --kv-bytes SIZE"},
     {.name = "cache", .doc = "share prefixes", .config = "cache"},
 };
+/* clang-format on */
 static const hdl_args_spec spec = {
     .command = "heddle serve",
     .usage = "MODEL [options]",

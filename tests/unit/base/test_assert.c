@@ -23,17 +23,14 @@ static void wrong_role(void)
     HDL_ON_THREAD(BRAIN);
 }
 
-static void unreachable(void)
-{
-    HDL_UNREACHABLE("no such case");
-}
+static void unreachable(void) { HDL_UNREACHABLE("no such case"); }
 
 static void hook(void *arg, int fd)
 {
     const char *text = arg;
     ssize_t n = write(fd, text, strlen(text));
     (void)n;
-    HDL_ASSERT(!"the hook itself fails");
+    HDL_ASSERT(text == NULL && "the hook itself fails");
 }
 
 static void with_hook(void)

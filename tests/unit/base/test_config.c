@@ -19,6 +19,7 @@ typedef struct values {
 
 static const char *const weights[] = {"auto", "bf16", "q8", NULL};
 
+/* clang-format off */
 static const hdl_cfg_key keys[] = {
     {.path = "http.host", .type = HDL_CFG_STRING, .offset = offsetof(values, host),
      .def = "127.0.0.1", .doc = "address that the API listens on"},
@@ -37,6 +38,7 @@ static const hdl_cfg_key keys[] = {
      .choices = weights, .doc = "arithmetic of the weights"},
     {.path = "cpus", .type = HDL_CFG_LIST, .offset = offsetof(values, cpus)},
 };
+/* clang-format on */
 
 static values v;
 static hdl_cfg *cfg;
@@ -117,8 +119,7 @@ static void test_load_and_set(void **state)
     assert_string_equal(why.text, "--port: must be 1 to 65535; it is 0");
     assert_int_equal(v.port, 9001); /* a bad value changes nothing */
     assert_err(hdl_cfg_set(cfg, (hdl_cfg_assign){"http.prot", "1", "--set"}, &why), INVALID);
-    assert_string_equal(why.text,
-                        "--set: unknown key \"http.prot\"; did you mean \"http.port\"?");
+    assert_string_equal(why.text, "--set: unknown key \"http.prot\"; did you mean \"http.port\"?");
     /* Dotted keys and an empty section are fine. */
     load("http.port: 1\nkv:\n");
     assert_int_equal(v.port, 1);
@@ -130,7 +131,8 @@ static void test_refused(void **state)
     static const struct {
         const char *text, *message;
     } cases[] = {
-        {"http:\n  prot: 1\n", "h.yaml:2:3: unknown key \"http.prot\"; did you mean \"http.port\"?"},
+        {"http:\n  prot: 1\n",
+         "h.yaml:2:3: unknown key \"http.prot\"; did you mean \"http.port\"?"},
         {"htpp:\n  port: 1\n", "h.yaml:1:1: unknown key \"htpp\"; did you mean \"http\"?"},
         {"port: 1\n", "h.yaml:1:1: unknown key \"port\"; did you mean \"http.port\"?"},
         {"zebra: 1\n", "unknown key \"zebra\"; `heddle config` lists all keys"},

@@ -126,9 +126,9 @@ static void test_chain(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vectors),    cmocka_unit_test(test_crc32c),
+        cmocka_unit_test(test_vectors),     cmocka_unit_test(test_crc32c),
         cmocka_unit_test(test_sensitivity), cmocka_unit_test(test_avalanche),
-        cmocka_unit_test(test_collisions), cmocka_unit_test(test_chain),
+        cmocka_unit_test(test_collisions),  cmocka_unit_test(test_chain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

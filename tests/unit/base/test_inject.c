@@ -72,8 +72,8 @@ static void test_kill(void **state)
 static void test_bad_specs(void **state)
 {
     (void)state;
-    static const char *const specs[] = {"x",          "x=",        "x=boom",    "x:0=kill",
-                                        "x:-1=kill",  "x:y=kill",  "=kill",     "x=error(NO)",
+    static const char *const specs[] = {"x",           "x=",         "x=boom",   "x:0=kill",
+                                        "x:-1=kill",   "x:y=kill",   "=kill",    "x=error(NO)",
                                         "x=error(OK)", "x=delay(5)", "x=error(", "x:=kill"};
     for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
         if (hdl_inject_arm(specs[i], &why) != HDL_INVALID)

@@ -130,8 +130,8 @@ static void test_walk(void **state)
 static void test_typed(void **state)
 {
     (void)state;
-    hdl_json *doc = parse("{\"i\":3,\"r\":3.0,\"f\":3.5,\"s\":\"t\\u00e9\",\"b\":false,\"big\":1e300,"
-                          "\"o\":{\"k\":[]}}");
+    hdl_json *doc = parse("{\"i\":3,\"r\":3.0,\"f\":3.5,\"s\":\"t\\u00e9\",\"b\":false,"
+                          "\"big\":1e300,\"o\":{\"k\":[]}}");
     hdl_jv root = hdl_json_root(doc);
     hdl_errmsg why;
     hdl_jv i = hdl_jv_get(&root, "i"), r = hdl_jv_get(&root, "r"), f = hdl_jv_get(&root, "f");
@@ -179,7 +179,8 @@ static void test_typed(void **state)
 static void test_dump(void **state)
 {
     (void)state;
-    static const char text[] = "{\"z\":[1,-2,0.1,1e+22,true,false,null],\"a\":{\"\\\"\":\"\\u0001\\n\"}}";
+    static const char text[] =
+        "{\"z\":[1,-2,0.1,1e+22,true,false,null],\"a\":{\"\\\"\":\"\\u0001\\n\"}}";
     hdl_json *doc = parse(text);
     hdl_buf out;
     hdl_buf_init(&out, 1000);
@@ -199,7 +200,7 @@ static void test_dump(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_caps),  cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_caps), cmocka_unit_test(test_walk),
         cmocka_unit_test(test_typed),   cmocka_unit_test(test_dump),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -68,7 +68,7 @@ static void test_json(void **state)
     assert_ok(hdl_json_parse(text, strlen(text), 0, &doc, &why));
     hdl_jv root = hdl_json_root(doc);
     static const char *const fields[][2] = {
-        {"level", "warn"},       {"component", "brain"}, {"event", "preempt"}, {"word1", "word"},
+        {"level", "warn"},         {"component", "brain"}, {"event", "preempt"}, {"word1", "word"},
         {"name", "a \"b\"\n\x01"}, {"id", "007"},          {"bad", "1."},
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {

@@ -65,10 +65,7 @@ static void free_peer(peer *p)
     free(p);
 }
 
-static void turn(void)
-{
-    assert_ok(hdl_loop_run_once(loop, 0));
-}
+static void turn(void) { assert_ok(hdl_loop_run_once(loop, 0)); }
 
 static void test_events(void **state)
 {
@@ -142,10 +139,7 @@ static void on_timer(hdl_loop *l, hdl_timer *timer)
         assert_ok(hdl_timer_set(l, timer, 1));
 }
 
-static alarm_clock make_alarm(void)
-{
-    return (alarm_clock){.timer = {.fn = on_timer}};
-}
+static alarm_clock make_alarm(void) { return (alarm_clock){.timer = {.fn = on_timer}}; }
 
 static void test_timers(void **state)
 {

@@ -96,15 +96,9 @@ static void test_small_buffer(void **state)
     hdl_buf_deinit(&out);
 }
 
-static void wrong_kind(void)
-{
-    hdl_metric_set(HDL_METRIC_REQUESTS, 0, 1);
-}
+static void wrong_kind(void) { hdl_metric_set(HDL_METRIC_REQUESTS, 0, 1); }
 
-static void wrong_label(void)
-{
-    hdl_metric_add(HDL_METRIC_REQUESTS, 4, 1);
-}
+static void wrong_label(void) { hdl_metric_add(HDL_METRIC_REQUESTS, 4, 1); }
 
 static void test_misuse(void **state)
 {

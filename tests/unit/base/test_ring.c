@@ -56,11 +56,11 @@ static void test_order_and_full(hdl_ring_kind kind)
 static void test_opts(void)
 {
     hdl_ring *ring;
-    hdl_ring_opts bad[] = {{.item_bytes = 0, .count = 8},
-                           {.item_bytes = 1 << 20, .count = 8},
-                           {.item_bytes = 8, .count = SIZE_MAX},
-                           {.item_bytes = 8, .count = 8, .wake = HDL_RING_WAKE_SHARED,
-                            .wake_fd = -1}};
+    hdl_ring_opts bad[] = {
+        {.item_bytes = 0, .count = 8},
+        {.item_bytes = 1 << 20, .count = 8},
+        {.item_bytes = 8, .count = SIZE_MAX},
+        {.item_bytes = 8, .count = 8, .wake = HDL_RING_WAKE_SHARED, .wake_fd = -1}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         hdl_err err = hdl_ring_open(&ring, &bad[i]);
         HDL_ASSERT(err != HDL_OK && ring == NULL);
@@ -93,8 +93,8 @@ static void test_wake(void)
     hdl_ring_close(ring);
 
     int fd = eventfd(0, EFD_NONBLOCK);
-    hdl_ring_opts opts = {.item_bytes = sizeof(item), .count = 8, .wake = HDL_RING_WAKE_SHARED,
-                          .wake_fd = fd};
+    hdl_ring_opts opts = {
+        .item_bytes = sizeof(item), .count = 8, .wake = HDL_RING_WAKE_SHARED, .wake_fd = fd};
     HDL_ASSERT_EQ(hdl_ring_open(&ring, &opts), HDL_OK);
     HDL_ASSERT(hdl_ring_arm(ring));
     HDL_ASSERT_EQ(hdl_ring_push(ring, &it), HDL_OK);

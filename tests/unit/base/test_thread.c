@@ -34,8 +34,12 @@ static void test_start(void)
     hdl_errmsg why;
     int cpu;
     HDL_ASSERT_EQ(hdl_cpus_allowed(&cpu, 1), 1);
-    hdl_thread_opts opts = {.name = "a name that is too long for /proc", .role = HDL_ROLE_LOADER,
-                            .cpus = &cpu, .cpus_count = 1, .stack_bytes = 1 << 20, .fn = look,
+    hdl_thread_opts opts = {.name = "a name that is too long for /proc",
+                            .role = HDL_ROLE_LOADER,
+                            .cpus = &cpu,
+                            .cpus_count = 1,
+                            .stack_bytes = 1 << 20,
+                            .fn = look,
                             .arg = &s};
     HDL_ASSERT_EQ(hdl_thread_start(&thread, &opts, &why), HDL_OK);
     hdl_thread_join(&thread);
@@ -69,7 +73,7 @@ static void test_cpu_lists(void)
     HDL_ASSERT(n == 4 && cpus[0] == 0 && cpus[2] == 2 && cpus[3] == 7);
     HDL_ASSERT_EQ(hdl_cpus_parse("5", cpus, 8, &n, &why), HDL_OK);
     HDL_ASSERT(n == 1 && cpus[0] == 5);
-    static const char *const bad[] = {"",   "a",   "1-",  "-1", "3-1",  "1,",
+    static const char *const bad[] = {"",   "a",   "1-",    "-1",  "3-1",  "1,",
                                       ",1", "1 2", "1-2-3", "0-8", "1024", "99999999999999999999"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         HDL_ASSERT_EQ(hdl_cpus_parse(bad[i], cpus, 8, &n, &why), HDL_INVALID);

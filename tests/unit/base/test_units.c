@@ -50,10 +50,12 @@ static void test_durations(void **state)
 {
     (void)state;
     static const amount cases[] = {
-        {"0", true, 0},          {"2s", true, 2000000},     {"150ms", true, 150000},
-        {"10us", true, 10},      {"5m", true, 300000000},   {"1h", true, 3600000000},
-        {"1.5s", true, 1500000}, {"5", false, 0},           {"s", false, 0},
-        {"-1s", false, 0},       {"0.5us", false, 0},       {"1s ", false, 0},
+        {"0", true, 0},          {"2s", true, 2000000},
+        {"150ms", true, 150000}, {"10us", true, 10},
+        {"5m", true, 300000000}, {"1h", true, 3600000000},
+        {"1.5s", true, 1500000}, {"5", false, 0},
+        {"s", false, 0},         {"-1s", false, 0},
+        {"0.5us", false, 0},     {"1s ", false, 0},
         {"0s", true, 0},         {"99999999999h", false, 0},
     };
     for (size_t i = 0; i < HDL_ARRAY_LEN(cases); i++) {
@@ -77,9 +79,10 @@ static void test_numbers(void **state)
     assert_true(hdl_parse_int("0o17", &n) && n == 15);
     assert_true(hdl_parse_int("9223372036854775807", &n) && n == INT64_MAX);
     assert_true(hdl_parse_int("-9223372036854775808", &n) && n == INT64_MIN);
-    static const char *const not_ints[] = {"",    "-",   "0123", "1.0", "1e3",  "9223372036854775808",
-                                           " 1",  "1 ",  "0x",   "0xg", "--1",  "-0x1",
-                                           "0o8", "abc", "+-1",  "1_0", "0x-1"};
+    static const char *const not_ints[] = {
+        "",    "-",   "0123", "1.0", "1e3", "9223372036854775808",
+        " 1",  "1 ",  "0x",   "0xg", "--1", "-0x1",
+        "0o8", "abc", "+-1",  "1_0", "0x-1"};
     for (size_t i = 0; i < HDL_ARRAY_LEN(not_ints); i++)
         if (hdl_parse_int(not_ints[i], &n))
             fail_msg("\"%s\" was taken as %lld", not_ints[i], (long long)n);
@@ -89,8 +92,8 @@ static void test_numbers(void **state)
     assert_true(hdl_parse_float("-2", &v) && v == -2);
     assert_true(hdl_parse_float(".5", &v) && v == 0.5);
     assert_true(hdl_parse_float("1e-3", &v) && v == 1e-3);
-    static const char *const not_floats[] = {"", ".", "-", "nan", "inf", "0x1p3", "1e", "1e400",
-                                             "1.5x", " 1", "01.5", "1,5"};
+    static const char *const not_floats[] = {"",   ".",     "-",    "nan", "inf",  "0x1p3",
+                                             "1e", "1e400", "1.5x", " 1",  "01.5", "1,5"};
     for (size_t i = 0; i < HDL_ARRAY_LEN(not_floats); i++)
         if (hdl_parse_float(not_floats[i], &v))
             fail_msg("\"%s\" was taken as %g", not_floats[i], v);
@@ -112,7 +115,8 @@ static void test_format(void **state)
     assert_string_equal(hdl_format_size(4ull << 30, text), "4 GiB");
     assert_string_equal(hdl_format_size((1 << 20) - 1, text), "1.00 MiB");
     assert_string_equal(hdl_format_size(UINT64_MAX, text), "16 EiB");
-    static const uint64_t exact[] = {0, 1, 17, 1024, 1536, 4ull << 30, (4ull << 30) + 1, UINT64_MAX};
+    static const uint64_t exact[] = {0,         1, 17, 1024, 1536, 4ull << 30, (4ull << 30) + 1,
+                                     UINT64_MAX};
     for (size_t i = 0; i < HDL_ARRAY_LEN(exact); i++) {
         uint64_t back = 1;
         assert_true(hdl_parse_size(hdl_format_size_exact(exact[i], text), &back));
@@ -148,7 +152,7 @@ static void test_suggest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),  cmocka_unit_test(test_durations),
+        cmocka_unit_test(test_sizes),   cmocka_unit_test(test_durations),
         cmocka_unit_test(test_numbers), cmocka_unit_test(test_format),
         cmocka_unit_test(test_suggest),
     };

@@ -43,12 +43,12 @@ static void test_kinds(void **state)
         const char *text;
         hdl_yaml_kind kind;
     } cases[] = {
-        {"true", HDL_YAML_BOOL},   {"FALSE", HDL_YAML_BOOL},  {"yes", HDL_YAML_STRING},
-        {"no", HDL_YAML_STRING},   {"on", HDL_YAML_STRING},   {"~", HDL_YAML_NULL},
-        {"null", HDL_YAML_NULL},   {"12", HDL_YAML_INT},      {"-3", HDL_YAML_INT},
-        {"0x1f", HDL_YAML_INT},    {"0123", HDL_YAML_STRING}, {"1.5", HDL_YAML_FLOAT},
-        {"1e3", HDL_YAML_FLOAT},   {".nan", HDL_YAML_STRING}, {"4GiB", HDL_YAML_STRING},
-        {"\"12\"", HDL_YAML_STRING}, {"'true'", HDL_YAML_STRING}, {"1_000", HDL_YAML_STRING},
+        {"true", HDL_YAML_BOOL},        {"FALSE", HDL_YAML_BOOL},    {"yes", HDL_YAML_STRING},
+        {"no", HDL_YAML_STRING},        {"on", HDL_YAML_STRING},     {"~", HDL_YAML_NULL},
+        {"null", HDL_YAML_NULL},        {"12", HDL_YAML_INT},        {"-3", HDL_YAML_INT},
+        {"0x1f", HDL_YAML_INT},         {"0123", HDL_YAML_STRING},   {"1.5", HDL_YAML_FLOAT},
+        {"1e3", HDL_YAML_FLOAT},        {".nan", HDL_YAML_STRING},   {"4GiB", HDL_YAML_STRING},
+        {"\"12\"", HDL_YAML_STRING},    {"'true'", HDL_YAML_STRING}, {"1_000", HDL_YAML_STRING},
         {"|\n  12\n", HDL_YAML_STRING},
     };
     for (size_t i = 0; i < HDL_ARRAY_LEN(cases); i++) {

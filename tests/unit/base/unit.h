@@ -24,7 +24,7 @@
             fail_msg("\"%s\" does not hold \"%s\"", (text), (part));                               \
     } while (0)
 
-#define assert_ok(call) assert_string_equal(hdl_err_name(call), "OK")
+#define assert_ok(call)        assert_string_equal(hdl_err_name(call), "OK")
 #define assert_err(call, code) assert_string_equal(hdl_err_name(call), #code)
 
 /* Runs fn in a child process, which must abort; its stderr is left in out. */
