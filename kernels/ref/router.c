@@ -2,17 +2,17 @@
 #include "base/assert.h"
 #include "kernels/ref/ref.h"
 
-/* exp(x[i] - max x) in place; returns the sum, taken in order. */
+/* exp(x[i] - max x) in place; returns the lane sum. */
 static float exp_all(float *x, uint32_t n)
 {
-    float max = x[0], sum = 0;
+    float max = x[0], lane[HDL_LANES] = {0};
     for (uint32_t i = 1; i < n; i++)
         max = x[i] > max ? x[i] : max;
     for (uint32_t i = 0; i < n; i++) {
         x[i] = hdl_exp(x[i] - max);
-        sum += x[i];
+        lane[i % HDL_LANES] += x[i];
     }
-    return sum;
+    return hdl_lanes_fold(lane);
 }
 
 /* The topk largest of x[n], descending, ties by the lower index. A NaN is never larger. */
@@ -67,6 +67,7 @@ static void route_tokens(const void *args, size_t from, size_t to)
 
 void hdl_ref_router(const hdl_router_args *a, hdl_stream *stream)
 {
-    HDL_ASSERT(a->topk >= 1 && a->topk <= a->n_experts && a->n_experts <= HDL_EXPERTS_MAX);
+    HDL_ASSERT(a->topk >= 1 && a->topk <= hdl_min_u32(a->n_experts, HDL_TOPK_MAX));
+    HDL_ASSERT_LE(a->n_experts, HDL_EXPERTS_MAX);
     hdl_stream_for(stream, a->n_tokens, 8, route_tokens, a);
 }

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attention over one tile of keys, for a block of query rows. attention.c walks the cache and owns
+ * the buffers; attention_tile.c does the arithmetic.
+ *
+ * A query row is one head of one token; all rows of a block read the same KV head, so a tile of K
+ * and V is loaded once for the whole group of heads and for neighbouring tokens. */
+#pragma once
+
+#include "kernels/cpu/cpu.h"
+
+enum { HDL_ATTN_ROWS = 64 }; /* query rows of a block */
+
+/* Softmax over the keys seen so far, per row. */
+typedef struct hdl_attn_state {
+    float max[HDL_ATTN_ROWS], sum[HDL_ATTN_ROWS];
+    float *out; /* [rows, head_dim] */
+} hdl_attn_state;
+
+/* A tile as the block sees it. Keys [0, n_keys) exist in the cache; row r sees [lo, hi) of them. */
+typedef struct hdl_attn_tile {
+    const uint16_t *k[HDL_ATTN_TILE], *v[HDL_ATTN_TILE]; /* [n_keys], each [head_dim] */
+    uint32_t n_keys;
+    uint32_t lo[HDL_ATTN_ROWS], hi[HDL_ATTN_ROWS];
+} hdl_attn_tile;
+
+/* Per-thread buffers, 64-byte aligned. */
+typedef struct hdl_attn_work {
+    float *q;      /* [head_dim, HDL_ATTN_ROWS] the block's queries, transposed */
+    float *keys;   /* [head_dim, HDL_ATTN_TILE] the tile's keys, transposed, f32 */
+    float *weight; /* [HDL_ATTN_ROWS, HDL_ATTN_TILE] scores, then exp(score - max) */
+} hdl_attn_work;
+
+typedef struct hdl_attn_tile_args {
+    const hdl_attn_tile *tile;
+    const hdl_attn_work *work;
+    hdl_attn_state *state;
+    uint32_t n_rows, head_dim;
+    float scale;
+} hdl_attn_tile_args;
+
+#define hdl_attn_add_tile HDL_ISA_NAME(attn_add_tile)
+/* Adds the tile's keys to the state of every row (ref/attention.c: add_tile). */
+void hdl_attn_add_tile(const hdl_attn_tile_args *a);

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Per tile of 32 keys: transpose K, scores = Q K^T, weights = exp(scores - max), out += weights V.
+ *
+ * Scores have keys across lanes and walk the head dimension in order; the output has the head
+ * dimension across lanes and walks the keys in order. So every number has one accumulator and one
+ * order, however many rows are computed together. */
+#include "kernels/cpu/attention.h"
+
+#define UNROLL _Pragma("GCC unroll 32")
+
+/* Rows that one kernel call keeps in registers, two v16 each. */
+#if defined(__AVX512F__)
+enum { ROWS_WIDE = 12 };
+#else
+enum { ROWS_WIDE = 3 };
+#endif
+
+/* Transposes 16 x 16 words: afterwards lane j of r[i] is what lane i of r[j] was. */
+#if defined(__AVX512F__)
+V16_FN void transpose(v16i r[16])
+{
+    v16i t[16];
+    UNROLL for (int i = 0; i < 16; i += 2)
+    {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    UNROLL for (int i = 0; i < 16; i += 4)
+    {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        v16i a = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+        v16i b = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+        v16i c = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+        v16i d = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+        t[i] = _mm512_shuffle_i32x4(a, c, 0x88);
+        t[i + 8] = _mm512_shuffle_i32x4(a, c, 0xdd);
+        t[i + 4] = _mm512_shuffle_i32x4(b, d, 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
+    }
+    UNROLL for (int i = 0; i < 16; i++) r[i] = t[i];
+}
+V16_FN v16i load_words(const uint16_t *p, uint32_t n_words)
+{
+    return _mm512_maskz_loadu_epi32((__mmask16)((1u << n_words) - 1u), p);
+}
+#else
+V16_FN void transpose8(__m256i r[8])
+{
+    __m256i t[8];
+    UNROLL for (int i = 0; i < 8; i += 2)
+    {
+        t[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    __m256i u[8];
+    UNROLL for (int i = 0; i < 8; i += 4)
+    {
+        u[i] = _mm256_unpacklo_epi64(t[i], t[i + 2]);
+        u[i + 1] = _mm256_unpackhi_epi64(t[i], t[i + 2]);
+        u[i + 2] = _mm256_unpacklo_epi64(t[i + 1], t[i + 3]);
+        u[i + 3] = _mm256_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        r[i] = _mm256_permute2x128_si256(u[i], u[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2x128_si256(u[i], u[i + 4], 0x31);
+    }
+}
+V16_FN void transpose(v16i r[16])
+{
+    __m256i q[4][8]; /* quarters: rows 0-7 | 8-15 by lanes lo | hi */
+    for (int i = 0; i < 8; i++) {
+        q[0][i] = r[i].lo;
+        q[1][i] = r[i].hi;
+        q[2][i] = r[i + 8].lo;
+        q[3][i] = r[i + 8].hi;
+    }
+    for (int i = 0; i < 4; i++)
+        transpose8(q[i]);
+    for (int i = 0; i < 8; i++) {
+        r[i] = (v16i){q[0][i], q[2][i]};
+        r[i + 8] = (v16i){q[1][i], q[3][i]};
+    }
+}
+V16_FN v16i load_words(const uint16_t *p, uint32_t n_words)
+{
+    v16i first = v16i_first(n_words);
+    return (v16i){_mm256_maskload_epi32((const int *)(const void *)p, first.lo),
+                  _mm256_maskload_epi32((const int *)(const void *)(p + 16), first.hi)};
+}
+#endif
+
+/* keys[d][j] = f32 of k[j][d]. Two neighbouring dimensions travel as one word; keys that do not
+ * exist are zeros. */
+static void transpose_keys(const hdl_attn_tile *tile, uint32_t head_dim, float *keys)
+{
+    for (uint32_t half = 0; half < HDL_ATTN_TILE; half += HDL_LANES)
+        for (uint32_t d = 0; d < head_dim; d += 2 * HDL_LANES) {
+            uint32_t n_words = hdl_min_u32((head_dim - d) / 2, HDL_LANES);
+            v16i word[HDL_LANES];
+            for (uint32_t j = 0; j < HDL_LANES; j++)
+                word[j] = half + j < tile->n_keys ? load_words(tile->k[half + j] + d, n_words)
+                                                  : v16i_set1(0);
+            transpose(word);
+            for (uint32_t i = 0; i < n_words; i++) {
+                float *at = keys + (size_t)(d + 2 * i) * HDL_ATTN_TILE + half;
+                v16i odd = v16i_and(word[i], v16i_set1((int32_t)0xffff0000));
+                v16_store(at, v16_from_bits(v16i_shl(word[i], 16)));
+                v16_store(at + HDL_ATTN_TILE, v16_from_bits(odd));
+            }
+        }
+}
+
+/* rows is a constant at every call. */
+V16_FN void scores(const hdl_attn_tile_args *a, uint32_t first, const int rows)
+{
+    const float *q = a->work->q + first, *keys = a->work->keys;
+    v16 acc[2 * ROWS_WIDE];
+    UNROLL for (int r = 0; r < 2 * rows; r++) acc[r] = v16_zero();
+    for (uint32_t d = 0; d < a->head_dim; d++, q += HDL_ATTN_ROWS, keys += HDL_ATTN_TILE) {
+        v16 k0 = v16_load(keys), k1 = v16_load(keys + HDL_LANES);
+        UNROLL for (int r = 0; r < rows; r++)
+        {
+            v16 b = v16_set1(q[r]);
+            acc[2 * r] = v16_fma(b, k0, acc[2 * r]);
+            acc[2 * r + 1] = v16_fma(b, k1, acc[2 * r + 1]);
+        }
+    }
+    float *out = a->work->weight + (size_t)first * HDL_ATTN_TILE;
+    v16 scale = v16_set1(a->scale);
+    UNROLL for (int r = 0; r < 2 * rows; r++)
+        v16_store(out + r * HDL_LANES, v16_mul(acc[r], scale));
+}
+
+/* out rows [first, first + rows) += weights * V over keys [lo, hi), for `width` v16 of the head
+ * dimension from d. */
+V16_FN void values(const hdl_attn_tile_args *a, uint32_t first, const int rows, const int width,
+                   uint32_t d)
+{
+    const float *weight = a->work->weight + (size_t)first * HDL_ATTN_TILE;
+    float *out = a->state->out + (size_t)first * a->head_dim + d;
+    v16 acc[2 * ROWS_WIDE];
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int i = 0; i < width; i++)
+        acc[r * width + i] = v16_load(out + (size_t)r * a->head_dim + i * HDL_LANES);
+    for (uint32_t j = a->tile->lo[first]; j < a->tile->hi[first]; j++) {
+        v16 v[2];
+        UNROLL for (int i = 0; i < width; i++) v[i] =
+            v16_load_bf16(a->tile->v[j] + d + i * HDL_LANES);
+        UNROLL for (int r = 0; r < rows; r++)
+        {
+            v16 b = v16_set1(weight[r * HDL_ATTN_TILE + (int)j]);
+            UNROLL for (int i = 0; i < width; i++) acc[r * width + i] =
+                v16_fma(b, v[i], acc[r * width + i]);
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int i = 0; i < width; i++)
+        v16_store(out + (size_t)r * a->head_dim + i * HDL_LANES, acc[r * width + i]);
+}
+
+V16_FN void values_rows(const hdl_attn_tile_args *a, uint32_t first, const int rows)
+{
+    uint32_t d = 0;
+    for (; d + 2 * HDL_LANES <= a->head_dim; d += 2 * HDL_LANES)
+        values(a, first, rows, 2, d);
+    if (d < a->head_dim)
+        values(a, first, rows, 1, d);
+}
+
+/* Scores become weights; max and sum move on; the output so far is scaled to the new max. */
+static void soften_row(const hdl_attn_tile_args *a, uint32_t r)
+{
+    hdl_attn_state *s = a->state;
+    float *weight = a->work->weight + (size_t)r * HDL_ATTN_TILE;
+    uint32_t lo = a->tile->lo[r], hi = a->tile->hi[r];
+    v16 w0 = v16_load(weight), w1 = v16_load(weight + HDL_LANES);
+    if (lo > 0 || hi < HDL_ATTN_TILE) {
+        v16 unseen = v16_set1(-INFINITY);
+        w0 = v16_where_lanes(hdl_min_u32(lo, 16), hdl_min_u32(hi, 16), w0, unseen);
+        w1 = v16_where_lanes(hdl_max_u32(lo, 16) - 16, hdl_max_u32(hi, 16) - 16, w1, unseen);
+    }
+    float max = v16_fold_max(v16_max(w0, w1));
+    max = max > s->max[r] ? max : s->max[r];
+    w0 = v16_exp(v16_sub(w0, v16_set1(max)));
+    w1 = v16_exp(v16_sub(w1, v16_set1(max)));
+    v16_store(weight, w0);
+    v16_store(weight + HDL_LANES, w1);
+    float keep = hdl_exp(s->max[r] - max);
+    s->sum[r] = fmaf(s->sum[r], keep, v16_fold(v16_add(w0, w1)));
+    s->max[r] = max;
+    float *out = s->out + (size_t)r * a->head_dim;
+    for (uint32_t d = 0; keep != 1.0f && d < a->head_dim; d += HDL_LANES)
+        v16_store(out + d, v16_mul(v16_load(out + d), v16_set1(keep)));
+}
+
+/* Rows from r on that see the same keys as row r. */
+static uint32_t alike(const hdl_attn_tile *tile, uint32_t r, uint32_t n_rows)
+{
+    uint32_t end = r + 1;
+    while (end < n_rows && tile->lo[end] == tile->lo[r] && tile->hi[end] == tile->hi[r])
+        end++;
+    return end - r;
+}
+
+void hdl_attn_add_tile(const hdl_attn_tile_args *a)
+{
+    transpose_keys(a->tile, a->head_dim, a->work->keys);
+    for (uint32_t r = 0; r < a->n_rows;) {
+        if (r + ROWS_WIDE <= a->n_rows) {
+            scores(a, r, ROWS_WIDE);
+            r += ROWS_WIDE;
+        } else if (ROWS_WIDE > 4 && r + 4 <= a->n_rows) {
+            scores(a, r, 4 < ROWS_WIDE ? 4 : 1);
+            r += 4;
+        } else {
+            scores(a, r++, 1);
+        }
+    }
+    for (uint32_t r = 0; r < a->n_rows;) {
+        uint32_t n = alike(a->tile, r, a->n_rows), end = r + n;
+        if (a->tile->lo[r] >= a->tile->hi[r]) { /* sees nothing here: the state stays */
+            r = end;
+            continue;
+        }
+        for (uint32_t i = r; i < end; i++)
+            soften_row(a, i);
+        while (r < end) {
+            if (r + ROWS_WIDE <= end) {
+                values_rows(a, r, ROWS_WIDE);
+                r += ROWS_WIDE;
+            } else if (ROWS_WIDE > 4 && r + 4 <= end) {
+                values_rows(a, r, 4 < ROWS_WIDE ? 4 : 1);
+                r += 4;
+            } else {
+                values_rows(a, r++, 1);
+            }
+        }
+    }
+}

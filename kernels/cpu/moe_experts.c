@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The expert matrices of an MoE layer over a whole step.
+ *
+ * Choices (token, j) with a local expert are grouped by expert with a counting sort; each expert
+ * with tokens is one gemm job for gate and up and one for down. All threads walk all jobs together:
+ * pack x | gate_up | glu, pack | down, with a barrier at each bar. A token's bits do not depend on
+ * who shares its expert, because the matrix engine's do not. */
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/rowwise.h"
+
+enum {
+    CHUNK = 512,         /* elements of one choice that a thread converts at a time */
+    WORK_ALONE = 1 << 15 /* multiply-adds below which the team stays asleep */
+};
+
+typedef struct moe_step {
+    const hdl_moe_experts_args *a;
+    hdl_team *team;
+    uint32_t n_items, n_jobs;
+    uint32_t *items;     /* [n_items] token * topk + j, grouped by expert */
+    uint32_t *item_job;  /* [n_items] */
+    uint32_t *job_first; /* [n_jobs] index in items */
+    hdl_gemm_job *up;    /* [n_jobs] */
+    hdl_gemm_job *down;  /* [n_jobs] */
+    float *gate_up;      /* [n_items, 2 * inter]; then silu(gate) * up in the first half */
+} moe_step;
+
+static void sort_choices(moe_step *s, hdl_stream *stream)
+{
+    const hdl_moe_experts_args *a = s->a;
+    uint32_t n_choices = a->n_tokens * a->topk;
+    uint32_t *at = hdl_stream_take(stream, (size_t)a->n_local + 1, sizeof *at);
+    memset(at, 0, ((size_t)a->n_local + 1) * sizeof *at);
+    for (uint32_t c = 0; c < n_choices; c++)
+        if (a->ids[c] - a->expert_lo < a->n_local) /* wraps for ids below */
+            at[a->ids[c] - a->expert_lo + 1]++;
+    for (uint32_t e = 0; e < a->n_local; e++) {
+        uint32_t n = at[e + 1];
+        if (n > 0) {
+            s->up[s->n_jobs] = (hdl_gemm_job){.w = &a->gate_up[e], .n_tokens = n};
+            s->down[s->n_jobs] = (hdl_gemm_job){.w = &a->down[e], .n_tokens = n};
+            s->job_first[s->n_jobs] = at[e];
+            for (uint32_t i = at[e]; i < at[e] + n; i++)
+                s->item_job[i] = s->n_jobs;
+            s->n_jobs++;
+        }
+        at[e + 1] += at[e];
+    }
+    for (uint32_t c = 0; c < n_choices; c++)
+        if (a->ids[c] - a->expert_lo < a->n_local)
+            s->items[at[a->ids[c] - a->expert_lo]++] = c;
+    s->n_items = s->n_jobs ? s->job_first[s->n_jobs - 1] + s->up[s->n_jobs - 1].n_tokens : 0;
+}
+
+static void plan_jobs(moe_step *s, hdl_stream *stream)
+{
+    const hdl_moe_experts_args *a = s->a;
+    size_t pair = 2 * (size_t)a->inter;
+    s->gate_up = hdl_stream_take(stream, s->n_items * pair, sizeof *s->gate_up);
+    for (uint32_t j = 0; j < s->n_jobs; j++) {
+        hdl_gemm_job *up = &s->up[j], *down = &s->down[j];
+        HDL_ASSERT(up->w->k == a->hidden && up->w->n == pair);
+        HDL_ASSERT(down->w->k == a->inter && down->w->n == a->hidden);
+        up->x = hdl_stream_take(stream, hdl_gemm_panel_bytes(up->w, up->n_tokens), 1);
+        up->y = s->gate_up + s->job_first[j] * pair;
+        up->y_stride = pair;
+        down->x = hdl_stream_take(stream, hdl_gemm_panel_bytes(down->w, down->n_tokens), 1);
+        down->y = a->ye;
+        down->y_stride = a->hidden;
+        down->y_rows = s->items + s->job_first[j];
+    }
+}
+
+/* One chunk of k of one choice; `i` counts chunks within choices. */
+static void pack_chunk(const moe_step *s, size_t i)
+{
+    const hdl_moe_experts_args *a = s->a;
+    uint32_t chunks = hdl_div_ceil_u32(a->hidden, CHUNK);
+    uint32_t item = (uint32_t)(i / chunks), from = (uint32_t)(i % chunks) * CHUNK;
+    uint32_t job = s->item_job[item];
+    hdl_gemm_pack_token(&s->up[job], item - s->job_first[job],
+                        a->x + (size_t)(s->items[item] / a->topk) * a->hidden, from,
+                        hdl_min_u32(from + CHUNK, a->hidden));
+}
+
+static void glu_chunk(const moe_step *s, size_t i)
+{
+    uint32_t inter = s->a->inter, chunks = hdl_div_ceil_u32(inter, CHUNK);
+    uint32_t item = (uint32_t)(i / chunks), from = (uint32_t)(i % chunks) * CHUNK;
+    uint32_t job = s->item_job[item], to = hdl_min_u32(from + CHUNK, inter);
+    float *row = s->gate_up + (size_t)item * 2 * inter;
+    hdl_glu_span(row + from, row + inter + from, row + from, to - from);
+    hdl_gemm_pack_token(&s->down[job], item - s->job_first[job], row, from, to);
+}
+
+static void moe_thread(void *arg, int thread, int n_threads)
+{
+    const moe_step *s = arg;
+    size_t hidden_chunks = hdl_div_ceil_u32(s->a->hidden, CHUNK);
+    size_t inter_chunks = hdl_div_ceil_u32(s->a->inter, CHUNK);
+    hdl_team_part x = hdl_team_share(s->n_items * hidden_chunks, 1, thread, n_threads);
+    hdl_team_part act = hdl_team_share(s->n_items * inter_chunks, 1, thread, n_threads);
+    for (size_t i = x.from; i < x.to; i++)
+        pack_chunk(s, i);
+    if (n_threads > 1)
+        hdl_team_barrier(s->team, thread);
+    hdl_gemm_run(s->up, s->n_jobs, thread, n_threads);
+    if (n_threads > 1)
+        hdl_team_barrier(s->team, thread);
+    for (size_t i = act.from; i < act.to; i++)
+        glu_chunk(s, i);
+    if (n_threads > 1)
+        hdl_team_barrier(s->team, thread);
+    hdl_gemm_run(s->down, s->n_jobs, thread, n_threads);
+}
+
+void HDL_ISA_NAME(moe_experts)(const hdl_moe_experts_args *a, hdl_stream *stream)
+{
+    size_t mark = hdl_stream_mark(stream), n_choices = (size_t)a->n_tokens * a->topk;
+    size_t jobs_max = hdl_min_size(n_choices, a->n_local);
+    moe_step s = {.a = a, .team = stream->team};
+    s.items = hdl_stream_take(stream, n_choices, sizeof *s.items);
+    s.item_job = hdl_stream_take(stream, n_choices, sizeof *s.item_job);
+    s.job_first = hdl_stream_take(stream, jobs_max, sizeof *s.job_first);
+    s.up = hdl_stream_take(stream, jobs_max, sizeof *s.up);
+    s.down = hdl_stream_take(stream, jobs_max, sizeof *s.down);
+    sort_choices(&s, stream);
+    plan_jobs(&s, stream);
+    if ((size_t)s.n_items * a->hidden * a->inter * 3 < WORK_ALONE)
+        moe_thread(&s, 0, 1);
+    else
+        hdl_team_run(stream->team, moe_thread, &s);
+    hdl_stream_release(stream, mark);
+}

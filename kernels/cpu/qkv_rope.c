@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kernels/cpu/rowwise.h"
+
+/* Pairs (i, i + rope_dim / 2) turned by the angle of the position, in place. */
+static void rotate(const hdl_qkv_rope_args *a, uint32_t pos, float *x)
+{
+    uint32_t half = a->rope_dim / 2;
+    const float *cosine = a->rope_cos + (size_t)pos * half;
+    const float *sine = a->rope_sin + (size_t)pos * half;
+    for (uint32_t i = 0; i < half; i += HDL_LANES) {
+        uint32_t part = hdl_min_u32(half - i, HDL_LANES);
+        v16 lo = v16_load_part(x + i, part), hi = v16_load_part(x + i + half, part);
+        v16 c = v16_load_part(cosine + i, part), s = v16_load_part(sine + i, part);
+        v16_store_part(x + i, v16_sub(v16_mul(lo, c), v16_mul(hi, s)), part);
+        v16_store_part(x + i + half, v16_add(v16_mul(hi, c), v16_mul(lo, s)), part);
+    }
+}
+
+/* Norm (w not NULL) and rotation of one head; out may be x. */
+static void head(const hdl_qkv_rope_args *a, const float *w, uint32_t pos, const float *x,
+                 float *out)
+{
+    uint32_t dim = a->kv.head_dim;
+    if (w)
+        hdl_norm_span(x, w, v16_rms_scale(x, dim, a->norm_eps), out, dim);
+    else
+        memcpy(out, x, dim * sizeof *out);
+    rotate(a, pos, out);
+}
+
+static void store_bf16(const float *x, uint16_t *out, uint32_t n)
+{
+    uint32_t i = 0;
+    for (; i + HDL_LANES <= n; i += HDL_LANES)
+        v16i_store_u16(out + i, v16_to_bf16(v16_load(x + i)));
+    for (; i < n; i++)
+        out[i] = hdl_bf16_from_f32(x[i]);
+}
+
+static void one_token(const hdl_qkv_rope_args *a, const hdl_attn_row *row, uint32_t idx)
+{
+    uint32_t dim = a->kv.head_dim, pos = row->pos + idx, n_kv = a->kv.n_kv_heads;
+    size_t token = row->token_at + idx;
+    const float *qkv = a->qkv + token * (a->n_heads + 2 * (size_t)n_kv) * dim;
+    const float *k = qkv + (size_t)a->n_heads * dim, *v = k + (size_t)n_kv * dim;
+    float *q = a->q + token * a->n_heads * dim;
+    for (uint32_t h = 0; h < a->n_heads; h++)
+        head(a, a->q_norm, pos, qkv + (size_t)h * dim, q + (size_t)h * dim);
+
+    uint32_t block = row->table[pos / a->kv.block_tokens];
+    HDL_ASSERT_LT(block, a->kv.n_blocks);
+    float key[HDL_HEAD_DIM_MAX];
+    for (uint32_t h = 0; h < n_kv; h++) {
+        size_t at =
+            (((size_t)block * n_kv + h) * a->kv.block_tokens + pos % a->kv.block_tokens) * dim;
+        head(a, a->k_norm, pos, k + (size_t)h * dim, key);
+        store_bf16(key, a->kv.k + at, dim);
+        store_bf16(v + (size_t)h * dim, a->kv.v + at, dim);
+    }
+}
+
+/* Tokens [from, to), counted through the rows in their order. */
+static void rope_tokens(const void *args, size_t from, size_t to)
+{
+    const hdl_qkv_rope_args *a = args;
+    size_t before = 0;
+    for (uint32_t r = 0; r < a->n_rows && before < to; before += a->rows[r++].n_tokens) {
+        const hdl_attn_row *row = &a->rows[r];
+        size_t first = from > before ? from - before : 0;
+        for (size_t i = first; i < hdl_min_size(row->n_tokens, to - before); i++)
+            one_token(a, row, (uint32_t)i);
+    }
+}
+
+void HDL_ISA_NAME(qkv_rope)(const hdl_qkv_rope_args *a, hdl_stream *stream)
+{
+    HDL_ASSERT_LE(a->kv.head_dim, HDL_HEAD_DIM_MAX);
+    HDL_ASSERT_LE(a->rope_dim, a->kv.head_dim);
+    size_t token = ((size_t)a->n_heads + 2 * a->kv.n_kv_heads) * a->kv.head_dim;
+    hdl_stream_for(stream, a->n_tokens, 8192 / token + 1, rope_tokens, a);
+}

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sixteen lanes of f32 (v16) or i32 (v16i): one AVX-512 register, or two of AVX2.
+ *
+ * Kernels over v16 are written once and compiled per instruction set. Every function does the same
+ * IEEE operations per lane on both levels, and the same as its scalar twin in numeric.h, which is
+ * what makes ref, AVX2 and AVX-512 agree bit for bit. Only files that are compiled with the flags
+ * of an instruction set include this. */
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels/numeric.h"
+
+#define V16_FN static inline __attribute__((always_inline, unused))
+
+#if defined(__AVX512F__)
+
+typedef __m512 v16;
+typedef __m512i v16i;
+
+V16_FN v16 v16_set1(float x) { return _mm512_set1_ps(x); }
+V16_FN v16i v16i_set1(int32_t x) { return _mm512_set1_epi32(x); }
+V16_FN v16 v16_load(const float *p) { return _mm512_loadu_ps(p); }
+V16_FN void v16_store(float *p, v16 x) { _mm512_storeu_ps(p, x); }
+V16_FN v16 v16_add(v16 a, v16 b) { return _mm512_add_ps(a, b); }
+V16_FN v16 v16_sub(v16 a, v16 b) { return _mm512_sub_ps(a, b); }
+V16_FN v16 v16_mul(v16 a, v16 b) { return _mm512_mul_ps(a, b); }
+V16_FN v16 v16_div(v16 a, v16 b) { return _mm512_div_ps(a, b); }
+V16_FN v16 v16_fma(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
+/* a > b ? a : b, so b when a is a NaN; min likewise. */
+V16_FN v16 v16_max(v16 a, v16 b) { return _mm512_max_ps(a, b); }
+V16_FN v16 v16_min(v16 a, v16 b) { return _mm512_min_ps(a, b); }
+V16_FN v16 v16_rint(v16 a)
+{
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+V16_FN v16i v16_to_i32(v16 a) { return _mm512_cvtps_epi32(a); }
+V16_FN v16 v16_from_i32(v16i a) { return _mm512_cvtepi32_ps(a); }
+V16_FN v16i v16_bits(v16 a) { return _mm512_castps_si512(a); }
+V16_FN v16 v16_from_bits(v16i a) { return _mm512_castsi512_ps(a); }
+V16_FN v16i v16i_add(v16i a, v16i b) { return _mm512_add_epi32(a, b); }
+V16_FN v16i v16i_and(v16i a, v16i b) { return _mm512_and_si512(a, b); }
+V16_FN v16i v16i_or(v16i a, v16i b) { return _mm512_or_si512(a, b); }
+V16_FN v16i v16i_shl(v16i a, int n) { return _mm512_slli_epi32(a, (unsigned)n); }
+V16_FN v16i v16i_shr(v16i a, int n) { return _mm512_srli_epi32(a, (unsigned)n); }
+V16_FN v16i v16i_max(v16i a, v16i b) { return _mm512_max_epi32(a, b); }
+/* x < y ? a : b per lane; b where x or y is a NaN. */
+V16_FN v16 v16_where_lt(v16 x, v16 y, v16 a, v16 b)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, y, _CMP_LT_OQ), b, a);
+}
+V16_FN v16i v16i_where_gt(v16i x, v16i y, v16i a, v16i b)
+{
+    return _mm512_mask_blend_epi32(_mm512_cmpgt_epi32_mask(x, y), b, a);
+}
+/* Lanes [lo, hi) of a, the others of b. */
+V16_FN v16 v16_where_lanes(uint32_t lo, uint32_t hi, v16 a, v16 b)
+{
+    return _mm512_mask_blend_ps((__mmask16)((1u << hi) - (1u << lo)), b, a);
+}
+/* The first n (0..16) lanes; the others are 0 on load and left alone on store. */
+V16_FN v16 v16_load_part(const float *p, uint32_t n)
+{
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p);
+}
+V16_FN void v16_store_part(float *p, v16 x, uint32_t n)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), x);
+}
+V16_FN v16i v16i_load_u16(const uint16_t *p)
+{
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+V16_FN v16 v16_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+/* Stores the low 16 bits of each lane. */
+V16_FN void v16i_store_u16(uint16_t *p, v16i x)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(x));
+}
+/* Stores the low 8 bits of each lane. */
+V16_FN void v16i_store_u8(uint8_t *p, v16i x)
+{
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(x));
+}
+V16_FN __m256 v16_low(v16 a) { return _mm512_castps512_ps256(a); }
+V16_FN __m256 v16_high(v16 a)
+{
+    return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1));
+}
+
+#else /* AVX2 */
+
+typedef struct v16 {
+    __m256 lo, hi;
+} v16;
+typedef struct v16i {
+    __m256i lo, hi;
+} v16i;
+
+V16_FN v16 v16_set1(float x) { return (v16){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+V16_FN v16i v16i_set1(int32_t x) { return (v16i){_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+V16_FN v16 v16_load(const float *p) { return (v16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+V16_FN void v16_store(float *p, v16 x)
+{
+    _mm256_storeu_ps(p, x.lo);
+    _mm256_storeu_ps(p + 8, x.hi);
+}
+#define V16_BINARY(name, type, intrinsic)                                                          \
+    V16_FN type name(type a, type b)                                                               \
+    {                                                                                              \
+        return (type){intrinsic(a.lo, b.lo), intrinsic(a.hi, b.hi)};                               \
+    }
+V16_BINARY(v16_add, v16, _mm256_add_ps)
+V16_BINARY(v16_sub, v16, _mm256_sub_ps)
+V16_BINARY(v16_mul, v16, _mm256_mul_ps)
+V16_BINARY(v16_div, v16, _mm256_div_ps)
+/* a > b ? a : b, so b when a is a NaN; min likewise. */
+V16_BINARY(v16_max, v16, _mm256_max_ps)
+V16_BINARY(v16_min, v16, _mm256_min_ps)
+V16_BINARY(v16i_add, v16i, _mm256_add_epi32)
+V16_BINARY(v16i_and, v16i, _mm256_and_si256)
+V16_BINARY(v16i_or, v16i, _mm256_or_si256)
+V16_BINARY(v16i_max, v16i, _mm256_max_epi32)
+#undef V16_BINARY
+V16_FN v16 v16_fma(v16 a, v16 b, v16 c)
+{
+    return (v16){_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
+V16_FN v16 v16_rint(v16 a)
+{
+    return (v16){_mm256_round_ps(a.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+                 _mm256_round_ps(a.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+V16_FN v16i v16_to_i32(v16 a) { return (v16i){_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)}; }
+V16_FN v16 v16_from_i32(v16i a)
+{
+    return (v16){_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)};
+}
+V16_FN v16i v16_bits(v16 a) { return (v16i){_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)}; }
+V16_FN v16 v16_from_bits(v16i a)
+{
+    return (v16){_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)};
+}
+V16_FN v16i v16i_shl(v16i a, int n)
+{
+    return (v16i){_mm256_slli_epi32(a.lo, n), _mm256_slli_epi32(a.hi, n)};
+}
+V16_FN v16i v16i_shr(v16i a, int n)
+{
+    return (v16i){_mm256_srli_epi32(a.lo, n), _mm256_srli_epi32(a.hi, n)};
+}
+/* x < y ? a : b per lane; b where x or y is a NaN. */
+V16_FN v16 v16_where_lt(v16 x, v16 y, v16 a, v16 b)
+{
+    return (v16){_mm256_blendv_ps(b.lo, a.lo, _mm256_cmp_ps(x.lo, y.lo, _CMP_LT_OQ)),
+                 _mm256_blendv_ps(b.hi, a.hi, _mm256_cmp_ps(x.hi, y.hi, _CMP_LT_OQ))};
+}
+V16_FN v16i v16i_where_gt(v16i x, v16i y, v16i a, v16i b)
+{
+    return (v16i){_mm256_blendv_epi8(b.lo, a.lo, _mm256_cmpgt_epi32(x.lo, y.lo)),
+                  _mm256_blendv_epi8(b.hi, a.hi, _mm256_cmpgt_epi32(x.hi, y.hi))};
+}
+/* All ones in lanes [0, n). */
+V16_FN v16i v16i_first(uint32_t n)
+{
+    __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), count = _mm256_set1_epi32((int)n);
+    return (v16i){_mm256_cmpgt_epi32(count, lane),
+                  _mm256_cmpgt_epi32(count, _mm256_add_epi32(lane, _mm256_set1_epi32(8)))};
+}
+/* Lanes [lo, hi) of a, the others of b. */
+V16_FN v16 v16_where_lanes(uint32_t lo, uint32_t hi, v16 a, v16 b)
+{
+    v16i below = v16i_first(lo), upto = v16i_first(hi);
+    __m256i in_lo = _mm256_andnot_si256(below.lo, upto.lo);
+    __m256i in_hi = _mm256_andnot_si256(below.hi, upto.hi);
+    return (v16){_mm256_blendv_ps(b.lo, a.lo, _mm256_castsi256_ps(in_lo)),
+                 _mm256_blendv_ps(b.hi, a.hi, _mm256_castsi256_ps(in_hi))};
+}
+/* The first n (0..16) lanes; the others are 0 on load and left alone on store. */
+V16_FN v16 v16_load_part(const float *p, uint32_t n)
+{
+    v16i in = v16i_first(n);
+    return (v16){_mm256_maskload_ps(p, in.lo), _mm256_maskload_ps(p + 8, in.hi)};
+}
+V16_FN void v16_store_part(float *p, v16 x, uint32_t n)
+{
+    v16i in = v16i_first(n);
+    _mm256_maskstore_ps(p, in.lo, x.lo);
+    _mm256_maskstore_ps(p + 8, in.hi, x.hi);
+}
+V16_FN v16i v16i_load_u16(const uint16_t *p)
+{
+    return (v16i){_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)),
+                  _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p + 8)))};
+}
+V16_FN v16 v16_load_f16(const uint16_t *p)
+{
+    return (v16){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)),
+                 _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + 8)))};
+}
+/* Stores the low 16 bits of each lane. */
+V16_FN void v16i_store_u16(uint16_t *p, v16i x)
+{
+    __m256i mask = _mm256_set1_epi32(0xffff);
+    __m256i packed =
+        _mm256_packus_epi32(_mm256_and_si256(x.lo, mask), _mm256_and_si256(x.hi, mask));
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm256_permute4x64_epi64(packed, 0xd8));
+}
+/* Stores the low 8 bits of each lane. */
+V16_FN void v16i_store_u8(uint8_t *p, v16i x)
+{
+    uint16_t half[16];
+    v16i_store_u16(half, v16i_and(x, v16i_set1(0xff)));
+    __m128i a = _mm_loadu_si128((const __m128i *)(const void *)half);
+    __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(half + 8));
+    _mm_storeu_si128((__m128i *)(void *)p, _mm_packus_epi16(a, b));
+}
+V16_FN __m256 v16_low(v16 a) { return a.lo; }
+V16_FN __m256 v16_high(v16 a) { return a.hi; }
+
+#endif
+
+V16_FN v16 v16_zero(void) { return v16_set1(0.0f); }
+
+/* The sum of hdl_lanes_fold: halves are added until one lane is left. */
+V16_FN float v16_fold(v16 a)
+{
+    __m256 eight = _mm256_add_ps(v16_low(a), v16_high(a));
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+/* Largest lane; NaN lanes may be passed over. */
+V16_FN float v16_fold_max(v16 a)
+{
+    __m256 eight = _mm256_max_ps(v16_low(a), v16_high(a));
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+
+V16_FN v16 v16_load_bf16(const uint16_t *p)
+{
+    return v16_from_bits(v16i_shl(v16i_load_u16(p), 16));
+}
+
+/* hdl_bf16_from_f32 in the low 16 bits of each lane. */
+V16_FN v16i v16_to_bf16(v16 x)
+{
+    v16i u = v16_bits(x), high = v16i_shr(u, 16);
+    v16i odd = v16i_and(high, v16i_set1(1));
+    v16i rounded = v16i_shr(v16i_add(v16i_add(u, v16i_set1(0x7fff)), odd), 16);
+    v16i magnitude = v16i_and(u, v16i_set1(0x7fffffff));
+    return v16i_where_gt(magnitude, v16i_set1(0x7f800000), v16i_or(high, v16i_set1(0x40)), rounded);
+}
+
+/* hdl_exp */
+V16_FN v16 v16_exp(v16 x)
+{
+    v16 n = v16_rint(v16_mul(x, v16_set1(HDL_EXP_LOG2E)));
+    v16 r = v16_fma(n, v16_set1(-HDL_EXP_LN2_HIGH), x);
+    r = v16_fma(n, v16_set1(-HDL_EXP_LN2_LOW), r);
+    v16 p = v16_set1(1.0f / 5040);
+    p = v16_fma(p, r, v16_set1(1.0f / 720));
+    p = v16_fma(p, r, v16_set1(1.0f / 120));
+    p = v16_fma(p, r, v16_set1(1.0f / 24));
+    p = v16_fma(p, r, v16_set1(1.0f / 6));
+    p = v16_fma(p, r, v16_set1(0.5f));
+    p = v16_fma(p, r, v16_set1(1.0f));
+    p = v16_fma(p, r, v16_set1(1.0f));
+    v16i power = v16i_shl(v16i_add(v16_to_i32(n), v16i_set1(127)), 23);
+    p = v16_mul(p, v16_from_bits(power));
+    p = v16_where_lt(v16_set1(HDL_EXP_MAX), x, v16_set1(INFINITY), p);
+    return v16_where_lt(x, v16_set1(HDL_EXP_MIN), v16_zero(), p);
+}
+
+/* hdl_silu */
+V16_FN v16 v16_silu(v16 g)
+{
+    v16 e = v16_exp(v16_sub(v16_zero(), g));
+    return v16_div(g, v16_add(v16_set1(1.0f), e));
+}
+
+/* hdl_rms_scale */
+V16_FN float v16_rms_scale(const float *x, uint32_t dim, float eps)
+{
+    v16 sum = v16_zero();
+    uint32_t i = 0;
+    for (; i + HDL_LANES <= dim; i += HDL_LANES) {
+        v16 v = v16_load(x + i);
+        sum = v16_add(sum, v16_mul(v, v));
+    }
+    if (i < dim) {
+        v16 v = v16_load_part(x + i, dim - i);
+        sum = v16_add(sum, v16_mul(v, v));
+    }
+    return 1.0f / sqrtf(v16_fold(sum) / (float)dim + eps);
+}
+
+/* hdl_q8_scale and hdl_q8_round of one group: x as two halves in, integers in -127..127 out. */
+V16_FN float v16_q8_group(v16 a, v16 b, v16i out[2])
+{
+    v16i magnitude = v16i_set1(0x7fffffff);
+    v16i bits = v16i_max(v16i_and(v16_bits(a), magnitude), v16i_and(v16_bits(b), magnitude));
+    int32_t lane[HDL_LANES], max = 0;
+    memcpy(lane, &bits, sizeof lane);
+    for (int i = 0; i < HDL_LANES; i++)
+        max = lane[i] > max ? lane[i] : max;
+    float scale = hdl_f32_from_bits((uint32_t)max) / 127.0f;
+    v16 x[2] = {a, b};
+    for (int i = 0; i < 2; i++) {
+        v16 q = scale == 0.0f ? v16_zero() : v16_div(x[i], v16_set1(scale));
+        q = v16_max(v16_min(q, v16_set1(127.0f)), v16_set1(-127.0f));
+        out[i] = v16_to_i32(q);
+    }
+    return scale;
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kernel_test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct kt_mem {
+    struct kt_mem *next;
+} kt_mem;
+
+enum { SCRATCH_BYTES = 64 << 20, REPORTS_MAX = 20, ALIGN = 64 };
+
+static const kt_suite *const suites[] = {
+    &kt_numeric,     &kt_linear,      &kt_tree,    &kt_embed, &kt_rms_norm,
+    &kt_qkv_rope,    &kt_attention,   &kt_glu,     &kt_add,   &kt_router,
+    &kt_moe_experts, &kt_moe_combine, &kt_kv_copy,
+};
+
+void *kt_alloc(kt *t, size_t bytes)
+{
+    size_t size = (bytes + 2 * ALIGN - 1) / ALIGN * ALIGN;
+    kt_mem *mem = aligned_alloc(ALIGN, size);
+    if (!mem)
+        abort();
+    memset(mem, 0, size);
+    mem->next = t->mem;
+    t->mem = mem;
+    return (char *)mem + ALIGN;
+}
+
+static void free_case(kt *t)
+{
+    while (t->mem) {
+        kt_mem *mem = t->mem;
+        t->mem = mem->next;
+        free(mem);
+    }
+}
+
+float kt_normal(kt *t)
+{
+    double u = 1.0 - hdl_rng_unit(&t->rng), v = hdl_rng_unit(&t->rng);
+    return (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * v));
+}
+
+float *kt_floats(kt *t, size_t n, float scale)
+{
+    float *x = KT_NEW(t, float, n);
+    for (size_t i = 0; i < n; i++)
+        x[i] = kt_normal(t) * scale;
+    return x;
+}
+
+uint32_t kt_range(kt *t, uint32_t lo, uint32_t hi)
+{
+    return (uint32_t)hdl_rng_range(&t->rng, lo, hi);
+}
+
+bool kt_chance(kt *t, uint32_t percent) { return hdl_rng_chance(&t->rng, percent, 100); }
+
+hdl_weight kt_pack(kt *t, const hdl_ops *ops, hdl_wformat format, hdl_tensor rows,
+                   uint32_t n_leaves)
+{
+    hdl_weight w = {.format = format,
+                    .n = (uint32_t)rows.shape[0],
+                    .k = (uint32_t)rows.shape[1],
+                    .n_leaves = n_leaves};
+    w.bytes = ops->weight_bytes(format, w.n, w.k, n_leaves);
+    kt_check(t, w.bytes > 0, "weight_bytes supports the shape");
+    w.data = kt_alloc(t, w.bytes);
+    memset(w.data, 0xa5, w.bytes); /* packing writes every byte that kernels read */
+    /* In two parts, as loaders do. */
+    hdl_tensor part = rows;
+    part.shape[0] = rows.shape[0] / 3;
+    ops->weight_pack(&(hdl_pack_args){.src = part, .dst = &w, .row_at = 0});
+    part.data =
+        (char *)rows.data + (size_t)(part.shape[0] * rows.stride[0]) * hdl_dtype_bytes(rows.dtype);
+    ops->weight_pack(&(hdl_pack_args){.src = {.data = part.data,
+                                              .dtype = rows.dtype,
+                                              .n_dims = 2,
+                                              .shape = {rows.shape[0] - part.shape[0], w.k},
+                                              .stride = {rows.stride[0], 1}},
+                                      .dst = &w,
+                                      .row_at = (uint32_t)part.shape[0]});
+    return w;
+}
+
+static void report(kt *t, const char *what, const char *detail)
+{
+    if (++t->failures > REPORTS_MAX)
+        return;
+    printf("FAIL %s case %d: %s: %s\n     repeat: heddle_test_kernels --only %s --case %d "
+           "--seed %llu\n",
+           t->suite, t->case_idx, what, detail, t->suite, t->case_idx, (unsigned long long)t->seed);
+}
+
+void kt_check(kt *t, bool ok, const char *what)
+{
+    t->checks++;
+    if (!ok)
+        report(t, what, "does not hold");
+}
+
+void kt_same(kt *t, const char *what, const float *want, const float *got, size_t n)
+{
+    char detail[128];
+    t->checks++;
+    if (memcmp(want, got, n * sizeof *want) == 0)
+        return;
+    for (size_t i = 0; i < n; i++)
+        if (memcmp(&want[i], &got[i], sizeof *want) != 0) {
+            snprintf(detail, sizeof detail, "[%zu] of %zu: %a, expected %a", i, n, (double)got[i],
+                     (double)want[i]);
+            report(t, what, detail);
+            return;
+        }
+}
+
+void kt_same_bytes(kt *t, const char *what, const void *want, const void *got, size_t bytes)
+{
+    t->checks++;
+    if (memcmp(want, got, bytes) != 0)
+        report(t, what, "bytes differ");
+}
+
+void kt_near(kt *t, const char *what, const double *want, const float *got, const double *bound,
+             size_t n)
+{
+    char detail[128];
+    t->checks++;
+    for (size_t i = 0; i < n; i++)
+        if (!(fabs(want[i] - (double)got[i]) <= bound[i])) {
+            snprintf(detail, sizeof detail, "[%zu] of %zu: %.9g, expected %.9g +- %.3g", i, n,
+                     (double)got[i], want[i], bound[i]);
+            report(t, what, detail);
+            return;
+        }
+}
+
+const char *kt_name(kt *t, const char *what, int level, int stream)
+{
+    static char name[128];
+    snprintf(name, sizeof name, "%s on %s, %d threads", what, t->levels[level]->name, stream + 1);
+    return name;
+}
+
+typedef struct options {
+    const char *only;
+    int case_idx; /* -1: all */
+    uint64_t seed;
+    uint32_t n_seeds;
+    bool is_long;
+} options;
+
+static void run_suite(kt *t, const kt_suite *s, const options *o)
+{
+    int before = t->checks;
+    for (int c = 0; c < s->n_cases; c++)
+        for (uint32_t i = 0; i < o->n_seeds; i++) {
+            if (o->case_idx >= 0 && c != o->case_idx)
+                continue;
+            t->suite = s->name;
+            t->case_idx = c;
+            t->seed = o->seed + i;
+            hdl_rng_init(&t->rng, t->seed * 1000003 + (uint64_t)c);
+            s->run(t, c);
+            free_case(t);
+        }
+    printf("%-14s %3d cases, %6d checks\n", s->name, s->n_cases, t->checks - before);
+}
+
+static bool parse(int argc, char **argv, options *o)
+{
+    *o = (options){.case_idx = -1, .seed = 1, .n_seeds = 1};
+    for (int i = 1; i < argc; i++) {
+        bool has_value = i + 1 < argc;
+        if (strcmp(argv[i], "--long") == 0) {
+            o->is_long = true;
+            o->n_seeds = 20;
+        } else if (strcmp(argv[i], "--only") == 0 && has_value) {
+            o->only = argv[++i];
+        } else if (strcmp(argv[i], "--case") == 0 && has_value) {
+            o->case_idx = atoi(argv[++i]);
+        } else if (strcmp(argv[i], "--seed") == 0 && has_value) {
+            o->seed = strtoull(argv[++i], NULL, 10);
+        } else if (strcmp(argv[i], "--seeds") == 0 && has_value) {
+            o->n_seeds = (uint32_t)strtoul(argv[++i], NULL, 10);
+        } else {
+            fprintf(stderr, "usage: heddle_test_kernels [--long] [--only SUITE] [--case N] "
+                            "[--seed S] [--seeds N]\n");
+            return false;
+        }
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    options o;
+    kt t = {.ref = hdl_ops_ref()};
+    if (!parse(argc, argv, &o))
+        return 2;
+    t.is_long = o.is_long;
+    hdl_errmsg why = {0};
+    for (hdl_isa isa = HDL_ISA_REF; isa <= HDL_ISA_AVX512; isa++) {
+        const hdl_ops *ops = hdl_ops_cpu(isa, &why);
+        if (ops)
+            t.levels[t.n_levels++] = ops;
+        else
+            printf("skipped: %s\n", why.text);
+    }
+    hdl_device *devices[KT_STREAMS];
+    for (int i = 0; i < KT_STREAMS; i++) {
+        hdl_cpu_device_opts opts = {.n_threads = (uint32_t)i + 1, .scratch_bytes = SCRATCH_BYTES};
+        if (hdl_device_open_cpu(&devices[i], &opts, &why) != HDL_OK) {
+            printf("FAIL %s\n", why.text);
+            return 1;
+        }
+        t.streams[i] = hdl_device_stream(devices[i]);
+    }
+    for (size_t s = 0; s < HDL_ARRAY_LEN(suites); s++)
+        if (!o.only || strcmp(o.only, suites[s]->name) == 0)
+            run_suite(&t, suites[s], &o);
+    for (int i = 0; i < KT_STREAMS; i++)
+        hdl_device_close(devices[i]);
+    printf("%d checks, %d failures\n", t.checks, t.failures);
+    return t.failures || t.checks == 0;
+}

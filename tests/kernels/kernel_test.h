@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runner of the kernel tests: suites (one per op), each a table of cases, each case run for some
+ * seeds. A case computes with `ref` on one thread and with every instruction-set level of this
+ * machine on 1, 2 and 3 threads, and compares. A failure prints the command that repeats it.
+ *
+ * One thread (the stream's thread 0). Memory of a case lives until its end. */
+#pragma once
+
+#include <heddle/device.h>
+#include <heddle/ops.h>
+
+#include "base/rng.h"
+
+enum { KT_LEVELS_MAX = 4, KT_STREAMS = 3 };
+
+typedef struct kt {
+    const hdl_ops *ref;
+    const hdl_ops *levels[KT_LEVELS_MAX]; /* ref too, so that its threads are tested */
+    int n_levels;
+    hdl_stream *streams[KT_STREAMS]; /* 1, 2, 3 threads */
+    hdl_rng rng;
+    /* of the case that runs */
+    const char *suite;
+    int case_idx;
+    uint64_t seed;
+    bool is_long;
+    int failures, checks;
+    struct kt_mem *mem; /* owned */
+} kt;
+
+typedef struct kt_suite {
+    const char *name;
+    int n_cases;
+    void (*run)(kt *t, int case_idx);
+} kt_suite;
+
+extern const kt_suite kt_linear, kt_tree, kt_embed, kt_rms_norm, kt_qkv_rope, kt_attention, kt_glu,
+    kt_add, kt_router, kt_moe_experts, kt_moe_combine, kt_kv_copy, kt_numeric;
+
+/* Zeroed, 64-byte aligned, freed after the case. */
+void *kt_alloc(kt *t, size_t bytes);
+#define KT_NEW(t, type, n) ((type *)kt_alloc((t), (size_t)(n) * sizeof(type)))
+
+float kt_normal(kt *t);                         /* mean 0, deviation 1 */
+float *kt_floats(kt *t, size_t n, float scale); /* normal */
+uint32_t kt_range(kt *t, uint32_t lo, uint32_t hi);
+bool kt_chance(kt *t, uint32_t percent);
+
+/* A packed weight over F32 rows [n, k]. */
+hdl_weight kt_pack(kt *t, const hdl_ops *ops, hdl_wformat format, hdl_tensor rows,
+                   uint32_t n_leaves);
+
+/* Compares; `what` and the index of the first difference go into the report. */
+void kt_same(kt *t, const char *what, const float *want, const float *got, size_t n);
+void kt_same_bytes(kt *t, const char *what, const void *want, const void *got, size_t bytes);
+/* |want - got| <= bound[i] for all i. */
+void kt_near(kt *t, const char *what, const double *want, const float *got, const double *bound,
+             size_t n);
+void kt_check(kt *t, bool ok, const char *what);
+
+/* for (level) for (stream): the name for reports. */
+const char *kt_name(kt *t, const char *what, int level, int stream);
+#define KT_EACH(t, level, stream)                                                                  \
+    for (int level = 0; level < (t)->n_levels; level++)                                            \
+        for (int stream = 0; stream < KT_STREAMS; stream++)

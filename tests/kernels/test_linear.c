@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* linear: all levels and thread counts equal ref bit for bit; a token alone equals the token in a
+ * batch; ref itself stays within the rounding bound of the exact sum. */
+#include <math.h>
+
+#include "kernel_test.h"
+#include "kernels/numeric.h"
+
+typedef struct shape {
+    hdl_wformat format;
+    uint32_t n, k, n_leaves, n_tokens;
+    bool bias;
+} shape;
+
+#define F32  HDL_WFORMAT_F32
+#define BF16 HDL_WFORMAT_BF16
+#define Q8   HDL_WFORMAT_Q8
+static const shape shapes[] = {
+    {BF16, 16, 32, 1, 1, false},    {BF16, 64, 64, 2, 3, true},    {BF16, 100, 96, 1, 5, true},
+    {BF16, 1, 2, 1, 1, false},      {BF16, 33, 34, 1, 7, false},   {BF16, 256, 256, 8, 1, false},
+    {BF16, 200, 256, 4, 12, false}, {BF16, 48, 512, 8, 13, true},  {BF16, 130, 1024, 8, 25, false},
+    {BF16, 320, 160, 1, 64, false}, {BF16, 4096, 64, 2, 2, false}, {F32, 16, 32, 1, 1, false},
+    {F32, 64, 64, 2, 3, true},      {F32, 7, 5, 1, 9, true},       {F32, 128, 256, 8, 12, false},
+    {F32, 65, 33, 1, 30, false},    {Q8, 16, 32, 1, 1, false},     {Q8, 64, 64, 2, 3, true},
+    {Q8, 100, 96, 1, 5, true},      {Q8, 200, 256, 8, 6, false},   {Q8, 48, 512, 8, 13, true},
+    {Q8, 130, 1024, 8, 25, false},  {Q8, 320, 160, 1, 64, false},  {Q8, 4096, 64, 2, 1, false},
+    {BF16, 700, 320, 2, 100, true}, {Q8, 700, 320, 2, 100, true},  {F32, 700, 320, 2, 100, true},
+};
+
+typedef struct input {
+    const shape *s;
+    hdl_tensor w; /* F32 [n, k] */
+    float *x;     /* [n_tokens, stride] */
+    size_t x_stride, y_stride;
+    float *bias;
+} input;
+
+static void run(kt *t, const input *in, const hdl_ops *ops, hdl_stream *stream, float *y)
+{
+    hdl_weight w = kt_pack(t, ops, in->s->format, in->w, in->s->n_leaves);
+    ops->linear(&(hdl_linear_args){.x = in->x,
+                                   .x_stride = in->x_stride,
+                                   .w = &w,
+                                   .bias = in->bias,
+                                   .y = y,
+                                   .y_stride = in->y_stride,
+                                   .n_tokens = in->s->n_tokens},
+                stream);
+}
+
+/* The operands as the format sees them, exactly, and the largest error of a sum of k rounded terms:
+ * (k + 4) * 2^-24 * sum |x w|; Q8 adds half a step of each operand. */
+static void check_exact(kt *t, const input *in, const float *y)
+{
+    const shape *s = in->s;
+    size_t n = (size_t)s->n_tokens * s->n;
+    double *want = KT_NEW(t, double, n), *bound = KT_NEW(t, double, n);
+    float *got = KT_NEW(t, float, n);
+    const float *w = in->w.data;
+    for (size_t tok = 0; tok < s->n_tokens; tok++)
+        for (size_t row = 0; row < s->n; row++) {
+            double sum = in->bias ? (double)in->bias[row] : 0, size = fabs(sum), step = 0;
+            for (size_t i = 0; i < s->k; i++) {
+                float a = in->x[tok * in->x_stride + i], b = w[row * s->k + i];
+                if (s->format == HDL_WFORMAT_BF16) {
+                    a = hdl_bf16_to_f32(hdl_bf16_from_f32(a));
+                    b = hdl_bf16_to_f32(hdl_bf16_from_f32(b));
+                }
+                if (s->format == HDL_WFORMAT_Q8) {
+                    size_t g = i / 32 * 32;
+                    double sa = (double)hdl_q8_scale(in->x + tok * in->x_stride + g);
+                    double sb = (double)hdl_q8_scale(w + row * s->k + g);
+                    step += 0.51 * (sa * fabs((double)b) + sb * fabs((double)a) + sa * sb);
+                }
+                sum += (double)a * (double)b;
+                size += fabs((double)a * (double)b);
+            }
+            size_t at = tok * s->n + row;
+            want[at] = sum;
+            bound[at] = (s->k + 4) * 0x1p-24 * size + step;
+            got[at] = y[tok * in->y_stride + row];
+        }
+    kt_near(t, "ref against the exact sum", want, got, bound, n);
+}
+
+static void check_alone(kt *t, const input *in, const float *y, int level, int stream)
+{
+    shape one = *in->s;
+    input alone = *in;
+    uint32_t token = kt_range(t, 0, one.n_tokens - 1);
+    one.n_tokens = 1;
+    alone.s = &one;
+    alone.x = in->x + token * in->x_stride;
+    float *got = KT_NEW(t, float, in->y_stride);
+    run(t, &alone, t->levels[level], t->streams[stream], got);
+    kt_same(t, kt_name(t, "a token alone", level, stream), y + token * in->y_stride, got, one.n);
+}
+
+static void test(kt *t, int case_idx)
+{
+    const shape *s = &shapes[case_idx];
+    input in = {.s = s, .x_stride = s->k + kt_range(t, 0, 3), .y_stride = s->n + kt_range(t, 0, 3)};
+    in.w = hdl_tensor_2d(kt_floats(t, (size_t)s->n * s->k, 0.1f), HDL_DTYPE_F32, s->n, s->k);
+    in.x = kt_floats(t, s->n_tokens * in.x_stride, 1.0f);
+    in.bias = s->bias ? kt_floats(t, s->n, 1.0f) : NULL;
+    size_t count = s->n_tokens * in.y_stride;
+    float *want = KT_NEW(t, float, count);
+    run(t, &in, t->ref, t->streams[0], want);
+    check_exact(t, &in, want);
+    KT_EACH(t, level, stream)
+    {
+        float *got = KT_NEW(t, float, count);
+        run(t, &in, t->levels[level], t->streams[stream], got);
+        kt_same(t, kt_name(t, "linear", level, stream), want, got, count);
+        check_alone(t, &in, got, level, stream);
+    }
+}
+
+const kt_suite kt_linear = {"linear", HDL_ARRAY_LEN(shapes), test};

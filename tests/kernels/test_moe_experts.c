@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* moe_experts: levels and threads equal ref; a token alone equals the token in the step; entries of
+ * experts that are not local stay untouched. */
+#include <string.h>
+
+#include "kernel_test.h"
+
+static const struct {
+    hdl_wformat format;
+    uint32_t n_experts, expert_lo, n_local, topk, hidden, inter, n_leaves, n_tokens;
+} shapes[] = {
+    {HDL_WFORMAT_BF16, 8, 0, 8, 2, 64, 32, 1, 1},    {HDL_WFORMAT_BF16, 8, 0, 8, 2, 128, 64, 2, 40},
+    {HDL_WFORMAT_BF16, 16, 8, 4, 4, 96, 160, 1, 30}, {HDL_WFORMAT_Q8, 8, 4, 4, 2, 64, 64, 2, 25},
+    {HDL_WFORMAT_Q8, 4, 0, 4, 4, 160, 96, 1, 3},     {HDL_WFORMAT_F32, 4, 2, 2, 1, 64, 32, 1, 11},
+    {HDL_WFORMAT_BF16, 4, 0, 1, 1, 64, 32, 1, 100},  {HDL_WFORMAT_BF16, 8, 0, 8, 2, 640, 544, 1, 6},
+};
+
+static hdl_weight *pack_all(kt *t, const hdl_ops *ops, int c, const float *rows, uint32_t n,
+                            uint32_t k, uint32_t n_leaves)
+{
+    hdl_weight *w = KT_NEW(t, hdl_weight, shapes[c].n_local);
+    for (uint32_t e = 0; e < shapes[c].n_local; e++)
+        w[e] = kt_pack(
+            t, ops, shapes[c].format,
+            hdl_tensor_2d((void *)(uintptr_t)(rows + (size_t)e * n * k), HDL_DTYPE_F32, n, k),
+            n_leaves);
+    return w;
+}
+
+static void test(kt *t, int c)
+{
+    uint32_t hidden = shapes[c].hidden, inter = shapes[c].inter, topk = shapes[c].topk;
+    size_t n_choices = (size_t)shapes[c].n_tokens * topk, n = n_choices * hidden;
+    float *up = kt_floats(t, (size_t)shapes[c].n_local * 2 * inter * hidden, 0.1f);
+    float *down = kt_floats(t, (size_t)shapes[c].n_local * inter * hidden, 0.1f);
+    uint32_t *ids = KT_NEW(t, uint32_t, n_choices);
+    for (size_t i = 0; i < n_choices; i++) /* choices of a token differ, some experts are popular */
+        ids[i] =
+            (uint32_t)((i / topk * (kt_chance(t, 30) ? 0 : 7) + i % topk) % shapes[c].n_experts);
+    hdl_moe_experts_args a = {.x = kt_floats(t, (size_t)shapes[c].n_tokens * hidden, 1),
+                              .ids = ids,
+                              .n_tokens = shapes[c].n_tokens,
+                              .topk = topk,
+                              .hidden = hidden,
+                              .inter = inter,
+                              .expert_lo = shapes[c].expert_lo,
+                              .n_local = shapes[c].n_local};
+    hdl_moe_experts_args r = a;
+    r.gate_up = pack_all(t, t->ref, c, up, 2 * inter, hidden, 1);
+    r.down = pack_all(t, t->ref, c, down, hidden, inter, shapes[c].n_leaves);
+    float *want = r.ye = KT_NEW(t, float, n);
+    t->ref->moe_experts(&r, t->streams[0]);
+    KT_EACH(t, level, stream)
+    {
+        a.gate_up = pack_all(t, t->levels[level], c, up, 2 * inter, hidden, 1);
+        a.down = pack_all(t, t->levels[level], c, down, hidden, inter, shapes[c].n_leaves);
+        a.ye = KT_NEW(t, float, n);
+        t->levels[level]->moe_experts(&a, t->streams[stream]);
+        kt_same(t, kt_name(t, "moe_experts", level, stream), want, a.ye, n);
+
+        hdl_moe_experts_args one = a;
+        uint32_t token = kt_range(t, 0, a.n_tokens - 1);
+        one.n_tokens = 1;
+        one.x = a.x + (size_t)token * hidden;
+        one.ids = ids + (size_t)token * topk;
+        one.ye = KT_NEW(t, float, (size_t)topk *hidden);
+        t->levels[level]->moe_experts(&one, t->streams[stream]);
+        kt_same(t, kt_name(t, "a token alone", level, stream), want + (size_t)token * topk * hidden,
+                one.ye, (size_t)topk * hidden);
+    }
+}
+
+const kt_suite kt_moe_experts = {"moe_experts", HDL_ARRAY_LEN(shapes), test};

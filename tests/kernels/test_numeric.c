@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The scalar definitions: exp against libm, number formats over all their values, Q8 groups. */
+#include <math.h>
+
+#include "kernel_test.h"
+#include "kernels/numeric.h"
+
+/* One rounding of the last addition and of the scaling, the rest is below: 2 ulp is the bound. */
+static void test_exp(kt *t)
+{
+    bool ok = true;
+    uint32_t n = t->is_long ? 20000000 : 200000;
+    for (uint32_t i = 0; i <= n; i++) {
+        float x = -87.0f + 175.0f * ((float)i / (float)n);
+        double want = exp((double)x), got = (double)hdl_exp(x);
+        ok = ok && fabs(got - want) <= want * 0x1p-22;
+    }
+    kt_check(t, ok, "exp within 2 ulp of libm");
+    kt_check(t, hdl_exp(0.0f) == 1.0f && hdl_exp(-0.0f) == 1.0f, "exp(0) = 1");
+    kt_check(t, hdl_exp(-INFINITY) == 0.0f && hdl_exp(-88.0f) == 0.0f, "exp of the very small");
+    kt_check(t, isinf(hdl_exp(89.0f)) && isinf(hdl_exp(INFINITY)), "exp of the very large");
+    kt_check(t, isnan(hdl_exp(NAN)), "exp(NaN)");
+}
+
+static void test_formats(kt *t)
+{
+    bool bf16 = true, f16 = true;
+    for (uint32_t h = 0; h < 65536; h++) {
+        float x = hdl_bf16_to_f32((uint16_t)h);
+        bf16 = bf16 && (isnan(x) ? isnan(hdl_bf16_to_f32(hdl_bf16_from_f32(x)))
+                                 : hdl_bf16_from_f32(x) == h);
+        uint32_t exponent = h >> 10 & 31u, mantissa = h & 1023u;
+        double want =
+            exponent ? ldexp(1024.0 + mantissa, (int)exponent - 25) : ldexp((double)mantissa, -24);
+        float y = hdl_f16_to_f32((uint16_t)h);
+        if (exponent == 31)
+            f16 = f16 && (mantissa ? isnan(y) : isinf(y));
+        else
+            f16 = f16 && (double)y == (h & 0x8000u ? -want : want);
+    }
+    kt_check(t, bf16, "bf16 to f32 and back");
+    kt_check(t, f16, "f16 to f32");
+    kt_check(t, hdl_bf16_from_f32(1.00390625f) == 0x3f80, "halfway rounds to even, down");
+    kt_check(t, hdl_bf16_from_f32(1.01171875f) == 0x3f82, "halfway rounds to even, up");
+}
+
+static void test_q8(kt *t)
+{
+    float x[HDL_Q8_GROUP] = {0};
+    kt_check(t, hdl_q8_scale(x) == 0 && hdl_q8_round(0, 0) == 0, "a group of zeros");
+    x[5] = -2.54f;
+    float scale = hdl_q8_scale(x);
+    kt_check(t, hdl_q8_round(-2.54f, scale) == -127, "the largest is 127 steps");
+    x[6] = NAN;
+    kt_check(t, isnan(hdl_q8_scale(x)), "a NaN shows in the scale");
+    x[6] = INFINITY;
+    kt_check(t, isinf(hdl_q8_scale(x)), "an infinity shows in the scale");
+}
+
+static void test(kt *t, int case_idx)
+{
+    void (*const tests[])(kt *) = {test_exp, test_formats, test_q8};
+    tests[case_idx](t);
+}
+
+const kt_suite kt_numeric = {"numeric", 3, test};
