@@ -14,6 +14,9 @@ static const struct {
     const hdl_coll_backend *backend;
 } backends[] = {
     {"self", &hdl_coll_self},
+    {"shm", &hdl_coll_shm},
+    {"check+self", &hdl_coll_checked},
+    {"check+shm", &hdl_coll_checked},
 };
 
 static const hdl_coll_backend *find_backend(const char *name)
@@ -56,8 +59,8 @@ static bool part_ok(const hdl_coll *parent, uint32_t base, uint32_t stride, uint
 hdl_err hdl_coll_split(hdl_coll **out, hdl_coll *parent, uint32_t base, uint32_t stride, uint32_t n)
 {
     HDL_ASSERT(part_ok(parent, base, stride, n));
-    uint32_t part_idx = parent->root->n_splits++;
-    HDL_TRY(parent->backend->split(out, parent, part_idx));
+    hdl_coll_part part = {.idx = parent->root->n_splits++, .base = base, .stride = stride, .n = n};
+    HDL_TRY(parent->backend->split(out, parent, &part));
     hdl_coll *c = *out;
     c->backend = parent->backend;
     c->root = parent->root;
@@ -181,6 +184,8 @@ hdl_err hdl_coll_poll(hdl_coll *coll)
 void hdl_coll_abort(hdl_coll *coll)
 {
     atomic_store_explicit(&coll->root->aborted, true, memory_order_relaxed);
+    if (coll->backend->abort)
+        coll->backend->abort(coll);
 }
 
 uint64_t hdl_coll_time_us(const hdl_coll *coll) { return coll->root->time_us; }

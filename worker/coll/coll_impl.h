@@ -11,13 +11,19 @@
 #include <heddle/limits.h>
 #include <stdatomic.h>
 
+/* A part of a communicator, in ranks of that communicator. */
+typedef struct hdl_coll_part {
+    uint32_t idx; /* of the splits of the whole root, from 0 */
+    uint32_t base, stride, n;
+} hdl_coll_part;
+
 typedef struct hdl_coll_backend {
     const char *name;
     /* Opens the world; fills *out with its own struct. */
     hdl_err (*open)(hdl_coll **out, const hdl_coll_opts *opts, hdl_errmsg *why);
-    /* The part_idx-th split (from 0) of the whole root; base and stride are world ranks. */
-    hdl_err (*split)(hdl_coll **out, hdl_coll *parent, uint32_t part_idx);
+    hdl_err (*split)(hdl_coll **out, hdl_coll *parent, const hdl_coll_part *part);
     void (*close)(hdl_coll *coll);
+    void (*abort)(hdl_coll *coll); /* any thread; NULL: the flag is enough */
     hdl_err (*all_reduce)(hdl_coll *coll, float *buf, size_t n);
     hdl_err (*all_gather)(hdl_coll *coll, const void *in, void *out, size_t bytes);
     hdl_err (*reduce_scatter)(hdl_coll *coll, const float *in, float *out, size_t n);

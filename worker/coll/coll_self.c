@@ -23,10 +23,10 @@ static hdl_err self_open(hdl_coll **out, const hdl_coll_opts *opts, hdl_errmsg *
     return HDL_OK;
 }
 
-static hdl_err self_split(hdl_coll **out, hdl_coll *parent, uint32_t part_idx)
+static hdl_err self_split(hdl_coll **out, hdl_coll *parent, const hdl_coll_part *part)
 {
     (void)parent;
-    (void)part_idx;
+    (void)part;
     *out = calloc(1, sizeof(**out));
     return *out ? HDL_OK : HDL_NOMEM;
 }

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* heddle-worker: one device's process. Everything it does is told by the scheduler that it dials;
+ * here are its command line and its first steps. */
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+
+#include <heddle/types.h>
+
+#include "base/daemon.h"
+#include "worker/control.h"
+
+static const hdl_arg_opt options[] = {
+    HDL_DAEMON_OPTIONS,
+    {.name = "scheduler",
+     .value = "ADDR",
+     .doc = "where the scheduler listens: HOST:PORT or unix:/path",
+     .config = "worker.scheduler"},
+    {.name = "device", .value = "KIND", .doc = "cpu or cuda", .config = "worker.device"},
+    {.name = "threads", .value = "N", .doc = "compute threads", .config = "worker.threads"},
+    {.name = "cpus", .value = "LIST", .doc = "pin them to CPUs: 0-3,8", .config = "worker.cpus"},
+    {.name = "isa", .value = "NAME", .doc = "auto, ref, avx2 or avx512", .config = "worker.isa"},
+    {.name = "die-with-parent",
+     .doc = "end with the process that started this one",
+     .config = "worker.die_with_parent"},
+};
+
+static const hdl_args_spec spec = {
+    .command = "heddle-worker",
+    .usage = "--config FILE | --scheduler ADDR [options]",
+    .about = "Drives one device for a heddle scheduler: loads the shard of the model that the "
+             "scheduler assigns to it and runs its steps. Start as many as the cluster has "
+             "devices, spares included.",
+    .opts = options,
+    .opts_count = HDL_ARRAY_LEN(options),
+    .examples = "heddle-worker --scheduler 127.0.0.1:7070\tjoin the scheduler on this machine\n",
+};
+
+int main(int argc, char **argv)
+{
+    (void)argc;
+    hdl_daemon daemon;
+    int exit_code = hdl_daemon_start(&daemon, &spec, argv);
+    if (exit_code >= 0)
+        return exit_code;
+    exit_code = 2;
+    /* A parent that died before this call goes unnoticed here; the session's end tells us then. */
+    if (daemon.config.die_with_parent && prctl(PR_SET_PDEATHSIG, SIGTERM) != 0)
+        fprintf(stderr, "heddle-worker: the parent's death will go unnoticed\n");
+    if (daemon.config.scheduler_address[0] == '\0')
+        fprintf(stderr, "heddle-worker: no scheduler is named; a worker does what one tells it; "
+                        "give --scheduler HOST:PORT or set worker.scheduler\n");
+    else
+        exit_code = hdl_control_run(&daemon.config);
+    hdl_daemon_stop(&daemon);
+    return exit_code;
+}
