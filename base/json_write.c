@@ -185,6 +185,9 @@ void hdl_jw_double(hdl_json_writer *w, double v)
         if (strtod(text, NULL) == v)
             break;
     }
+    /* "3" and "-0" would read back as integers. */
+    if (!strpbrk(text, ".e"))
+        n += snprintf(text + n, sizeof text - (size_t)n, ".0");
     hdl_jw_raw(w, text, (size_t)n);
 }
 

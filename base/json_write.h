@@ -36,7 +36,7 @@ void hdl_jw_int(hdl_json_writer *w, int64_t v);
 void hdl_jw_uint(hdl_json_writer *w, uint64_t v);
 void hdl_jw_bool(hdl_json_writer *w, bool v);
 void hdl_jw_null(hdl_json_writer *w);
-/* Shortest decimal that reads back as the same double; NaN and infinities write null. */
+/* Shortest decimal that reads back as the same real (3 is 3.0); NaN and infinities write null. */
 void hdl_jw_double(hdl_json_writer *w, double v);
 /* The shortest decimal that reads back as the same float: for logprobs. */
 void hdl_jw_float(hdl_json_writer *w, float v);

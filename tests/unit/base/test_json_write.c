@@ -115,7 +115,8 @@ static void test_numbers(void **state)
     hdl_buf buf;
     hdl_buf_init(&buf, 400);
     assert_string_equal(number_text(&buf, 0.7, -1), "0.7");
-    assert_string_equal(number_text(&buf, 3, -1), "3");
+    assert_string_equal(number_text(&buf, 3, -1), "3.0");
+    assert_string_equal(number_text(&buf, -0.0, -1), "-0.0"); /* once read back as the integer 0 */
     assert_string_equal(number_text(&buf, 0.1 + 0.2, -1), "0.30000000000000004");
     assert_string_equal(number_text(&buf, NAN, -1), "null");
     assert_string_equal(number_text(&buf, -INFINITY, 3), "null");
