@@ -57,6 +57,10 @@ typedef struct hdl_rpc_server_opts {
     size_t message_bytes_max; /* of one received message; 0: HDL_RPC_MESSAGE_BYTES_MAX */
 } hdl_rpc_server_opts;
 
+/* Keeps gRPC's own threads alive between one client and the next; counted, optional. */
+void hdl_rpc_hold(void);
+void hdl_rpc_unhold(void);
+
 /* Listens at once. Signals must be blocked before: gRPC starts threads of its own. */
 hdl_err hdl_rpc_server_open(hdl_rpc_server **out, const hdl_rpc_server_opts *opts,
                             hdl_errmsg *why) HDL_MUST_CHECK;

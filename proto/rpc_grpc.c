@@ -12,6 +12,9 @@
 
 #include "base/assert.h"
 
+void hdl_rpc_hold(void) { grpc_init(); }
+void hdl_rpc_unhold(void) { grpc_shutdown(); }
+
 static void queue_main(void *arg)
 {
     rpc_queue *queue = arg;

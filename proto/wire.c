@@ -111,6 +111,7 @@ static void fill_hello(const hdl_msg_hello *m, Heddle__V1__Hello *pb)
     pb->memory_bytes = m->memory_bytes;
     pb->instance = m->instance;
     pb->holds = m->holds;
+    pb->epoch = m->epoch;
     pb->version = WIRE_TEXT_OF(m->version);
     pb->host = WIRE_TEXT_OF(m->host);
     pb->device = WIRE_TEXT_OF(m->device);
@@ -124,7 +125,8 @@ static hdl_err read_hello(const Heddle__V1__Hello *pb, hdl_msg_hello *m, hdl_err
                          .n_cpus = pb->n_cpus,
                          .memory_bytes = pb->memory_bytes,
                          .instance = pb->instance,
-                         .holds = pb->holds};
+                         .holds = pb->holds,
+                         .epoch = pb->epoch};
     WIRE_TRY_TEXT(m->version, pb->version, "hello.version");
     WIRE_TRY_TEXT(m->host, pb->host, "hello.host");
     WIRE_TRY_TEXT(m->device, pb->device, "hello.device");

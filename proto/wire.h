@@ -27,7 +27,7 @@ enum {
 /* Fields as in heddle.proto. */
 typedef struct hdl_msg_hello {
     uint32_t protocol, pid, n_cpus;
-    uint64_t memory_bytes, instance, holds;
+    uint64_t memory_bytes, instance, holds, epoch;
     char version[HDL_WIRE_NAME_BYTES], host[HDL_WIRE_NAME_BYTES], device[HDL_WIRE_NAME_BYTES];
     char token[HDL_WIRE_TEXT_BYTES];
 } hdl_msg_hello;
@@ -171,6 +171,9 @@ hdl_err hdl_wire_decode_sched(hdl_wire_bytes bytes, hdl_arena *arena, hdl_sched_
                               hdl_errmsg *why) HDL_MUST_CHECK;
 hdl_err hdl_wire_decode_status(hdl_wire_bytes bytes, hdl_arena *arena, hdl_cluster_status *out,
                                hdl_errmsg *why) HDL_MUST_CHECK;
+
+/* NULL, or what is wrong with it: what decoding refuses and a scheduler must refuse before. */
+const char *hdl_wire_sampling_problem(const hdl_sampling *sampling);
 
 /* grpc.health.v1; an empty service name is the whole server. */
 typedef enum hdl_health {

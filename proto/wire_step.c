@@ -164,7 +164,32 @@ static hdl_err check_plan(const hdl_plan *plan, hdl_errmsg *why)
 
 static bool is_in(float value, float min, float max) { return value >= min && value <= max; }
 
-static hdl_err read_sampling(const uint32_t *w, hdl_sampling *s, hdl_errmsg *why)
+/* Ranges are written so that NaN fails, too. */
+const char *hdl_wire_sampling_problem(const hdl_sampling *s)
+{
+    if (!is_in(s->temperature, 0.0f, 1e6f))
+        return "temperature is out of range";
+    if (!is_in(s->top_p, 0.0f, 1.0f))
+        return "top_p is out of range";
+    if (!is_in(s->min_p, 0.0f, 1.0f))
+        return "min_p is out of range";
+    if (!is_in(s->frequency_penalty, -1e6f, 1e6f))
+        return "frequency_penalty is out of range";
+    if (!is_in(s->presence_penalty, -1e6f, 1e6f))
+        return "presence_penalty is out of range";
+    if (!is_in(s->repetition_penalty, 1e-6f, 1e6f))
+        return "repetition_penalty is out of range";
+    if (s->n_logprobs < -1 || s->n_logprobs > HDL_TOP_LOGPROBS_MAX)
+        return "top_logprobs is out of range";
+    if (s->n_bias > HDL_LOGIT_BIAS_MAX)
+        return "logit_bias has too many entries";
+    for (uint32_t i = 0; i < s->n_bias; i++)
+        if (s->bias[i].token < 0 || !is_in(s->bias[i].bias, -1e6f, 1e6f))
+            return "logit_bias is out of range";
+    return NULL;
+}
+
+static void read_sampling(const uint32_t *w, hdl_sampling *s)
 {
     *s = (hdl_sampling){
         .seed = (uint64_t)w[W_SEED_HI] << 32 | w[W_SEED_LO],
@@ -178,20 +203,6 @@ static hdl_err read_sampling(const uint32_t *w, hdl_sampling *s, hdl_errmsg *why
         .n_logprobs = (int32_t)w[W_LOGPROBS],
         .n_bias = w[W_BIASES],
     };
-    /* Written so that NaN fails, too. */
-    if (!is_in(s->temperature, 0.0f, 1e6f))
-        return wire_refuse(why, "sampling.temperature", w[W_TEMPERATURE]);
-    if (!is_in(s->top_p, 0.0f, 1.0f) || !is_in(s->min_p, 0.0f, 1.0f))
-        return wire_refuse(why, "sampling.top_p or min_p", w[W_TOP_P]);
-    if (!is_in(s->frequency_penalty, -1e6f, 1e6f) || !is_in(s->presence_penalty, -1e6f, 1e6f))
-        return wire_refuse(why, "sampling.frequency or presence penalty", w[W_FREQUENCY]);
-    if (!is_in(s->repetition_penalty, 1e-6f, 1e6f))
-        return wire_refuse(why, "sampling.repetition_penalty", w[W_REPETITION]);
-    if (s->n_logprobs < -1 || s->n_logprobs > HDL_TOP_LOGPROBS_MAX)
-        return wire_refuse(why, "sampling.n_logprobs", w[W_LOGPROBS]);
-    if (s->n_bias > HDL_LOGIT_BIAS_MAX)
-        return wire_refuse(why, "sampling.n_bias", s->n_bias);
-    return HDL_OK;
 }
 
 static hdl_err read_samplings(const pb_step *pb, hdl_arena *arena, hdl_msg_step *out,
@@ -206,18 +217,18 @@ static hdl_err read_samplings(const pb_step *pb, hdl_arena *arena, hdl_msg_step 
     const hdl_bias *bias = (const hdl_bias *)(const void *)pb->biases;
     size_t left = pb->n_biases / BIAS_WORDS;
     for (uint32_t i = 0; i < n; i++) {
-        HDL_TRY(read_sampling(pb->samplings + (size_t)i * SAMPLING_WORDS, &samplings[i], why));
+        read_sampling(pb->samplings + (size_t)i * SAMPLING_WORDS, &samplings[i]);
         if (samplings[i].n_bias > left)
             return wire_refuse(why, "biases", pb->n_biases);
         samplings[i].bias = samplings[i].n_bias ? bias : NULL;
         left -= samplings[i].n_bias;
         bias = samplings[i].n_bias ? bias + samplings[i].n_bias : bias;
+        const char *problem = hdl_wire_sampling_problem(&samplings[i]);
+        if (problem)
+            return hdl_fail(HDL_INVALID, why, "control message refused; %s", problem);
     }
     if (left != 0)
         return wire_refuse(why, "biases", pb->n_biases);
-    for (size_t i = 0; i < pb->n_biases; i += BIAS_WORDS)
-        if (!is_in(float_of(pb->biases[i + 1]), -1e6f, 1e6f) || pb->biases[i] > INT32_MAX)
-            return wire_refuse(why, "bias", pb->biases[i]);
     out->samplings = samplings;
     return HDL_OK;
 }
