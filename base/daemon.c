@@ -47,8 +47,8 @@ static hdl_err apply_set(hdl_cfg *cfg, const char *pair, hdl_errmsg *why)
                         pair);
     memcpy(key, pair, (size_t)(equals - pair));
     key[equals - pair] = '\0';
-    return hdl_cfg_set(
-        cfg, (hdl_cfg_assign){.path = key, .value = equals + 1, .origin = "--set"}, why);
+    return hdl_cfg_set(cfg, (hdl_cfg_assign){.path = key, .value = equals + 1, .origin = "--set"},
+                       why);
 }
 
 /* File, then flags, then pairs: the later wins. */
