@@ -82,6 +82,15 @@ static hdl_err give(hdl_args *args, const hdl_arg_opt *opt, const char *value, h
     if (opt->refuse)
         return hdl_fail(HDL_INVALID, why, "--%s is not an option of heddle; %s", opt->name,
                         opt->refuse);
+    if (opt->repeat) {
+        if (args->repeats_count == HDL_ARGS_REPEATS_MAX)
+            return hdl_fail(HDL_INVALID, why, "--%s is given too often; at most %d times",
+                            opt->name, HDL_ARGS_REPEATS_MAX);
+        args->repeats[args->repeats_count].opt = opt;
+        args->repeats[args->repeats_count++].value = value;
+        args->values[opt - args->spec->opts] = value;
+        return HDL_OK;
+    }
     const char **slot = &args->values[opt - args->spec->opts];
     if (*slot && strcmp(*slot, value) != 0)
         return hdl_fail(HDL_INVALID, why, "--%s is given twice; with %.60s and %.60s; keep one",
@@ -208,6 +217,18 @@ const char *hdl_args_str(const hdl_args *args, const char *name, const char *def
 {
     const char *value = value_of(args, name);
     return value ? value : def;
+}
+
+const char *hdl_args_next(const hdl_args *args, const char *name, size_t *at)
+{
+    const hdl_arg_opt *opt = find_long(args->spec, name, strlen(name));
+    HDL_ASSERT(opt != NULL && opt->repeat);
+    while (*at < args->repeats_count) {
+        size_t i = (*at)++;
+        if (args->repeats[i].opt == opt)
+            return args->repeats[i].value;
+    }
+    return NULL;
 }
 
 hdl_err hdl_args_int(const hdl_args *args, hdl_args_int_opt opt, int64_t *out, hdl_errmsg *why)

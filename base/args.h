@@ -16,9 +16,11 @@
 #include "base/config.h"
 #include "heddle/err.h"
 
-enum { HDL_ARGS_OPTIONS_MAX = 96, HDL_ARGS_POSITIONALS_MAX = 64 };
+enum { HDL_ARGS_OPTIONS_MAX = 96, HDL_ARGS_POSITIONALS_MAX = 64, HDL_ARGS_REPEATS_MAX = 64 };
 
-typedef struct hdl_arg_opt {
+typedef struct hdl_arg_opt hdl_arg_opt;
+
+struct hdl_arg_opt {
     const char *name;    /* "tp": --tp */
     char letter;         /* 'j': -j; 0: none */
     const char *value;   /* "N": takes a value, shown in the help; NULL: a flag */
@@ -27,7 +29,8 @@ typedef struct hdl_arg_opt {
     const char *config;  /* dotted config key it sets (hdl_args_apply); NULL: none */
     const char *refuse;  /* not NULL: known elsewhere; refused with this hint, not in the help */
     const char *group;   /* heading in the help; NULL: "Options" */
-} hdl_arg_opt;
+    bool repeat;         /* may be given many times: hdl_args_next */
+};
 
 typedef struct hdl_args_spec {
     const char *command; /* "heddle serve" */
@@ -45,6 +48,11 @@ typedef struct hdl_args {
     const char *values[HDL_ARGS_OPTIONS_MAX]; /* last value; "" for a flag; NULL: not given */
     const char *positionals[HDL_ARGS_POSITIONALS_MAX];
     size_t positionals_count;
+    struct {
+        const hdl_arg_opt *opt;
+        const char *value;
+    } repeats[HDL_ARGS_REPEATS_MAX]; /* of options with `repeat`, in order */
+    size_t repeats_count;
     bool help; /* --help or -h was given: every other check is skipped */
 } hdl_args;
 
@@ -56,6 +64,8 @@ hdl_err hdl_args_parse(hdl_args *args, const hdl_args_spec *spec, char *const *a
 bool hdl_args_has(const hdl_args *args, const char *name);
 /* Value or def. The name must be in the table (asserted), here and below. */
 const char *hdl_args_str(const hdl_args *args, const char *name, const char *def);
+/* Walks the values of a `repeat` option in order; *at starts as 0. NULL after the last. */
+const char *hdl_args_next(const hdl_args *args, const char *name, size_t *at);
 /* Typed values: *out keeps what it holds when the option is absent. min and max are included. */
 typedef struct hdl_args_int_opt {
     const char *name;

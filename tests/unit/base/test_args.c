@@ -14,6 +14,7 @@ static const hdl_arg_opt opts[] = {
     {.name = "kv-bytes", .value = "SIZE", .doc = "KV cache of a worker"},
     {.name = "temperature", .letter = 't', .value = "T", .doc = "sampling temperature"},
     {.name = "gpu-memory-utilization", .value = "F", .refuse = "use --kv-bytes SIZE"},
+    {.name = "set", .value = "KEY=VALUE", .doc = "one setting", .repeat = true},
     {.name = "cache", .doc = "share prefixes", .config = "cache"},
 };
 /* clang-format on */
@@ -82,6 +83,27 @@ static void test_typed(void **state)
     assert_string_equal(why.text, "--tp must be an integer; it is \"two\"");
     assert_err(hdl_args_size(&args, "kv-bytes", &bytes, &why), INVALID);
     assert_err(hdl_args_float(&args, "temperature", &t, &why), INVALID);
+}
+
+static void test_repeat(void **state)
+{
+    (void)state;
+    assert_ok(PARSE("m", "--set", "a=1", "--tp", "2", "--set=b=2", "--set", "a=3"));
+    static const char *const want[] = {"a=1", "b=2", "a=3"};
+    size_t at = 0;
+    for (int i = 0; i < 3; i++)
+        assert_string_equal(hdl_args_next(&args, "set", &at), want[i]);
+    assert_null(hdl_args_next(&args, "set", &at));
+    assert_true(hdl_args_has(&args, "set"));
+    static char model[] = "m", set[] = "--set", pair[] = "x=1";
+    static char *many[2 * HDL_ARGS_REPEATS_MAX + 5] = {model, model};
+    for (size_t i = 2; i + 1 < HDL_ARRAY_LEN(many); i += 2) {
+        many[i] = set;
+        many[i + 1] = pair;
+    }
+    many[HDL_ARRAY_LEN(many) - 1] = NULL;
+    assert_err(hdl_args_parse(&args, &spec, many, &why), INVALID);
+    assert_has(why.text, "at most 64 times");
 }
 
 static void test_refused(void **state)
@@ -161,8 +183,8 @@ static void test_apply(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forms), cmocka_unit_test(test_typed), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_help),  cmocka_unit_test(test_apply),
+        cmocka_unit_test(test_forms),  cmocka_unit_test(test_typed), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_repeat), cmocka_unit_test(test_help),  cmocka_unit_test(test_apply),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
