@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Before a rank says READY: a fixed prompt alone, and again cut in chunks inside a batch, must give
+ * the same tokens and the same bits of log-probability. Finds broken kernels, ranks that disagree
+ * and weights that are no numbers. Uses the step itself; leaves the epoch at step 0. */
+#include <string.h>
+
+#include "worker/worker_impl.h"
+
+enum {
+    PROMPT = 24,
+    NEW = 4,   /* tokens generated after it */
+    CHUNK = 7, /* of the batched run */
+    OTHERS = 3,
+    TOPS = 4,
+    BLOCKS = 8, /* of one sequence, at most */
+};
+
+/* What one run gives on rank 0. */
+typedef struct outcome {
+    hdl_token tokens[NEW];
+    float logprobs[NEW][1 + TOPS];
+} outcome;
+
+typedef struct test {
+    hdl_worker *w;
+    uint32_t n_prompt, n_others;
+    hdl_plan plan;
+    hdl_plan_row rows[1 + OTHERS];
+    hdl_plan_open opens[1 + OTHERS];
+    hdl_sampling sampling[1 + OTHERS];
+    hdl_token tokens[(1 + OTHERS) * PROMPT];
+    uint32_t blocks[(1 + OTHERS) * BLOCKS];
+    uint32_t given[1 + OTHERS];
+} test;
+
+static hdl_token prompt_token(const test *t, uint32_t slot, uint32_t pos)
+{
+    return (hdl_token)((pos * 7919u + slot * 104729u + 1u) % t->w->desc.vocab);
+}
+
+static void add_open(test *t, uint32_t slot)
+{
+    t->sampling[t->plan.n_opens] =
+        (hdl_sampling){.top_p = 1, .repetition_penalty = 1, .n_logprobs = slot == 0 ? TOPS : -1};
+    t->opens[t->plan.n_opens++] = (hdl_plan_open){.slot = slot};
+    t->given[slot] = 0;
+}
+
+static void add_row(test *t, uint32_t slot, uint32_t pos, uint32_t n, uint32_t flags)
+{
+    uint32_t bt = t->w->kv.block_tokens, need = hdl_div_ceil_u32(pos + n, bt);
+    hdl_plan_row *r = &t->rows[t->plan.n_rows++];
+    *r = (hdl_plan_row){.slot = slot,
+                        .pos = pos,
+                        .n_tokens = n,
+                        .token_at = t->plan.n_tokens,
+                        .table_at = t->given[slot],
+                        .block_at = t->plan.n_blocks,
+                        .flags = flags};
+    uint32_t per_seq = hdl_div_ceil_u32(t->n_prompt + NEW, bt);
+    while (t->given[slot] < need) {
+        t->blocks[t->plan.n_blocks++] = slot * per_seq + t->given[slot]++;
+        r->n_blocks++;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        t->tokens[t->plan.n_tokens++] = prompt_token(t, slot, pos + i);
+}
+
+static void next_plan(test *t)
+{
+    t->plan = (hdl_plan){.step = t->w->step + 1,
+                         .epoch = t->w->epoch,
+                         .rows = t->rows,
+                         .opens = t->opens,
+                         .tokens = t->tokens,
+                         .blocks = t->blocks};
+}
+
+static hdl_err step(test *t, hdl_result *result, hdl_errmsg *why)
+{
+    hdl_err err = hdl_worker_step(t->w, &t->plan, t->sampling, result);
+    if (err != HDL_OK)
+        return hdl_fail(err, why, "the self-test could not run; %s %s; look at this worker's log",
+                        hdl_err_text(err), t->w->why.text);
+    return HDL_OK;
+}
+
+static void keep(const hdl_result *result, outcome *out, uint32_t i)
+{
+    for (uint32_t r = 0; r < result->n_rows; r++) {
+        const hdl_result_row *row = &result->rows[r];
+        if (row->slot != 0)
+            continue;
+        out->tokens[i] = row->token;
+        out->logprobs[i][0] = row->logprob;
+        for (uint32_t k = 0; k < row->n_top; k++)
+            out->logprobs[i][1 + k] = result->tops[row->top_at + k].logprob;
+    }
+}
+
+/* The prompt of slot 0 in chunks, then its generation; `others` decode beside it. */
+static hdl_err generate(test *t, uint32_t chunk, uint32_t others, outcome *out, hdl_errmsg *why)
+{
+    hdl_result result = {0};
+    *out = (outcome){0};
+    for (uint32_t pos = 0; pos < t->n_prompt; pos += chunk) {
+        uint32_t n = hdl_min_u32(chunk, t->n_prompt - pos);
+        next_plan(t);
+        for (uint32_t slot = 1; pos == 0 && slot <= others; slot++) {
+            add_open(t, slot);
+            add_row(t, slot, 0, slot, HDL_ROW_SAMPLE);
+        }
+        if (pos == 0)
+            add_open(t, 0);
+        add_row(t, 0, pos, n, pos + n == t->n_prompt ? HDL_ROW_SAMPLE : 0);
+        HDL_TRY(step(t, &result, why));
+    }
+    for (uint32_t i = 0; i < NEW; i++) {
+        keep(&result, out, i);
+        next_plan(t);
+        add_row(t, 0, t->n_prompt + i, 1, HDL_ROW_SAMPLE | HDL_ROW_FEEDBACK);
+        for (uint32_t slot = 1; slot <= others; slot++)
+            add_row(t, slot, slot + i, 1, HDL_ROW_SAMPLE | HDL_ROW_FEEDBACK);
+        HDL_TRY(step(t, &result, why));
+    }
+    return HDL_OK;
+}
+
+static void forget(hdl_worker *w)
+{
+    hdl_batch_reset(&w->batch);
+    w->step = 0;
+}
+
+hdl_err hdl_worker_self_test(hdl_worker *w, hdl_errmsg *why)
+{
+    test t = {.w = w, .n_prompt = PROMPT};
+    uint32_t most = hdl_min_u32(w->opts.max_len, w->opts.step_tokens);
+    if (t.n_prompt + NEW > most)
+        t.n_prompt = most > NEW + OTHERS ? most - NEW - OTHERS : 1;
+    uint32_t per_seq = hdl_div_ceil_u32(t.n_prompt + NEW, w->kv.block_tokens);
+    uint32_t room = hdl_min_u32(w->kv.n_blocks / per_seq, w->opts.max_seqs);
+    if (room == 0 || per_seq > BLOCKS || most < NEW + 1)
+        return HDL_OK; /* too small a cache for any test; admission will say so */
+    t.n_others = hdl_min_u32(OTHERS, room - 1);
+    if (CHUNK + OTHERS * OTHERS > most)
+        t.n_others = 0;
+    outcome alone, batched;
+    HDL_TRY(generate(&t, t.n_prompt, 0, &alone, why));
+    forget(w);
+    HDL_TRY(generate(&t, hdl_min_u32(CHUNK, most), t.n_others, &batched, why));
+    forget(w);
+    if (w->shard.rank == 0 && memcmp(&alone, &batched, sizeof(alone)) != 0)
+        return hdl_fail(HDL_DEVICE, why,
+                        "the self-test failed; a prompt gave other numbers inside a batch than "
+                        "alone on %s; choose another instruction set and report this",
+                        w->model.ops->name);
+    return HDL_OK;
+}
