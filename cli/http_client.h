@@ -16,6 +16,7 @@ typedef struct hdl_client_opts {
     const char *base_url;      /* "http://127.0.0.1:8080" */
     const char *api_key;       /* NULL: none */
     const atomic_bool *cancel; /* borrowed; set from anywhere (a signal too) to end a request */
+    bool is_own_server;        /* our own child: its certificate need not name this address */
 } hdl_client_opts;
 
 hdl_err hdl_client_open(hdl_client **out, const hdl_client_opts *opts,

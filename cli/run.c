@@ -27,6 +27,17 @@ static void on_sigint(int sig)
     atomic_store_explicit(&stop_answer, true, memory_order_relaxed);
 }
 
+/* Without SA_RESTART, so that Ctrl-C also ends a getline. A local cluster has blocked all signals.
+ */
+static void catch_sigint(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaction(SIGINT, &(struct sigaction){.sa_handler = on_sigint}, NULL);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
 static const hdl_arg_opt run_opts[] = {
     {.name = "system", .value = "TEXT", .doc = "system message"},
     {.name = "model", .value = "NAME", .doc = "model of the server, when it has several"},
@@ -358,8 +369,7 @@ int cli_run(char **argv)
             &client, &(hdl_client_opts){.base_url = target, .api_key = key, .cancel = &stop_answer},
             &why);
     if (err == HDL_OK) {
-        /* No SA_RESTART: Ctrl-C must also end a getline. */
-        sigaction(SIGINT, &(struct sigaction){.sa_handler = on_sigint}, NULL);
+        catch_sigint();
         rc = talk(&args, client, wait_s);
     } else {
         rc = cli_fail(err, &why);
