@@ -75,8 +75,10 @@ static void bench(const char *address, size_t rounds)
     hdl_rpc_stream *stream;
     hdl_thread step = {0};
     hdl_errmsg why;
-    const hdl_ring_opts ring = {
-        .kind = HDL_RING_SPSC, .item_bytes = sizeof(void *), .count = 16, .wake = HDL_RING_WAKE_OWN};
+    const hdl_ring_opts ring = {.kind = HDL_RING_SPSC,
+                                .item_bytes = sizeof(void *),
+                                .count = 16,
+                                .wake = HDL_RING_WAKE_OWN};
     const hdl_rpc_method method = {
         .path = "/b/B", .kind = HDL_RPC_BIDI, .callbacks = {.on_message = on_step}};
     const hdl_rpc_server_opts opts = {.address = address, .methods = &method, .n_methods = 1};

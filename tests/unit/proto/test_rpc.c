@@ -126,9 +126,9 @@ static void start(fixture *f, const char *address)
         .address = address, .methods = methods, .n_methods = 3, .message_bytes_max = 1 << 20};
     assert_int_equal(hdl_rpc_server_open(&f->server, &opts, &f->why), HDL_OK);
     assert_int_equal(
-        hdl_rpc_client_open(
-            &f->client, &(hdl_rpc_client_opts){.address = hdl_rpc_server_address(f->server)},
-            &f->why),
+        hdl_rpc_client_open(&f->client,
+                            &(hdl_rpc_client_opts){.address = hdl_rpc_server_address(f->server)},
+                            &f->why),
         HDL_OK);
 }
 
