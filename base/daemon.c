@@ -10,33 +10,6 @@
 #include "base/metrics.h"
 #include "base/thread.h"
 
-enum { SETS_MAX = 64 };
-
-/* --set may be given many times, which the option table does not know: the pairs are taken out. */
-static hdl_err take_sets(char **argv, char **sets, size_t *n_sets, hdl_errmsg *why)
-{
-    char **out = argv;
-    *n_sets = 0;
-    for (char **arg = argv; *arg; arg++) {
-        char *pair = NULL;
-        if (strncmp(*arg, "--set=", 6) == 0)
-            pair = *arg + 6;
-        else if (strcmp(*arg, "--set") == 0 && arg[1])
-            pair = *++arg;
-        if (!pair) {
-            *out++ = *arg;
-            continue;
-        }
-        if (*n_sets == SETS_MAX)
-            return hdl_fail(HDL_INVALID, why,
-                            "--set is given too often; at most %d times; write a --config FILE",
-                            SETS_MAX);
-        sets[(*n_sets)++] = pair;
-    }
-    *out = NULL;
-    return HDL_OK;
-}
-
 static hdl_err apply_set(hdl_cfg *cfg, const char *pair, hdl_errmsg *why)
 {
     char key[128];
@@ -52,16 +25,18 @@ static hdl_err apply_set(hdl_cfg *cfg, const char *pair, hdl_errmsg *why)
 }
 
 /* File, then flags, then pairs: the later wins. */
-static hdl_err load_config(hdl_daemon *d, char **sets, size_t n_sets, hdl_errmsg *why)
+static hdl_err load_config(hdl_daemon *d, hdl_errmsg *why)
 {
+    const char *pair;
+    size_t at = 0;
     HDL_TRY(hdl_cfg_open(&d->cfg, &(hdl_cfg_opts){.keys = hdl_config_keys,
                                                   .keys_count = hdl_config_keys_count,
                                                   .values = &d->config}));
     if (hdl_args_has(&d->args, "config"))
         HDL_TRY(hdl_cfg_load_file(d->cfg, hdl_args_str(&d->args, "config", ""), why));
     HDL_TRY(hdl_args_apply(&d->args, d->cfg, why));
-    for (size_t i = 0; i < n_sets; i++)
-        HDL_TRY(apply_set(d->cfg, sets[i], why));
+    while ((pair = hdl_args_next(&d->args, "set", &at)) != NULL)
+        HDL_TRY(apply_set(d->cfg, pair, why));
     return HDL_OK;
 }
 
@@ -86,13 +61,9 @@ static int print_help(const hdl_args_spec *spec)
 
 int hdl_daemon_start(hdl_daemon *d, const hdl_args_spec *spec, char **argv)
 {
-    char *sets[SETS_MAX];
-    size_t n_sets;
     hdl_errmsg why = {0};
     *d = (hdl_daemon){.name = spec->command};
-    hdl_err err = take_sets(argv, sets, &n_sets, &why);
-    if (err == HDL_OK)
-        err = hdl_args_parse(&d->args, spec, argv, &why);
+    hdl_err err = hdl_args_parse(&d->args, spec, argv, &why);
     if (err == HDL_OK && d->args.help)
         return print_help(spec);
     if (err == HDL_OK && hdl_args_has(&d->args, "version")) {
@@ -100,7 +71,7 @@ int hdl_daemon_start(hdl_daemon *d, const hdl_args_spec *spec, char **argv)
         return 0;
     }
     if (err == HDL_OK)
-        err = load_config(d, sets, n_sets, &why);
+        err = load_config(d, &why);
     int exit_code = 2;
     if (err == HDL_OK) {
         hdl_thread_block_signals(); /* libraries' threads inherit the mask */

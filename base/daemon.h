@@ -12,7 +12,8 @@
 /* clang-format off */
 #define HDL_DAEMON_OPTIONS                                                                         \
     {.name = "config", .letter = 'c', .value = "FILE", .doc = "configuration (YAML)"},             \
-    {.name = "set", .value = "KEY=VALUE", .doc = "one value of it, e.g. kv.bytes=1GiB; repeatable"}, \
+    {.name = "set", .value = "KEY=VALUE", .doc = "one value of it: kv.bytes=1GiB; repeatable",     \
+     .repeat = true},                                                                              \
     {.name = "log-level", .value = "LEVEL", .doc = "error, warn, info or debug",                   \
      .config = "log.level"},                                                                       \
     {.name = "version", .doc = "print the version and exit"}

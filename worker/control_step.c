@@ -202,7 +202,7 @@ static hdl_err join_and_test(hdl_control *c, const hdl_msg_join *join, hdl_errms
                                 .address = join->address,
                                 .timeout_us = c->config->coll_timeout_us};
     HDL_TRY(hdl_worker_join(c->worker, &opts, join->epoch, why));
-    return HDL_OK;
+    return hdl_worker_self_test(c->worker, why);
 }
 
 static void join(hdl_control *c, hdl_rpc_stream *stream, const hdl_msg_join *join)
