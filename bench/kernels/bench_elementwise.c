@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ops that touch each activation once: rms_norm, glu, add, router. `bytes` is what they read and
+ * write; with few tokens all of it is in the cache. */
+#include "bench/kernels/bench_op.h"
+
+static void call_rms_norm(void *args, const hdl_ops *ops, hdl_stream *stream)
+{
+    ops->rms_norm(args, stream);
+}
+
+static void add_rms_norm(hdl_bench *b, uint32_t n_tokens)
+{
+    const uint32_t dim = 2048;
+    hdl_bench_row *row = hdl_bench_add(b, "rms_norm %ux%u", n_tokens, dim);
+    if (!row)
+        return;
+    hdl_rms_norm_args *a = hdl_bench_alloc(b, sizeof *a);
+    *a = (hdl_rms_norm_args){.x = hdl_bench_floats(b, (size_t)n_tokens * dim),
+                             .w = hdl_bench_floats(b, dim),
+                             .out = hdl_bench_floats(b, (size_t)n_tokens * dim),
+                             .n_tokens = n_tokens,
+                             .dim = dim,
+                             .eps = 1e-6f};
+    row->bytes = 8.0 * n_tokens * dim;
+    row->call = call_rms_norm;
+    row->args = a;
+}
+
+static void call_glu(void *args, const hdl_ops *ops, hdl_stream *stream) { ops->glu(args, stream); }
+
+static void add_glu(hdl_bench *b, uint32_t n_tokens)
+{
+    const uint32_t inter = 5632;
+    hdl_bench_row *row = hdl_bench_add(b, "glu %ux%u", n_tokens, inter);
+    if (!row)
+        return;
+    hdl_glu_args *a = hdl_bench_alloc(b, sizeof *a);
+    *a = (hdl_glu_args){.gate_up = hdl_bench_floats(b, (size_t)n_tokens * inter * 2),
+                        .out = hdl_bench_floats(b, (size_t)n_tokens * inter),
+                        .n_tokens = n_tokens,
+                        .inter = inter};
+    row->bytes = 12.0 * n_tokens * inter;
+    row->call = call_glu;
+    row->args = a;
+}
+
+static void call_router(void *args, const hdl_ops *ops, hdl_stream *stream)
+{
+    ops->router(args, stream);
+}
+
+static void add_router(hdl_bench *b, uint32_t n_tokens)
+{
+    const uint32_t n_experts = 128, topk = 8;
+    hdl_bench_row *row = hdl_bench_add(b, "router %ux%u top %u", n_tokens, n_experts, topk);
+    if (!row)
+        return;
+    hdl_router_args *a = hdl_bench_alloc(b, sizeof *a);
+    *a = (hdl_router_args){.logits = hdl_bench_floats(b, (size_t)n_tokens * n_experts),
+                           .n_tokens = n_tokens,
+                           .n_experts = n_experts,
+                           .topk = topk,
+                           .renorm = true,
+                           .ids = hdl_bench_alloc(b, (size_t)n_tokens * topk * 4),
+                           .weights = hdl_bench_floats(b, (size_t)n_tokens * topk)};
+    row->call = call_router;
+    row->args = a;
+}
+
+void hdl_bench_elementwise(hdl_bench *b)
+{
+    const uint32_t tokens[] = {1, 512};
+    for (size_t i = 0; i < HDL_ARRAY_LEN(tokens); i++) {
+        add_rms_norm(b, tokens[i]);
+        add_glu(b, tokens[i]);
+        add_router(b, tokens[i]);
+    }
+}

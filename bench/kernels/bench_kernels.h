@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Speed of single operations: `heddle bench kernels`.
+ *
+ * Each row is timed in samples; next to each sample stand one pass of the read stream, and the
+ * peaks are measured in the same run. Rows that move weights or KV show their share of the stream,
+ * rows that compute their share of the peak of their arithmetic. Main thread. */
+#pragma once
+
+#include <heddle/ops.h>
+#include <stdio.h>
+
+typedef struct hdl_bench_kernels_opts {
+    uint32_t n_threads; /* 0: all CPUs that the process may use */
+    hdl_isa isa;
+    const char *only; /* rows whose name begins so; NULL: all */
+    uint32_t samples; /* per row; 0: 9 */
+    bool json;
+    FILE *out; /* NULL: stdout */
+} hdl_bench_kernels_opts;
+
+/* Prints a table or one JSON document. 0, or 1 with a message on stderr. */
+int hdl_bench_kernels(const hdl_bench_kernels_opts *opts);

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bench/kernels/bench_op.h"
+
+/* Decode must come from memory, as in a model: several weights take turns, so that none is in the
+ * cache when its turn comes. */
+enum { WEIGHTS_MAX = 32 };
+static const size_t TURN_BYTES = 200u << 20;
+
+typedef struct weight_set {
+    hdl_wformat format;
+    uint32_t n, k, count, turn;
+    hdl_weight w[WEIGHTS_MAX];
+} weight_set;
+
+typedef struct linear_case {
+    hdl_linear_args a;
+    weight_set *set;
+} linear_case;
+
+static void call(void *args, const hdl_ops *ops, hdl_stream *stream)
+{
+    linear_case *c = args;
+    c->a.w = &c->set->w[c->set->turn++ % c->set->count];
+    ops->linear(&c->a, stream);
+}
+
+/* Rows of one shape share their weights: *set is the last one. */
+static void need_set(hdl_bench *b, weight_set **set, hdl_wformat format, uint32_t k, uint32_t n)
+{
+    if (*set && (*set)->format == format && (*set)->k == k && (*set)->n == n)
+        return;
+    size_t bytes = b->ops->weight_bytes(format, n, k, 1);
+    weight_set *s = *set = hdl_bench_alloc(b, sizeof *s);
+    *s = (weight_set){.format = format, .n = n, .k = k};
+    s->count = (uint32_t)hdl_min_size(TURN_BYTES / bytes + 1, WEIGHTS_MAX);
+    for (uint32_t i = 0; i < s->count; i++)
+        s->w[i] = hdl_bench_weight(b, format, n, k, 1);
+}
+
+static void add(hdl_bench *b, weight_set **set, const hdl_weight *shape, uint32_t n_tokens)
+{
+    static const char *const names[] = {"f32", "bf16", "q8"};
+    static const hdl_bench_arith ariths[] = {HDL_BENCH_F32, HDL_BENCH_BF16, HDL_BENCH_INT8};
+    hdl_wformat format = shape->format;
+    uint32_t k = shape->k, n = shape->n;
+    hdl_bench_row *row = hdl_bench_add(b, "linear %s %ux%ux%u", names[format], n_tokens, k, n);
+    if (!row)
+        return;
+    need_set(b, set, format, k, n);
+    linear_case *c = hdl_bench_alloc(b, sizeof *c);
+    c->set = *set;
+    c->a = (hdl_linear_args){.x = hdl_bench_floats(b, (size_t)n_tokens * k),
+                             .x_stride = k,
+                             .y = hdl_bench_floats(b, (size_t)n_tokens * n),
+                             .y_stride = n,
+                             .n_tokens = n_tokens};
+    row->bytes = (double)(*set)->w[0].bytes;
+    row->flop = 2.0 * n * k * n_tokens;
+    row->arith = ariths[format];
+    row->call = call;
+    row->args = c;
+}
+
+void hdl_bench_linear(hdl_bench *b)
+{
+    const hdl_wformat formats[] = {HDL_WFORMAT_BF16, HDL_WFORMAT_Q8};
+    const uint32_t tokens[] = {1, 2, 4, 8, 16, 64, 512};
+    weight_set *set = NULL;
+    for (size_t f = 0; f < HDL_ARRAY_LEN(formats); f++) {
+        hdl_weight wide = {.format = formats[f], .k = 2048, .n = 5632};
+        hdl_weight deep = {.format = formats[f], .k = 5632, .n = 2048};
+        for (size_t i = 0; i < HDL_ARRAY_LEN(tokens); i++)
+            add(b, &set, &wide, tokens[i]);
+        add(b, &set, &deep, 512);
+    }
+    /* Small: what a call costs. */
+    add(b, &set, &(hdl_weight){.format = HDL_WFORMAT_BF16, .k = 256, .n = 256}, 1);
+    hdl_weight gate = {.format = HDL_WFORMAT_F32, .k = 2048, .n = 128}; /* of a router */
+    add(b, &set, &gate, 1);
+    add(b, &set, &gate, 512);
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside of the kernel benchmark: one row is an op with its arguments, ready to be called. */
+#pragma once
+
+#include <heddle/device.h>
+
+#include "base/rng.h"
+#include "bench/kernels/probe.h"
+
+typedef enum hdl_bench_arith {
+    HDL_BENCH_NONE,
+    HDL_BENCH_F32,
+    HDL_BENCH_BF16,
+    HDL_BENCH_INT8
+} hdl_bench_arith;
+
+typedef struct hdl_bench_row {
+    char name[64]; /* "linear bf16 1x2048x5632" */
+    double bytes;  /* of weights or KV that a call must read; 0: does not matter */
+    double flop;   /* of a call; 0: does not matter */
+    hdl_bench_arith arith;
+    void (*call)(void *args, const hdl_ops *ops, hdl_stream *stream);
+    void *args;
+} hdl_bench_row;
+
+enum { HDL_BENCH_ROWS_MAX = 64 };
+
+/* What the files of rows build with. All memory is the device's and goes with it. */
+typedef struct hdl_bench {
+    hdl_device *device;
+    const hdl_ops *ops;
+    hdl_stream *stream;
+    const char *only;
+    hdl_rng rng;
+    hdl_bench_row rows[HDL_BENCH_ROWS_MAX];
+    uint32_t n_rows;
+    bool failed; /* out of memory */
+} hdl_bench;
+
+/* Adds a row if its name is asked for; NULL if not. */
+hdl_bench_row *hdl_bench_add(hdl_bench *b, const char *fmt, ...) HDL_PRINTF(2, 3);
+/* Device memory; a small static block and `failed` when there is none. */
+void *hdl_bench_alloc(hdl_bench *b, size_t bytes);
+float *hdl_bench_floats(hdl_bench *b, size_t n);
+hdl_weight hdl_bench_weight(hdl_bench *b, hdl_wformat format, uint32_t n, uint32_t k,
+                            uint32_t n_leaves);
+
+void hdl_bench_linear(hdl_bench *b);
+void hdl_bench_moe_experts(hdl_bench *b);
+void hdl_bench_attention(hdl_bench *b);
+void hdl_bench_elementwise(hdl_bench *b);
