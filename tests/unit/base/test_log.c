@@ -3,9 +3,11 @@
 
 #include <pthread.h>
 
+#include "base/alloc.h"
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/metrics.h"
 
 static char dir[64], path[96];
 static hdl_errmsg why;
@@ -196,11 +198,30 @@ static void test_async(void **state)
     free(text);
 }
 
+/* A frozen thread logs, counts and pushes without allocating: they are on the token path. */
+static void test_frozen(void **state)
+{
+    (void)state;
+    open_log(false, 0);
+    assert_ok(hdl_log_start(&why));
+    hdl_alloc_freeze();
+    HDL_LOG(WARN, STEP, "slow_step", "step=%llu ms=%.3f name=%s", 99121ull, 17.25,
+            HDL_LOG_QUOTE("a b"));
+    hdl_metric_observe(HDL_METRIC_STEP_TIME, 0, 17250);
+    hdl_alloc_thaw();
+    hdl_log_stop();
+    char *text = close_log();
+    assert_has(text, "W step slow_step step=99121 ms=17.250 name=\"a b\"\n");
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_line), cmocka_unit_test(test_json),  cmocka_unit_test(test_long_line),
-        cmocka_unit_test(test_rate), cmocka_unit_test(test_parse), cmocka_unit_test(test_async),
+        cmocka_unit_test(test_line),      cmocka_unit_test(test_json),
+        cmocka_unit_test(test_long_line), cmocka_unit_test(test_rate),
+        cmocka_unit_test(test_parse),     cmocka_unit_test(test_frozen),
+        cmocka_unit_test(test_async),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
