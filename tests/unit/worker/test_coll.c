@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Collectives over shared memory: every operation against its definition, ranks as threads and as
+ * processes, back to back, with messages longer than the buffer; deaths, aborts and leftovers. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/rng.h"
+#include <heddle/coll.h>
+#include <heddle/limits.h>
+
+/* A check on a rank's thread or process: prints and ends the program. */
+#define MUST(cond)                                                                                 \
+    ((cond) ? (void)0                                                                              \
+            : (fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond), abort(), (void)0))
+
+enum { BUFFER = 4096, BIG = 5000 /* floats: several buffers, odd rest */ };
+
+typedef struct group {
+    char address[64];
+    const char *backend;
+    uint32_t n_ranks;
+    uint64_t timeout_us;
+    void (*script)(hdl_coll *world);
+} group;
+
+typedef struct rank {
+    const group *g;
+    uint32_t idx;
+} rank;
+
+static group make_group(uint32_t n_ranks, void (*script)(hdl_coll *))
+{
+    static unsigned serial;
+    group g = {.backend = "shm", .n_ranks = n_ranks, .timeout_us = 30000000, .script = script};
+    snprintf(g.address, sizeof(g.address), "heddle-coll-%d-%u", (int)getpid(), serial++);
+    return g;
+}
+
+static hdl_err open_rank(hdl_coll **coll, const group *g, uint32_t idx, hdl_errmsg *why)
+{
+    hdl_coll_opts opts = {.backend = g->backend,
+                          .address = g->address,
+                          .rank = idx,
+                          .n_ranks = g->n_ranks,
+                          .buffer_bytes = BUFFER,
+                          .timeout_us = g->timeout_us};
+    return hdl_coll_open(coll, &opts, why);
+}
+
+static void *run_rank(void *arg)
+{
+    const rank *r = arg;
+    hdl_coll *coll = NULL;
+    hdl_errmsg why = {0};
+    MUST(open_rank(&coll, r->g, r->idx, &why) == HDL_OK);
+    r->g->script(coll);
+    hdl_coll_close(coll);
+    return NULL;
+}
+
+static void run_threads(const group *g)
+{
+    pthread_t threads[HDL_RANKS_MAX];
+    rank ranks[HDL_RANKS_MAX];
+    for (uint32_t i = 0; i < g->n_ranks; i++) {
+        ranks[i] = (rank){.g = g, .idx = i};
+        assert_int_equal(pthread_create(&threads[i], NULL, run_rank, &ranks[i]), 0);
+    }
+    for (uint32_t i = 0; i < g->n_ranks; i++)
+        pthread_join(threads[i], NULL);
+}
+
+static void run_processes(const group *g)
+{
+    pid_t pids[HDL_RANKS_MAX];
+    for (uint32_t i = 0; i < g->n_ranks; i++) {
+        pids[i] = fork();
+        assert_true(pids[i] >= 0);
+        if (pids[i] == 0) {
+            rank r = {.g = g, .idx = i};
+            run_rank(&r);
+            _exit(0);
+        }
+    }
+    for (uint32_t i = 0; i < g->n_ranks; i++) {
+        int status = 0;
+        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+}
+
+/* Rank r's element i of a call; sums of such values depend on the order of addition. */
+static float value(uint32_t r, size_t i, uint32_t call)
+{
+    hdl_rng rng;
+    hdl_rng_init(&rng, r * 1000003u + i * 31u + call);
+    return (float)(hdl_rng_unit(&rng) * 2 - 1) * (float)(1 + (r * 7 + i) % 1000);
+}
+
+static float tree(uint32_t lo, uint32_t n, size_t i, uint32_t call)
+{
+    if (n == 1)
+        return value(lo, i, call);
+    return tree(lo, n / 2, i, call) + tree(lo + n / 2, n / 2, i, call);
+}
+
+/* ---- operations --------------------------------------------------------------------------- */
+
+static void check_all_reduce(hdl_coll *c, size_t n, uint32_t call)
+{
+    static _Thread_local float buf[BIG];
+    for (size_t i = 0; i < n; i++)
+        buf[i] = value(hdl_coll_rank(c), i, call);
+    MUST(hdl_coll_all_reduce(c, buf, n) == HDL_OK);
+    for (size_t i = 0; i < n; i += n > 100 ? 97 : 1) {
+        float want = tree(0, hdl_coll_size(c), i, call);
+        MUST(memcmp(&buf[i], &want, sizeof(want)) == 0);
+    }
+}
+
+static void check_all_gather(hdl_coll *c, size_t bytes)
+{
+    unsigned char *in = malloc(bytes), *out = malloc(bytes * hdl_coll_size(c));
+    memset(in, (int)(hdl_coll_rank(c) + 1), bytes);
+    MUST(hdl_coll_all_gather(c, in, out, bytes) == HDL_OK);
+    for (uint32_t r = 0; r < hdl_coll_size(c); r++)
+        for (size_t i = 0; i < bytes; i++)
+            MUST(out[r * bytes + i] == r + 1);
+    free(in);
+    free(out);
+}
+
+static void check_reduce_scatter(hdl_coll *c, size_t share, uint32_t call)
+{
+    size_t n = share * hdl_coll_size(c);
+    float *in = malloc(n * sizeof(*in)), *out = malloc(share * sizeof(*out));
+    for (size_t i = 0; i < n; i++)
+        in[i] = value(hdl_coll_rank(c), i, call);
+    MUST(hdl_coll_reduce_scatter(c, in, out, n) == HDL_OK);
+    for (size_t i = 0; i < share; i++)
+        MUST(out[i] == tree(0, hdl_coll_size(c), hdl_coll_rank(c) * share + i, call));
+    free(in);
+    free(out);
+}
+
+/* Rank s sends (s * 3 + r * 7) * scale bytes of value s ^ r to rank r. */
+static void check_all_to_all_v(hdl_coll *c, size_t scale)
+{
+    uint32_t size = hdl_coll_size(c), me = hdl_coll_rank(c);
+    size_t in_at[HDL_RANKS_MAX], in_bytes[HDL_RANKS_MAX], out_at[HDL_RANKS_MAX];
+    size_t out_bytes[HDL_RANKS_MAX], in_total = 0, out_total = 0;
+    for (uint32_t r = 0; r < size; r++) {
+        in_bytes[r] = (me * 3 + r * 7) * scale, in_at[r] = in_total, in_total += in_bytes[r];
+        out_bytes[r] = (r * 3 + me * 7) * scale, out_at[r] = out_total, out_total += out_bytes[r];
+    }
+    unsigned char *in = malloc(in_total + 1), *out = malloc(out_total + 1);
+    for (uint32_t r = 0; r < size; r++)
+        memset(in + in_at[r], (int)(me ^ r), in_bytes[r]);
+    hdl_a2a_args args = {.in = in,
+                         .in_at = in_at,
+                         .in_bytes = in_bytes,
+                         .out = out,
+                         .out_at = out_at,
+                         .out_bytes = out_bytes};
+    MUST(hdl_coll_all_to_all_v(c, &args) == HDL_OK);
+    for (uint32_t r = 0; r < size; r++)
+        for (size_t i = 0; i < out_bytes[r]; i++)
+            MUST(out[out_at[r] + i] == (me ^ r));
+    free(in);
+    free(out);
+}
+
+static void check_broadcast(hdl_coll *c, size_t bytes, uint32_t root)
+{
+    unsigned char *buf = malloc(bytes);
+    memset(buf, hdl_coll_rank(c) == root ? 0x5a : 0, bytes);
+    MUST(hdl_coll_broadcast(c, buf, bytes, root) == HDL_OK);
+    for (size_t i = 0; i < bytes; i++)
+        MUST(buf[i] == 0x5a);
+    free(buf);
+}
+
+/* Around a ring, even ranks send first; then everybody to rank 0, out of order. */
+static void check_send_recv(hdl_coll *c, size_t bytes)
+{
+    uint32_t me = hdl_coll_rank(c), size = hdl_coll_size(c);
+    uint32_t next = (me + 1) % size, prev = (me + size - 1) % size;
+    unsigned char *out = malloc(bytes), *in = malloc(bytes);
+    memset(out, (int)me + 1, bytes);
+    if (me % 2 == 0)
+        MUST(hdl_coll_send(c, out, bytes, next) == HDL_OK);
+    MUST(hdl_coll_recv(c, in, bytes, prev) == HDL_OK);
+    if (me % 2 != 0)
+        MUST(hdl_coll_send(c, out, bytes, next) == HDL_OK);
+    MUST(in[0] == prev + 1 && in[bytes - 1] == prev + 1);
+    if (me != 0)
+        MUST(hdl_coll_send(c, out, bytes, 0) == HDL_OK);
+    for (uint32_t r = size - 1; me == 0 && r > 0; r--) {
+        MUST(hdl_coll_recv(c, in, bytes, r) == HDL_OK);
+        MUST(in[0] == r + 1 && in[bytes - 1] == r + 1);
+    }
+    free(out);
+    free(in);
+}
+
+static void all_operations(hdl_coll *c)
+{
+    static const size_t sizes[] = {1, 3, 1024, 1025, BIG};
+    for (uint32_t i = 0; i < HDL_ARRAY_LEN(sizes); i++) {
+        check_all_reduce(c, sizes[i], i);
+        check_all_gather(c, sizes[i]);
+        check_reduce_scatter(c, sizes[i] / 3 + 1, i);
+        check_all_to_all_v(c, sizes[i]);
+        check_broadcast(c, sizes[i], i % hdl_coll_size(c));
+        MUST(hdl_coll_barrier(c) == HDL_OK);
+    }
+}
+
+static void script_all(hdl_coll *world)
+{
+    all_operations(world);
+    check_send_recv(world, 100);
+    check_send_recv(world, 20000);
+    uint32_t me = hdl_coll_rank(world), size = hdl_coll_size(world);
+    hdl_coll *pair = NULL, *stride = NULL, *alone = NULL;
+    MUST(hdl_coll_split(&pair, world, me & ~1u, 1, 2) == HDL_OK);
+    MUST(hdl_coll_split(&stride, world, me & 1u, 2, size / 2) == HDL_OK);
+    MUST(hdl_coll_split(&alone, world, me, 1, 1) == HDL_OK);
+    MUST(hdl_coll_rank(pair) == (me & 1u) && hdl_coll_rank(stride) == me / 2);
+    all_operations(pair);
+    all_operations(stride);
+    all_operations(alone);
+    /* Interleaved, without anything that keeps the parts in step. */
+    for (uint32_t i = 0; i < 50; i++) {
+        check_all_reduce(pair, 40, i);
+        check_broadcast(world, 64, i % size);
+        check_all_reduce(stride, 1100, i);
+    }
+    hdl_coll_close(alone);
+    hdl_coll_close(stride);
+    hdl_coll_close(pair);
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    for (uint32_t n = 2; n <= 8; n *= 2) {
+        group g = make_group(n, script_all);
+        run_threads(&g);
+    }
+}
+
+static void test_checked(void **state)
+{
+    (void)state;
+    group g = make_group(4, script_all);
+    g.backend = "check+shm";
+    run_threads(&g);
+}
+
+static void test_processes(void **state)
+{
+    (void)state;
+    group g = make_group(4, script_all);
+    run_processes(&g);
+}
+
+/* A root that runs ahead must not overwrite what a slow reader has not seen (rule R1). */
+static void script_fast_root(hdl_coll *c)
+{
+    for (uint32_t i = 0; i < 3000; i++) {
+        uint32_t word = hdl_coll_rank(c) == 0 ? i : 0;
+        if (hdl_coll_rank(c) != 0 && i % 500 == 0)
+            hdl_clock_sleep_us(1000);
+        MUST(hdl_coll_broadcast(c, &word, sizeof(word), 0) == HDL_OK);
+        MUST(word == i);
+    }
+}
+
+static void test_fast_root(void **state)
+{
+    (void)state;
+    group g = make_group(4, script_fast_root);
+    run_threads(&g);
+}
+
+/* ---- failures ----------------------------------------------------------------------------- */
+
+/* Ranks that disagree on the call are told so instead of hanging. */
+static void script_mismatch(hdl_coll *c)
+{
+    float x[8] = {0};
+    size_t n = hdl_coll_rank(c) == 1 ? 8 : 4;
+    MUST(hdl_coll_all_reduce(c, x, n) == HDL_BUG);
+    MUST(hdl_coll_poll(c) == HDL_BUG);
+}
+
+static void test_mismatch_is_found(void **state)
+{
+    (void)state;
+    group g = make_group(2, script_mismatch);
+    g.backend = "check+shm";
+    run_threads(&g);
+}
+
+static bool segment_exists(const group *g)
+{
+    char name[80];
+    snprintf(name, sizeof(name), "/%s", g->address);
+    int fd = shm_open(name, O_RDWR, 0);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+/* Rank 1 is killed in the middle; rank 0 gets a timeout, and nothing is left in /dev/shm. */
+static void test_killed_peer(void **state)
+{
+    (void)state;
+    group g = make_group(2, NULL);
+    g.timeout_us = 300000;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    hdl_coll *c = NULL;
+    hdl_errmsg why = {0};
+    float x[4] = {1, 2, 3, 4};
+    if (pid == 0) {
+        if (open_rank(&c, &g, 1, &why) == HDL_OK && hdl_coll_all_reduce(c, x, 4) == HDL_OK)
+            kill(getpid(), SIGKILL);
+        _exit(1);
+    }
+    assert_int_equal(open_rank(&c, &g, 0, &why), HDL_OK);
+    assert_false(segment_exists(&g));
+    assert_int_equal(hdl_coll_all_reduce(c, x, 4), HDL_OK);
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(hdl_coll_all_reduce(c, x, 4), HDL_TIMEOUT);
+    assert_int_equal(hdl_coll_poll(c), HDL_TIMEOUT); /* sticky */
+    assert_int_equal(hdl_coll_broadcast(c, x, 4, 0), HDL_TIMEOUT);
+    hdl_coll_close(c);
+}
+
+static void *abort_soon(void *arg)
+{
+    hdl_clock_sleep_us(20000);
+    hdl_coll_abort(arg);
+    return NULL;
+}
+
+/* A rank whose peer does nothing is freed by an abort from another thread. */
+static void script_abort(hdl_coll *c)
+{
+    float x[4] = {0};
+    pthread_t t;
+    if (hdl_coll_rank(c) != 0)
+        return;
+    MUST(pthread_create(&t, NULL, abort_soon, c) == 0);
+    MUST(hdl_coll_all_reduce(c, x, 4) == HDL_CANCELLED);
+    pthread_join(t, NULL);
+    MUST(hdl_coll_barrier(c) == HDL_CANCELLED);
+}
+
+static void test_abort(void **state)
+{
+    (void)state;
+    group g = make_group(2, script_abort);
+    run_threads(&g);
+    g = make_group(2, script_abort);
+    g.backend = "check+shm";
+    run_threads(&g);
+}
+
+static void test_nobody_comes(void **state)
+{
+    (void)state;
+    for (uint32_t idx = 0; idx < 2; idx++) {
+        group g = make_group(2, NULL);
+        hdl_coll *c = NULL;
+        hdl_errmsg why = {0};
+        g.timeout_us = 50000;
+        assert_int_equal(open_rank(&c, &g, idx, &why), HDL_TIMEOUT);
+        assert_non_null(strstr(why.text, "ranks"));
+        assert_false(segment_exists(&g));
+    }
+}
+
+static void test_cancelled_opening(void **state)
+{
+    (void)state;
+    uint32_t cancel = 1;
+    hdl_coll *c = NULL;
+    hdl_errmsg why = {0};
+    hdl_coll_opts opts = {.backend = "shm",
+                          .address = "heddle-cancel",
+                          .n_ranks = 2,
+                          .timeout_us = 60000000,
+                          .cancel = &cancel};
+    assert_int_equal(hdl_coll_open(&c, &opts, &why), HDL_CANCELLED);
+}
+
+/* A group crashed before all had come: its segment lies there under the same name. */
+static void test_leftover_segment(void **state)
+{
+    (void)state;
+    group g = make_group(2, all_operations);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        hdl_coll *c = NULL;
+        hdl_errmsg why = {0};
+        (void)!open_rank(&c, &g, 0, &why);
+        _exit(0);
+    }
+    while (!segment_exists(&g))
+        hdl_clock_sleep_us(1000);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    assert_true(segment_exists(&g));
+    run_threads(&g);
+    assert_false(segment_exists(&g));
+}
+
+static void test_bad_options(void **state)
+{
+    (void)state;
+    static const hdl_coll_opts bad[] = {
+        {.backend = "pigeon", .n_ranks = 2},
+        {.backend = "shm", .address = "x", .n_ranks = 3},
+        {.backend = "shm", .address = "x", .n_ranks = 2, .rank = 2},
+        {.backend = "shm", .address = "a/b", .n_ranks = 2},
+        {.backend = "shm", .address = "", .n_ranks = 2},
+        {.backend = "self", .n_ranks = 2},
+    };
+    for (size_t i = 0; i < HDL_ARRAY_LEN(bad); i++) {
+        hdl_coll *c = NULL;
+        hdl_errmsg why = {0};
+        assert_int_not_equal(hdl_coll_open(&c, &bad[i], &why), HDL_OK);
+        assert_true(strlen(why.text) > 10);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_threads),           cmocka_unit_test(test_checked),
+        cmocka_unit_test(test_processes),         cmocka_unit_test(test_fast_root),
+        cmocka_unit_test(test_mismatch_is_found), cmocka_unit_test(test_killed_peer),
+        cmocka_unit_test(test_abort),             cmocka_unit_test(test_nobody_comes),
+        cmocka_unit_test(test_cancelled_opening), cmocka_unit_test(test_leftover_segment),
+        cmocka_unit_test(test_bad_options),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
