@@ -20,7 +20,7 @@
 enum {
     BACKOFF_MIN_US = 10000, /* a worker's death is repaired at once; only a second one waits */
     BACKOFF_MAX_US = 5000000,
-    SETTLED_US = 10000000, /* a life of this length forgets the back-off */
+    SETTLED_US = 1000000, /* a life of this length forgets the back-off */
     LINE_BYTES = 1024,
 };
 

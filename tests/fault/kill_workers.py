@@ -60,18 +60,19 @@ class Server:
         return pids
 
     def kill(self, turn):
-        """Kills the worker of one slot; the slot's next process is whoever is new."""
-        now = self.worker_pids()
-        new = [pid for pid in now if pid not in self.slots]
-        for i, pid in enumerate(self.slots):
-            if pid not in now and new:
-                self.slots[i] = new.pop()
-        pid = self.slots[turn % len(self.slots)]
+        """Kills the worker of one slot, once its last successor is there; returns when it did."""
+        turn %= len(self.slots)
+        while True:
+            now = self.worker_pids()
+            new = [pid for pid in now if pid not in self.slots]
+            gone = [i for i, pid in enumerate(self.slots) if pid not in now]
+            for i, pid in zip(gone, new):
+                self.slots[i] = pid
+            if self.slots[turn] in now:
+                break
+            time.sleep(0.01)
         at = time.monotonic()
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return None
+        os.kill(self.slots[turn], signal.SIGKILL)
         return at
 
     def stop(self):
@@ -211,9 +212,7 @@ def main():
         crowd.start()
         for turn in range(args.kills):
             time.sleep(rng.uniform(0.3, 1.5))
-            at = server.kill(turn)
-            if at:
-                kills.append(at)
+            kills.append(server.kill(turn))
         time.sleep(1.0)
         crowd.finish()
     finally:
