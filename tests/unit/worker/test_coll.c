@@ -125,7 +125,7 @@ static void check_all_reduce(hdl_coll *c, size_t n, uint32_t call)
     for (size_t i = 0; i < n; i++)
         buf[i] = value(hdl_coll_rank(c), i, call);
     MUST(hdl_coll_all_reduce(c, buf, n) == HDL_OK);
-    for (size_t i = 0; i < n; i += n > 100 ? 97 : 1) {
+    for (size_t i = 0; i<n; i += n> 100 ? 97 : 1) {
         float want = tree(0, hdl_coll_size(c), i, call);
         MUST(memcmp(&buf[i], &want, sizeof(want)) == 0);
     }
@@ -456,11 +456,16 @@ static void test_bad_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_threads),           cmocka_unit_test(test_checked),
-        cmocka_unit_test(test_processes),         cmocka_unit_test(test_fast_root),
-        cmocka_unit_test(test_mismatch_is_found), cmocka_unit_test(test_killed_peer),
-        cmocka_unit_test(test_abort),             cmocka_unit_test(test_nobody_comes),
-        cmocka_unit_test(test_cancelled_opening), cmocka_unit_test(test_leftover_segment),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_checked),
+        cmocka_unit_test(test_processes),
+        cmocka_unit_test(test_fast_root),
+        cmocka_unit_test(test_mismatch_is_found),
+        cmocka_unit_test(test_killed_peer),
+        cmocka_unit_test(test_abort),
+        cmocka_unit_test(test_nobody_comes),
+        cmocka_unit_test(test_cancelled_opening),
+        cmocka_unit_test(test_leftover_segment),
         cmocka_unit_test(test_bad_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

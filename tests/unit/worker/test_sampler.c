@@ -20,8 +20,7 @@ static hdl_logprob tops[HDL_TOP_LOGPROBS_MAX];
 
 static hdl_sampling params_default(void)
 {
-    return (hdl_sampling){
-        .temperature = 1, .top_p = 1, .repetition_penalty = 1, .n_logprobs = -1};
+    return (hdl_sampling){.temperature = 1, .top_p = 1, .repetition_penalty = 1, .n_logprobs = -1};
 }
 
 static void set(const hdl_sampling *p, const hdl_token *history, uint32_t n, uint32_t n_prompt)
@@ -135,9 +134,9 @@ static void test_filters_keep_what_is_defined(void **state)
         int32_t top_k;
         float top_p, min_p, temperature;
     } cases[] = {
-        {1, 1, 0, 1},        {5, 1, 0, 1},        {40, 1, 0, 0.7f},     {0, 0.9f, 0, 1},
-        {0, 0.5f, 0, 2},     {0, 1, 0.1f, 1},     {0, 1, 0.9f, 1},      {20, 0.8f, 0.05f, 1.3f},
-        {0, 1e-6f, 0, 1},    {300, 1, 0, 1},      {0, 0.999f, 0, 5},    {7, 0.3f, 0, 0.2f},
+        {1, 1, 0, 1},        {5, 1, 0, 1},        {40, 1, 0, 0.7f},      {0, 0.9f, 0, 1},
+        {0, 0.5f, 0, 2},     {0, 1, 0.1f, 1},     {0, 1, 0.9f, 1},       {20, 0.8f, 0.05f, 1.3f},
+        {0, 1e-6f, 0, 1},    {300, 1, 0, 1},      {0, 0.999f, 0, 5},     {7, 0.3f, 0, 0.2f},
         {0, 0.9f, 0, 0.01f}, {200, 0.99f, 0, 50}, {0, 1, 0.001f, 0.05f}, {3, 1, 1, 1},
     };
     (void)state;
@@ -232,7 +231,8 @@ static void test_repetition_penalty(void **state)
     p.repetition_penalty = 2;
     set(&p, history, 3, 2);
     logits[10] = 4, logits[12] = 2.5f, logits[11] = 3;
-    assert_int_equal(draw(logits, 0), 12); /* 4 / 2 and 3 / 2 are less; once, though 10 came twice */
+    assert_int_equal(draw(logits, 0),
+                     12); /* 4 / 2 and 3 / 2 are less; once, though 10 came twice */
     logits[12] = 1.9f;
     assert_int_equal(draw(logits, 1), 10); /* 12 has been sampled meanwhile: 0.95 */
     for (uint32_t i = 0; i < VOCAB; i++)

@@ -46,8 +46,7 @@ static uint32_t copies_of(const hdl_layout *l, hdl_wslot slot)
     case HDL_WSLOT_DOWN:
     case HDL_WSLOT_LM_HEAD: return replicas;
     case HDL_WSLOT_K:
-    case HDL_WSLOT_V:
-        return replicas * (l->tp > desc.n_kv_heads ? l->tp / desc.n_kv_heads : 1);
+    case HDL_WSLOT_V: return replicas * (l->tp > desc.n_kv_heads ? l->tp / desc.n_kv_heads : 1);
     case HDL_WSLOT_EXPERT_GATE:
     case HDL_WSLOT_EXPERT_UP:
     case HDL_WSLOT_EXPERT_DOWN: return n_ranks > l->ep ? 1 : n_ranks / l->ep;
