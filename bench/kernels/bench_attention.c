@@ -46,7 +46,7 @@ static void add(hdl_bench *b, uint32_t n_rows, uint32_t n_tokens, uint32_t conte
     double keys = n_rows * ((double)n_tokens * context + 0.5 * n_tokens * (n_tokens + 1.0));
     row->bytes = (double)n_rows * (context + n_tokens) * n_kv_heads * head_dim * 4;
     row->flop = 4.0 * keys * n_heads * head_dim;
-    row->arith = HDL_BENCH_F32;
+    row->arith = HDL_ARITH_F32;
     row->call = call;
     row->args = a;
 }

@@ -61,10 +61,10 @@ hdl_weight hdl_bench_weight(hdl_bench *b, hdl_wformat format, uint32_t n, uint32
     return w;
 }
 
-/* Medians over the samples of one row. */
+/* Medians over the samples of one row; shares are medians of ratios taken side by side. */
 typedef struct figures {
-    double call_us, stream, bytes_per_s, flop_per_s;
-    double stream_share; /* median of ratios taken side by side */
+    double call_us, best_us, stream, peak, bytes_per_s, flop_per_s;
+    double stream_share, peak_share;
 } figures;
 
 static int by_value(const void *a, const void *b)
@@ -94,40 +94,37 @@ static double time_calls(const hdl_bench *b, const hdl_bench_row *row)
 static figures measure(const hdl_bench *b, const hdl_bench_row *row, hdl_probe *probe,
                        uint32_t samples)
 {
-    double ns[SAMPLES_MAX], stream[SAMPLES_MAX], share[SAMPLES_MAX];
+    double ns[SAMPLES_MAX], stream[SAMPLES_MAX], peak[SAMPLES_MAX];
+    double of_stream[SAMPLES_MAX], of_peak[SAMPLES_MAX];
     time_calls(b, row); /* warm */
     for (uint32_t i = 0; i < samples; i++) {
         ns[i] = time_calls(b, row);
         stream[i] = hdl_probe_stream(probe);
-        share[i] = row->bytes * 1e9 / ns[i] / stream[i];
+        peak[i] = hdl_probe_peak(probe, row->arith);
+        of_stream[i] = row->bytes * 1e9 / ns[i] / stream[i];
+        of_peak[i] = peak[i] > 0 ? row->flop * 1e9 / ns[i] / peak[i] : 0;
     }
-    figures f = {.stream_share = median(share, samples), .stream = median(stream, samples)};
+    figures f = {.stream_share = median(of_stream, samples),
+                 .peak_share = median(of_peak, samples),
+                 .stream = median(stream, samples),
+                 .peak = median(peak, samples)};
     double call_ns = median(ns, samples);
+    f.best_us = ns[0] / 1e3; /* sorted by median() */
     f.call_us = call_ns / 1e3;
     f.bytes_per_s = row->bytes * 1e9 / call_ns;
     f.flop_per_s = row->flop * 1e9 / call_ns;
     return f;
 }
 
-static double peak_of(const hdl_peaks *p, hdl_bench_arith arith)
+static void print_row(FILE *out, const hdl_bench_row *row, const figures *f)
 {
-    switch (arith) {
-    case HDL_BENCH_F32: return p->f32_flop_per_s;
-    case HDL_BENCH_BF16: return p->bf16_flop_per_s;
-    case HDL_BENCH_INT8: return p->int8_op_per_s;
-    default: return 0;
-    }
-}
-
-static void print_row(FILE *out, const hdl_bench_row *row, const figures *f, double peak)
-{
-    fprintf(out, "%-36s %11.1f us", row->name, f->call_us);
+    fprintf(out, "%-36s %10.1f us %10.1f us", row->name, f->call_us, f->best_us);
     if (row->bytes > 0)
         fprintf(out, " %7.1f GB/s %5.2f", f->bytes_per_s / 1e9, f->stream_share);
     else
         fprintf(out, " %18s", "");
-    if (row->flop > 0 && peak > 0)
-        fprintf(out, " %8.1f GF/s %5.2f", f->flop_per_s / 1e9, f->flop_per_s / peak);
+    if (f->peak > 0)
+        fprintf(out, " %8.1f GF/s %5.2f", f->flop_per_s / 1e9, f->peak_share);
     fputc('\n', out);
 }
 
@@ -137,16 +134,18 @@ static void json_number(hdl_json_writer *w, const char *key, double v)
     hdl_jw_fixed(w, v, 3);
 }
 
-static void json_row(hdl_json_writer *w, const hdl_bench_row *row, const figures *f, double peak)
+static void json_row(hdl_json_writer *w, const hdl_bench_row *row, const figures *f)
 {
     hdl_jw_begin_object(w);
     hdl_jw_kv_cstr(w, "name", row->name);
     json_number(w, "call_us", f->call_us);
+    json_number(w, "best_us", f->best_us);
     json_number(w, "bytes_per_s", f->bytes_per_s);
     json_number(w, "stream_bytes_per_s", f->stream);
     json_number(w, "stream_share", f->stream_share);
     json_number(w, "flop_per_s", f->flop_per_s);
-    json_number(w, "peak_flop_per_s", peak);
+    json_number(w, "peak_flop_per_s", f->peak);
+    json_number(w, "peak_share", f->peak_share);
     hdl_jw_end_object(w);
 }
 
@@ -156,21 +155,21 @@ static void run_rows(const hdl_bench *b, hdl_probe *probe, const hdl_bench_kerne
     FILE *out = opts->out ? opts->out : stdout;
     uint32_t samples = opts->samples ? opts->samples : SAMPLES;
     samples = hdl_min_u32(samples, SAMPLES_MAX);
-    hdl_peaks peaks = hdl_probe_peaks(probe);
     if (!opts->json)
         fprintf(out,
                 "%s: stream %.1f GB/s, peaks f32 %.0f, bf16 %.0f, int8 %.0f G/s\n"
-                "%-36s %14s %18s %19s\n",
-                b->ops->name, hdl_probe_stream(probe) / 1e9, peaks.f32_flop_per_s / 1e9,
-                peaks.bf16_flop_per_s / 1e9, peaks.int8_op_per_s / 1e9, "op", "call",
+                "%-36s %13s %13s %18s %19s\n",
+                b->ops->name, hdl_probe_stream(probe) / 1e9,
+                hdl_probe_peak(probe, HDL_ARITH_F32) / 1e9,
+                hdl_probe_peak(probe, HDL_ARITH_BF16) / 1e9,
+                hdl_probe_peak(probe, HDL_ARITH_INT8) / 1e9, "op", "call, median", "best",
                 "read, of stream", "done, of peak");
     for (uint32_t i = 0; i < b->n_rows; i++) {
         figures f = measure(b, &b->rows[i], probe, samples);
-        double peak = peak_of(&peaks, b->rows[i].arith);
         if (opts->json)
-            json_row(w, &b->rows[i], &f, peak);
+            json_row(w, &b->rows[i], &f);
         else
-            print_row(out, &b->rows[i], &f, peak);
+            print_row(out, &b->rows[i], &f);
     }
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Speed of single operations: `heddle bench kernels`.
  *
- * Each row is timed in samples; next to each sample stand one pass of the read stream, and the
- * peaks are measured in the same run. Rows that move weights or KV show their share of the stream,
- * rows that compute their share of the peak of their arithmetic. Main thread. */
+ * Each row is timed in samples; next to each sample stand one pass of the read stream and one burst
+ * of the row's arithmetic from registers. Shares are medians of the ratios of such neighbours, so
+ * that a machine whose speed changes, or is shared, still gives the same shares. Main thread. */
 #pragma once
 
 #include <heddle/ops.h>

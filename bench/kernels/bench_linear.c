@@ -40,7 +40,7 @@ static void need_set(hdl_bench *b, weight_set **set, hdl_wformat format, uint32_
 static void add(hdl_bench *b, weight_set **set, const hdl_weight *shape, uint32_t n_tokens)
 {
     static const char *const names[] = {"f32", "bf16", "q8"};
-    static const hdl_bench_arith ariths[] = {HDL_BENCH_F32, HDL_BENCH_BF16, HDL_BENCH_INT8};
+    static const hdl_arith ariths[] = {HDL_ARITH_F32, HDL_ARITH_BF16, HDL_ARITH_INT8};
     hdl_wformat format = shape->format;
     uint32_t k = shape->k, n = shape->n;
     hdl_bench_row *row = hdl_bench_add(b, "linear %s %ux%ux%u", names[format], n_tokens, k, n);

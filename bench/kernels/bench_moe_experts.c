@@ -56,7 +56,7 @@ static void add(hdl_bench *b, hdl_wformat format, uint32_t n_tokens)
     double experts = n_tokens * topk < n_experts ? n_tokens * topk : n_experts; /* about */
     row->bytes = experts * (double)(up[0].bytes + down[0].bytes);
     row->flop = 2.0 * 3 * hidden * inter * n_tokens * topk;
-    row->arith = format == HDL_WFORMAT_Q8 ? HDL_BENCH_INT8 : HDL_BENCH_BF16;
+    row->arith = format == HDL_WFORMAT_Q8 ? HDL_ARITH_INT8 : HDL_ARITH_BF16;
     row->call = call;
     row->args = c;
 }

@@ -7,18 +7,11 @@
 #include "base/rng.h"
 #include "bench/kernels/probe.h"
 
-typedef enum hdl_bench_arith {
-    HDL_BENCH_NONE,
-    HDL_BENCH_F32,
-    HDL_BENCH_BF16,
-    HDL_BENCH_INT8
-} hdl_bench_arith;
-
 typedef struct hdl_bench_row {
     char name[64]; /* "linear bf16 1x2048x5632" */
     double bytes;  /* of weights or KV that a call must read; 0: does not matter */
     double flop;   /* of a call; 0: does not matter */
-    hdl_bench_arith arith;
+    hdl_arith arith;
     void (*call)(void *args, const hdl_ops *ops, hdl_stream *stream);
     void *args;
 } hdl_bench_row;

@@ -8,8 +8,8 @@
 #include "base/team.h"
 #include "bench/kernels/probe_isa.h"
 
-enum { BURSTS = 5, GRAIN = 4096 };
-static const uint64_t BURST_ROUNDS = 200000;
+enum { GRAIN = 4096 };
+static const uint64_t BURST_ROUNDS = 500000;
 
 struct hdl_probe {
     hdl_device *device; /* borrowed: until close */
@@ -83,22 +83,13 @@ static void burst(void *arg, uint32_t thread, uint32_t n_threads)
         p->ops = ops * n_threads;
 }
 
-static double best_burst(hdl_probe *p, double (*loop)(uint64_t rounds))
+double hdl_probe_peak(hdl_probe *p, hdl_arith arith)
 {
-    double best = 0;
-    p->loop = loop;
-    for (int i = 0; i < BURSTS; i++) {
-        uint64_t start = hdl_clock_now_ns();
-        hdl_stream_run(hdl_device_stream(p->device), burst, p);
-        double rate = p->ops * 1e9 / (double)(hdl_clock_now_ns() - start);
-        best = rate > best ? rate : best;
-    }
-    return best;
-}
-
-hdl_peaks hdl_probe_peaks(hdl_probe *p)
-{
-    return (hdl_peaks){.f32_flop_per_s = best_burst(p, p->loops->f32),
-                       .bf16_flop_per_s = best_burst(p, p->loops->bf16),
-                       .int8_op_per_s = best_burst(p, p->loops->int8)};
+    double (*const loops[])(uint64_t) = {NULL, p->loops->f32, p->loops->bf16, p->loops->int8};
+    p->loop = loops[arith];
+    if (!p->loop)
+        return 0;
+    uint64_t start = hdl_clock_now_ns();
+    hdl_stream_run(hdl_device_stream(p->device), burst, p);
+    return p->ops * 1e9 / (double)(hdl_clock_now_ns() - start);
 }

@@ -10,11 +10,12 @@
 
 typedef struct hdl_probe hdl_probe;
 
-typedef struct hdl_peaks {
-    double f32_flop_per_s; /* fma */
-    double bf16_flop_per_s;
-    double int8_op_per_s;
-} hdl_peaks;
+typedef enum hdl_arith {
+    HDL_ARITH_NONE,
+    HDL_ARITH_F32, /* fma */
+    HDL_ARITH_BF16,
+    HDL_ARITH_INT8
+} hdl_arith;
 
 /* stream_bytes of device memory are read per pass; take several times the last-level cache. */
 hdl_err hdl_probe_open(hdl_probe **out, hdl_device *device, hdl_isa isa, size_t stream_bytes,
@@ -23,5 +24,6 @@ void hdl_probe_close(hdl_probe *probe);
 
 /* Bytes per second of one pass over the buffer. */
 double hdl_probe_stream(hdl_probe *probe);
-/* Best of a few bursts of some milliseconds. */
-hdl_peaks hdl_probe_peaks(hdl_probe *probe);
+/* Operations per second of one burst of some milliseconds on all threads; a multiply-add counts
+ * two. 0 for NONE. */
+double hdl_probe_peak(hdl_probe *probe, hdl_arith arith);

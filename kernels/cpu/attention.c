@@ -80,8 +80,11 @@ static void load_queries(const attn_job *job, const attn_block *b, float *q)
     }
 }
 
-static void find_keys(const attn_job *job, const attn_block *b, uint32_t pos, hdl_attn_tile *tile)
+/* Where the keys of the tile at `pos` lie. */
+static void find_keys(const attn_job *job, const attn_block *b, uint32_t pos, uint32_t end,
+                      hdl_attn_tile *tile)
 {
+    tile->n_keys = hdl_min_u32(HDL_ATTN_TILE, end - pos);
     const hdl_kv_view *kv = &job->a->kv;
     for (uint32_t j = 0; j < tile->n_keys; j++) {
         uint32_t at = (pos + j) % kv->block_tokens,
@@ -98,7 +101,8 @@ static void find_keys(const attn_job *job, const attn_block *b, uint32_t pos, hd
 static void walk_split(const attn_job *job, const attn_block *b, uint32_t split,
                        const hdl_attn_work *work, hdl_attn_state *state)
 {
-    hdl_attn_tile tile;
+    hdl_attn_tile
+        tiles[2]; /* this one and the next: blocks are too short for hardware to foresee */
     span first = visible(job, b, 0), last = visible(job, b, b->n_tokens - 1);
     uint32_t begin = split * HDL_ATTN_SPLIT, dim = job->a->kv.head_dim;
     uint32_t end = hdl_min_u32(begin + HDL_ATTN_SPLIT, last.end);
@@ -108,15 +112,21 @@ static void walk_split(const attn_job *job, const attn_block *b, uint32_t split,
         state->sum[r] = 0;
     }
     memset(state->out, 0, (size_t)b->n_rows * dim * sizeof *state->out);
-    for (uint32_t pos = begin; pos < end; pos += HDL_ATTN_TILE) {
-        tile.n_keys = hdl_min_u32(HDL_ATTN_TILE, last.end - pos);
-        find_keys(job, b, pos, &tile);
+    uint32_t turn = 0;
+    if (begin < end)
+        find_keys(job, b, begin, last.end, &tiles[0]);
+    for (uint32_t pos = begin; pos < end; pos += HDL_ATTN_TILE, turn ^= 1) {
+        hdl_attn_tile *tile = &tiles[turn];
+        hdl_attn_tile *next = pos + HDL_ATTN_TILE < end ? &tiles[turn ^ 1] : NULL;
+        if (next)
+            find_keys(job, b, pos + HDL_ATTN_TILE, last.end, next);
         for (uint32_t r = 0; r < b->n_rows; r++) {
             span s = visible(job, b, r / b->n_heads);
-            tile.lo[r] = s.first > pos ? hdl_min_u32(s.first - pos, HDL_ATTN_TILE) : 0;
-            tile.hi[r] = s.end > pos ? hdl_min_u32(s.end - pos, HDL_ATTN_TILE) : 0;
+            tile->lo[r] = s.first > pos ? hdl_min_u32(s.first - pos, HDL_ATTN_TILE) : 0;
+            tile->hi[r] = s.end > pos ? hdl_min_u32(s.end - pos, HDL_ATTN_TILE) : 0;
         }
-        hdl_attn_add_tile(&(hdl_attn_tile_args){.tile = &tile,
+        hdl_attn_add_tile(&(hdl_attn_tile_args){.tile = tile,
+                                                .next = next,
                                                 .work = work,
                                                 .state = state,
                                                 .n_rows = b->n_rows,

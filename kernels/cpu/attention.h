@@ -31,7 +31,7 @@ typedef struct hdl_attn_work {
 } hdl_attn_work;
 
 typedef struct hdl_attn_tile_args {
-    const hdl_attn_tile *tile;
+    const hdl_attn_tile *tile, *next; /* next: will follow, NULL at the end */
     const hdl_attn_work *work;
     hdl_attn_state *state;
     uint32_t n_rows, head_dim;

@@ -3,7 +3,7 @@
 
 enum {
     PACK_CHUNK = 1024,   /* k of one token that a thread converts at a time */
-    WORK_ALONE = 1 << 15 /* multiply-adds below which waking the team costs more than it gives */
+    WORK_ALONE = 1 << 17 /* multiply-adds below which waking the team costs more than it gives */
 };
 
 typedef struct linear_job {

@@ -10,7 +10,7 @@
 
 enum {
     CHUNK = 512,         /* elements of one choice that a thread converts at a time */
-    WORK_ALONE = 1 << 15 /* multiply-adds below which the team stays asleep */
+    WORK_ALONE = 1 << 17 /* multiply-adds below which the team stays asleep */
 };
 
 typedef struct moe_step {
