@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as a person and a script meet it: exit codes, messages, --json, ids in and out."""
+import json
+import os
+import subprocess
+import tempfile
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+BIN = os.environ.get("HEDDLE_BIN", os.path.join(ROOT, "build", "release", "bin"))
+MODEL = os.path.join(ROOT, "deploy", "demo-model")
+COMMANDS = ["serve", "run", "generate", "inspect", "logits", "tokenize", "template", "bench", "replay", "version"]
+
+
+def heddle(*args, stdin=None):
+    return subprocess.run([os.path.join(BIN, "heddle"), *args], input=stdin, capture_output=True, text=True, timeout=120)
+
+
+class Help(unittest.TestCase):
+    def test_top_level_lists_every_command(self):
+        done = heddle("--help")
+        self.assertEqual(done.returncode, 0)
+        for name in COMMANDS:
+            self.assertIn(f"  {name} ", done.stdout)
+
+    def test_each_command_teaches(self):
+        for name in COMMANDS:
+            done = heddle(name, "--help")
+            self.assertEqual(done.returncode, 0, name)
+            self.assertGreater(len(done.stdout), 80, name)
+            self.assertLess(max(map(len, done.stdout.splitlines())), 101, name)
+
+    def test_unknown_command_suggests(self):
+        done = heddle("sevre")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn('did you mean "serve"', done.stderr)
+
+    def test_no_command_is_usage(self):
+        self.assertEqual(heddle().returncode, 2)
+
+
+class Flags(unittest.TestCase):
+    def test_unknown_flag_suggests(self):
+        done = heddle("serve", MODEL, "--prot", "8080")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--port", done.stderr)
+
+    def test_spelling_of_vllm_is_taken(self):
+        done = heddle("inspect", MODEL, "--tensor-parallel-size", "2", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(len(json.loads(done.stdout)["ranks"]), 2)
+
+    def test_foreign_flag_is_refused_with_the_equivalent(self):
+        done = heddle("serve", MODEL, "--gpu-memory-utilization", "0.9")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--kv-bytes", done.stderr)
+
+    def test_value_out_of_range(self):
+        done = heddle("serve", MODEL, "--port", "70000")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("65535", done.stderr)
+
+
+class Inspect(unittest.TestCase):
+    def test_shares_add_up(self):
+        one = json.loads(heddle("inspect", MODEL, "--json").stdout)
+        self.assertEqual(one["architecture"], "Qwen3MoeForCausalLM")
+        self.assertLess(one["params_active"], one["params_total"])
+        four = json.loads(heddle("inspect", MODEL, "--tp", "4", "--json").stdout)
+        self.assertEqual([r["rank"] for r in four["ranks"]], [0, 1, 2, 3])
+        for rank in four["ranks"]:
+            self.assertLess(rank["weight_bytes"], one["ranks"][0]["weight_bytes"])
+
+    def test_impossible_layout_says_why(self):
+        done = heddle("inspect", MODEL, "--tp", "3")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stdout, "")
+        self.assertGreaterEqual(done.stderr.count(";"), 1)
+
+    def test_unknown_architecture_is_refused_by_name(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as f:
+                json.dump({"architectures": ["NobodyForCausalLM"], "model_type": "nobody"}, f)
+            done = heddle("inspect", folder)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("NobodyForCausalLM", done.stderr)
+
+    def test_missing_folder(self):
+        done = heddle("inspect", "/nowhere/at/all")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("/nowhere/at/all", done.stderr)
+
+
+class Text(unittest.TestCase):
+    def test_ids_and_back(self):
+        for text in ["Hello there", "12 + 30", "\u00e9\u4f60\u597d \U0001f600", "a\n\nb\t", " "]:
+            ids = heddle("tokenize", MODEL, stdin=text)
+            self.assertEqual(ids.returncode, 0, ids.stderr)
+            back = heddle("tokenize", MODEL, "--decode", stdin=ids.stdout)
+            self.assertEqual(back.stdout, text)
+
+    def test_special_tokens_only_when_asked(self):
+        plain = heddle("tokenize", MODEL, stdin="<|im_end|>").stdout.split()
+        special = heddle("tokenize", MODEL, "--special", stdin="<|im_end|>").stdout.split()
+        self.assertGreater(len(plain), 1)
+        self.assertEqual(len(special), 1)
+
+    def test_bad_id(self):
+        done = heddle("tokenize", MODEL, "--decode", stdin="12 twelve")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("twelve", done.stderr)
+
+    def test_template(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
+            json.dump([{"role": "user", "content": "Hi"}], f)
+            f.flush()
+            done = heddle("template", MODEL, f.name)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(done.stdout.endswith("<|im_start|>assistant\n"))
+
+
+class Generate(unittest.TestCase):
+    def test_same_ids_on_every_layout(self):
+        args = ["--prompt", "Count to ten:", "--ids", "-n", "24", "--ignore-eos", "--temperature", "0.8", "--seed", "7"]
+        one = heddle("generate", MODEL, *args)
+        self.assertEqual(one.returncode, 0, one.stderr)
+        self.assertEqual(len(one.stdout.split()), 24)
+        for layout in (["--tp", "2"], ["--tp", "2", "--ep", "2"], ["--ep", "4"]):
+            other = heddle("generate", MODEL, *args, *layout)
+            self.assertEqual(other.stdout, one.stdout, layout)
+
+    def test_prompt_is_needed(self):
+        self.assertEqual(heddle("generate", MODEL).returncode, 2)
+
+
+class Run(unittest.TestCase):
+    def test_one_answer_from_a_model_folder(self):
+        done = heddle("run", MODEL, "Hello!", "--temperature", "0", "--max-tokens", "20")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertGreater(len(done.stdout.strip()), 0)
+
+    def test_piped_prompt(self):
+        done = heddle("run", MODEL, "--max-tokens", "8", stdin="Hello!")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_no_server_there(self):
+        done = heddle("run", "http://127.0.0.1:1", "Hello!")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("http://127.0.0.1:1", done.stderr)
+
+
+class Bench(unittest.TestCase):
+    def test_sched_json(self):
+        done = heddle("bench", "sched", "--running", "200", "--steps", "50", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        row = json.loads(done.stdout)["rows"][0]
+        self.assertEqual(row["running"], 200)
+        self.assertGreater(row["step_us_median"], 0)
+
+    def test_model_json(self):
+        done = heddle("bench", "model", MODEL, "--pp", "64", "--tg", "8", "--batch", "1,2", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rows = json.loads(done.stdout)["rows"]
+        self.assertEqual({r["phase"] for r in rows}, {"prefill", "decode"})
+        for key in ("tokens", "batch", "context", "tokens_per_s", "bytes_per_s", "stream_bytes_per_s", "flop_per_s",
+                    "peak_flop_per_s"):
+            self.assertIn(key, rows[0])
+
+
+if __name__ == "__main__":
+    unittest.main()
