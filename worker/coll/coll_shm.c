@@ -105,7 +105,8 @@ static void turn_publish(coll_shm *c)
  * of two. Sums are finished two by two in place of the left one. */
 static void tree_sum(const float *const *in, uint32_t size, float *out, size_t n)
 {
-    float part[HDL_RANKS_MAX];
+    float part[HDL_RANKS_MAX] = {0};
+    HDL_ASSERT(size >= 1 && size <= HDL_RANKS_MAX);
     if (size == 2) {
         for (size_t i = 0; i < n; i++)
             out[i] = in[0][i] + in[1][i];
