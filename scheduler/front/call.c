@@ -6,9 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "base/log.h"
-#include "base/metrics.h"
 #include "scheduler/front/sse.h"
 
 enum { TEXT_BYTES_MAX = 64 * 1024 * 1024, HEAD_BYTES_MAX = 16384 };
@@ -77,11 +75,6 @@ hdl_call *hdl_call_new(hdl_conn *conn, const hdl_api_params *params)
     return call;
 }
 
-static void count_outcome(const char *outcome)
-{
-    hdl_metric_add(HDL_METRIC_REQUESTS, hdl_metric_label(HDL_METRIC_REQUESTS, outcome), 1);
-}
-
 static void cancel(hdl_choice *c)
 {
     const hdl_front *front = c->call->conn->thread->front;
@@ -95,10 +88,8 @@ void hdl_call_abandon(hdl_call *call)
     hdl_front_thread *thread = call->conn->thread;
     for (uint32_t i = 0; i < call->n_choices; i++) {
         hdl_choice *c = &call->choices[i];
-        if (c->live && !c->stopped) {
+        if (!c->stopped)
             cancel(c);
-            count_outcome("cancelled");
-        }
         if (hdl_pool_find(&thread->choices, c->ref))
             hdl_pool_give(&thread->choices, c->ref);
         hdl_buf_deinit(&c->text);
@@ -164,7 +155,6 @@ static void finish_call(hdl_call *call)
 {
     hdl_conn *conn = call->conn;
     hdl_time_us now = now_us(call);
-    hdl_metric_observe(HDL_METRIC_E2E, 0, now - call->arrived_us);
     HDL_LOG(DEBUG, FRONT, "call_done", "id=%s prompt=%llu cached=%llu new=%llu us=%llu",
             conn->request_id, (unsigned long long)call->usage_prompt,
             (unsigned long long)call->usage_cached, (unsigned long long)call->usage_new,
@@ -216,18 +206,6 @@ static bool is_stop_id(const hdl_call *call, hdl_token token)
     return false;
 }
 
-static void observe_token(hdl_choice *c)
-{
-    hdl_time_us now = now_us(c->call);
-    if (c->n_new == 0) {
-        c->first_us = now;
-        hdl_metric_observe(HDL_METRIC_TTFT, 0, now - c->call->arrived_us);
-    } else {
-        hdl_metric_observe(HDL_METRIC_ITL, 0, now - c->last_us);
-    }
-    c->last_us = now;
-}
-
 /* What was released goes out: into a chunk of a stream, or stays where it is. */
 static void deliver(hdl_choice *c)
 {
@@ -247,7 +225,6 @@ static void on_token(hdl_choice *c, const hdl_emit *emit)
     hdl_buf *piece = &call->conn->thread->piece;
     if (c->stopped || c->finished)
         return;
-    observe_token(c);
     c->n_new++;
     if (is_stop_id(call, emit->token.token))
         return; /* its DONE is behind it */
@@ -347,11 +324,9 @@ static void on_done(hdl_choice *c, const hdl_act_done *done)
     hdl_api_error err;
     c->live = false;
     if (!fail_of(c, done, &err)) {
-        count_outcome("failed");
         hdl_call_fail(call, &err);
         return;
     }
-    count_outcome("done");
     if (!flush_text(c)) {
         fail_memory(call);
         return;
@@ -364,8 +339,6 @@ static void on_done(hdl_choice *c, const hdl_act_done *done)
         call->usage_cached += done->n_cached;
     }
     call->usage_new += c->n_new;
-    if (c->n_new > 1)
-        hdl_metric_observe(HDL_METRIC_TPOT, 0, (c->last_us - c->first_us) / (c->n_new - 1));
     if (call->logprobs)
         hdl_lp_release(c, true);
     if (call->stream) {
@@ -389,8 +362,6 @@ static void on_error(hdl_choice *c, const hdl_emit *emit)
         if (!err.retry_after_ms)
             err.retry_after_ms = 1000;
     }
-    count_outcome(code == HDL_BUSY || code == HDL_AGAIN || code == HDL_INVALID ? "rejected"
-                                                                               : "failed");
     hdl_call_fail(c->call, &err);
 }
 

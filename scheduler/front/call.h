@@ -52,7 +52,6 @@ typedef struct hdl_choice {
     uint64_t released; /* bytes that went into text, ever */
     uint64_t chars;    /* code points in pushed */
     uint32_t n_new;
-    hdl_time_us first_us, last_us; /* of tokens */
     hdl_lp lp;
 } hdl_choice;
 

@@ -18,12 +18,16 @@
 
 typedef struct hdl_front hdl_front; /* opaque; heap, cold */
 
-/* What the checkpoint's generation_config.json suggests. A NULL pointer in the options, or a
+/* What the checkpoint's generation_config.json suggests. A NULL pointer in the model, or a
  * temperature below 0, means OpenAI's: temperature 1, nothing filtered. */
 typedef struct hdl_front_sampling {
     float temperature, top_p, min_p, repetition_penalty;
     int32_t top_k;
 } hdl_front_sampling;
+
+/* Of a model folder; without the file, or for a model in one file, OpenAI's defaults. */
+hdl_err hdl_front_sampling_load(hdl_front_sampling *out, const char *model_dir,
+                                hdl_errmsg *why) HDL_MUST_CHECK;
 
 /* What is served. Known after the tokenizer is read, which may be after the socket listens. */
 typedef struct hdl_front_model {

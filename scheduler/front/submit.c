@@ -7,7 +7,6 @@
 #include <sys/random.h>
 
 #include "base/hash.h"
-#include "base/metrics.h"
 #include "scheduler/front/call.h"
 
 static float pick(double asked, const hdl_front_sampling *own, float of_model, float neutral)
@@ -115,7 +114,6 @@ static bool refused(hdl_err code, hdl_api_error *err)
     if (code == HDL_BUSY)
         err->code = "rate_limit_exceeded";
     err->retry_after_ms = 1000;
-    hdl_metric_add(HDL_METRIC_REQUESTS, hdl_metric_label(HDL_METRIC_REQUESTS, "rejected"), 1);
     return false;
 }
 
