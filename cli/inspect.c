@@ -96,8 +96,11 @@ static void print_model(const inspection *in)
 {
     const hdl_model_desc *d = &in->desc;
     printf("architecture   %s\n", d->arch);
-    printf("parameters     %.2f billion, %.2f billion active per token\n",
-           (double)in->params.total / 1e9, (double)in->params.active / 1e9);
+    bool small = in->params.total < 1000000000;
+    double unit = small ? 1e6 : 1e9;
+    printf("parameters     %.2f %s, %.2f %s active per token\n", (double)in->params.total / unit,
+           small ? "million" : "billion", (double)in->params.active / unit,
+           small ? "million" : "billion");
     printf("layers         %u, hidden %u, %u query and %u KV heads of %u\n", d->n_layers, d->hidden,
            d->n_heads, d->n_kv_heads, d->head_dim);
     if (d->n_experts > 0)
