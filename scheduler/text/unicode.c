@@ -262,6 +262,17 @@ size_t hdl_unicode_lower(uint32_t cp, uint32_t out[2])
     return 1;
 }
 
+uint32_t hdl_unicode_upper(uint32_t cp)
+{
+    for (uint32_t i = 0; i < hdl_uni_lower_n; i++) {
+        const hdl_uni_lower_run *r = &hdl_uni_lower[i];
+        uint32_t up = (uint32_t)((int32_t)cp - r->delta);
+        if (up >= r->first && up <= r->last && (up - r->first) % r->step == 0)
+            return up;
+    }
+    return cp;
+}
+
 bool hdl_unicode_is_space(uint32_t cp)
 {
     return (cp >= 9 && cp <= 13) || cp == 0x20 || cp == 0x85 || cp == 0xa0 || cp == 0x1680 ||

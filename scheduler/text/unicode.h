@@ -18,5 +18,7 @@ hdl_err hdl_unicode_normalize(hdl_normal_form form, hdl_text text, hdl_buf *out)
 /* Lower case of one character without context (final sigma is sigma), as Rust's char::to_lowercase;
  * 1 or 2 characters. */
 size_t hdl_unicode_lower(uint32_t cp, uint32_t out[2]);
+/* Upper case of one character where that is one character, else itself (sharp s stays). */
+uint32_t hdl_unicode_upper(uint32_t cp);
 /* White_Space. */
 bool hdl_unicode_is_space(uint32_t cp);

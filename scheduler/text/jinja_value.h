@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Values of chat templates: Python's types as far as Jinja shows them, with Python's str, repr, ==,
+ * < and json.dumps.
+ *
+ * All memory is that of one hdl_jmem, a capped arena: a render's own, or the compiled template's
+ * for constants. Strings are UTF-8 slices that never change; lists and dictionaries change only
+ * while they are built, but for namespaces. One thread. */
+#pragma once
+
+#include <heddle/err.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/json.h"
+#include "scheduler/text/vocab.h"
+
+typedef enum hdl_jkind {
+    HDL_J_UNDEFINED, /* s: what was looked for */
+    HDL_J_NONE,
+    HDL_J_BOOL,
+    HDL_J_INT,
+    HDL_J_FLOAT,
+    HDL_J_STRING,
+    HDL_J_LIST,
+    HDL_J_TUPLE,
+    HDL_J_DICT,
+    HDL_J_NAMESPACE,
+    HDL_J_LOOP,
+    HDL_J_MACRO,
+    HDL_J_FUNCTION,
+    HDL_J_METHOD,
+    HDL_J_MISSING, /* an argument that was not given; templates never see it */
+} hdl_jkind;
+
+typedef struct hdl_jval {
+    hdl_jkind kind;
+    union {
+        bool b;
+        int64_t i;
+        double f;
+        hdl_text s;
+        struct hdl_jlist *list; /* LIST, TUPLE */
+        struct hdl_jdict *dict; /* DICT, NAMESPACE */
+        struct hdl_jloop *loop;
+        struct hdl_jmacro *macro;
+        const struct hdl_jfunction *function;
+        struct hdl_jmethod *method;
+    };
+} hdl_jval;
+
+typedef struct hdl_jlist {
+    hdl_jval *v;
+    size_t n, size;
+} hdl_jlist;
+
+typedef struct hdl_jdict {
+    hdl_jval *keys, *values; /* [n] in the order of insertion */
+    size_t n, size;
+    uint32_t *slots; /* index + 1 by hash of string keys; NULL while small */
+    size_t n_slots;
+} hdl_jdict;
+
+/* Where values live. A string that was built last can grow in place: `s = s ~ x` in a loop stays
+ * linear. */
+typedef struct hdl_jmem {
+    hdl_pool_arena arena;
+    char *chunk; /* of strings */
+    size_t used, size;
+} hdl_jmem;
+
+void hdl_jmem_init(hdl_jmem *mem, size_t cap_bytes);
+void hdl_jmem_deinit(hdl_jmem *mem);
+void *hdl_jmem_alloc(hdl_jmem *mem, size_t bytes); /* zeroed; NULL: the cap is reached */
+hdl_err hdl_jstring(hdl_jmem *mem, hdl_text text, hdl_jval *out) HDL_MUST_CHECK; /* copies */
+hdl_err hdl_jconcat(hdl_jmem *mem, hdl_text a, hdl_text b, hdl_jval *out) HDL_MUST_CHECK;
+hdl_err hdl_jlist_new(hdl_jmem *mem, size_t room, hdl_jlist **out) HDL_MUST_CHECK;
+hdl_err hdl_jlist_push(hdl_jmem *mem, hdl_jlist *list, hdl_jval v) HDL_MUST_CHECK;
+hdl_err hdl_jdict_new(hdl_jmem *mem, hdl_jdict **out) HDL_MUST_CHECK;
+hdl_err hdl_jdict_set(hdl_jmem *mem, hdl_jdict *dict, hdl_jval key, hdl_jval value) HDL_MUST_CHECK;
+hdl_jval *hdl_jdict_get(const hdl_jdict *dict, hdl_jval key); /* NULL: no such key */
+hdl_err hdl_jval_of_json(hdl_jmem *mem, const hdl_jv *json, hdl_jval *out) HDL_MUST_CHECK;
+
+static inline hdl_jval hdl_jnone(void) { return (hdl_jval){.kind = HDL_J_NONE}; }
+static inline hdl_jval hdl_jbool(bool b) { return (hdl_jval){.kind = HDL_J_BOOL, .b = b}; }
+static inline hdl_jval hdl_jint(int64_t i) { return (hdl_jval){.kind = HDL_J_INT, .i = i}; }
+static inline hdl_jval hdl_jslice(hdl_text s) { return (hdl_jval){.kind = HDL_J_STRING, .s = s}; }
+static inline hdl_jval hdl_jlist_val(hdl_jlist *l)
+{
+    return (hdl_jval){.kind = HDL_J_LIST, .list = l};
+}
+static inline hdl_jval hdl_jdict_val(hdl_jdict *d)
+{
+    return (hdl_jval){.kind = HDL_J_DICT, .dict = d};
+}
+hdl_jval hdl_jcstr(const char *text);      /* borrows */
+hdl_jval hdl_jundefined(const char *name); /* borrows */
+
+bool hdl_jval_is(const hdl_jval *v, const char *text); /* a string with this text */
+bool hdl_jval_true(const hdl_jval *v);
+bool hdl_jval_number(const hdl_jval *v, double *out); /* bool, int, float */
+const char *hdl_jval_type(const hdl_jval *v);         /* Python's name */
+bool hdl_jval_equal(const hdl_jval *a, const hdl_jval *b);
+/* -1, 0, 1; INVALID when Python has no order for the two. */
+hdl_err hdl_jval_order(const hdl_jval *a, const hdl_jval *b, int *out) HDL_MUST_CHECK;
+size_t hdl_jtext_chars(hdl_text text);
+/* Python's white space: Unicode's and U+001C to U+001F. */
+bool hdl_jspace(uint32_t cp);
+hdl_text hdl_jtrim(hdl_text text, bool left, bool right);
+
+/* str() of a value, or repr() of it, appended. */
+hdl_err hdl_jval_str(const hdl_jval *v, hdl_buf *out) HDL_MUST_CHECK;
+hdl_err hdl_jval_repr(const hdl_jval *v, hdl_buf *out) HDL_MUST_CHECK;
+typedef struct hdl_jjson_style {
+    bool ensure_ascii, sort_keys;
+    int indent; /* -1: none */
+    hdl_text item_separator, key_separator;
+} hdl_jjson_style;
+/* json.dumps; INVALID for what JSON has no form for. */
+hdl_err hdl_jval_json(const hdl_jval *v, const hdl_jjson_style *style, hdl_buf *out) HDL_MUST_CHECK;
