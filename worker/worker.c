@@ -256,6 +256,8 @@ void hdl_worker_close(hdl_worker *w)
     free(w);
 }
 
+hdl_device *hdl_worker_device(hdl_worker *w) { return w->device; }
+
 void hdl_worker_park(hdl_worker *w) { hdl_device_park(w->device); }
 
 hdl_worker_info hdl_worker_get_info(const hdl_worker *w)

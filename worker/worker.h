@@ -66,6 +66,9 @@ hdl_worker_info hdl_worker_get_info(const hdl_worker *worker);
 uint32_t hdl_worker_kv_blocks(const hdl_worker *worker);
 const hdl_model_desc *hdl_worker_desc(const hdl_worker *worker);
 
+/* For measurements between steps (bench/model); owner as the worker's. */
+hdl_device *hdl_worker_device(hdl_worker *worker);
+
 /* Enters an epoch: fresh communicators (opts->rank and n_ranks are filled in here), every sequence
  * forgotten, next step is 1. Blocks until all ranks of the group are there, or opts->timeout_us. */
 hdl_err hdl_worker_join(hdl_worker *worker, const hdl_coll_opts *opts, uint64_t epoch,
