@@ -27,7 +27,8 @@ hdl_err cli_ids_parse(const char *text, hdl_ids *ids, hdl_errmsg *why)
 hdl_err cli_ids_read(const char *path, hdl_ids *ids, hdl_errmsg *why)
 {
     char *text = NULL;
-    HDL_TRY(hdl_fs_read(path, FILE_BYTES_MAX, &text, NULL, why));
+    size_t len = 0;
+    HDL_TRY(hdl_fs_read(path, FILE_BYTES_MAX, &text, &len, why));
     hdl_err err = cli_ids_parse(text, ids, why);
     free(text);
     if (err != HDL_OK)

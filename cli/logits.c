@@ -57,7 +57,8 @@ static hdl_err submit_companions(hdl_local *local, const char *path, uint32_t *n
                                  hdl_errmsg *why)
 {
     char *text = NULL, *save = NULL;
-    HDL_TRY(hdl_fs_read(path, 512 << 20, &text, NULL, why));
+    size_t len = 0;
+    HDL_TRY(hdl_fs_read(path, 512 << 20, &text, &len, why));
     hdl_err err = HDL_OK;
     for (char *line = strtok_r(text, "\n", &save); line != NULL && err == HDL_OK;
          line = strtok_r(NULL, "\n", &save)) {
@@ -91,12 +92,11 @@ static hdl_err dump(const hdl_args *args, const hdl_config *config, hdl_ids *ids
 {
     hdl_local *local = NULL;
     uint64_t n_tokens = ids->n;
-    uint32_t n_requests = 1;
+    uint32_t n_requests = 0;
     HDL_TRY(hdl_local_open(&local, config, why));
     hdl_engine_info info;
     hdl_local_info(local, &info);
     hdl_err err = HDL_OK;
-    n_requests = 0;
     if (hdl_args_has(args, "batch-with"))
         err = submit_companions(local, hdl_args_str(args, "batch-with", ""), &n_requests, why);
     if (err == HDL_OK)

@@ -330,7 +330,8 @@ static hdl_err read_key(const hdl_args *args, char **key, hdl_errmsg *why)
     *key = NULL;
     if (!hdl_args_has(args, "api-key-file"))
         return HDL_OK;
-    HDL_TRY(hdl_fs_read(hdl_args_str(args, "api-key-file", ""), 4096, key, NULL, why));
+    size_t len = 0;
+    HDL_TRY(hdl_fs_read(hdl_args_str(args, "api-key-file", ""), 4096, key, &len, why));
     (*key)[strcspn(*key, "\r\n")] = '\0';
     char *colon = strchr(*key, ':'); /* NAME:KEY, as the server's own file has it */
     if (colon != NULL)
