@@ -15,6 +15,7 @@ typedef struct offer {
     uint32_t n_shared;  /* full blocks it need not compute */
     uint32_t n_revived; /* of them, blocks that nobody holds and that count as spare until held */
     uint32_t n_need;    /* blocks of its own, promised on entry */
+    uint32_t *blocks;   /* [n_shared] found in the prefix index */
     const hdl_seq
         *parent; /* shares the prompt of this running sequence; NULL: blocks of the prefix index */
 } offer;
@@ -33,7 +34,7 @@ static uint32_t shared_max(const hdl_sched *s, const hdl_seq *seq)
 
 static hdl_prefix_key key_of(const hdl_sched *s, uint32_t page, uint64_t parent)
 {
-    return (hdl_prefix_key){s->pages.hash[page], parent, hdl_page_tokens(s, page)};
+    return (hdl_prefix_key){s->pages.list[page].hash, parent, hdl_page_tokens(s, page)};
 }
 
 static void match_prefix(const hdl_sched *s, const hdl_seq *seq, offer *o)
@@ -46,10 +47,10 @@ static void match_prefix(const hdl_sched *s, const hdl_seq *seq, offer *o)
         uint32_t block = hdl_prefix_find(s, kv, &key);
         if (block == NONE)
             return;
-        o->n_shared++;
+        o->blocks[o->n_shared++] = block;
         o->n_revived += kv->blocks[block].ref == 0;
         parent = kv->blocks[block].serial;
-        page = s->pages.next[page];
+        page = s->pages.list[page].next;
     }
 }
 
@@ -65,11 +66,11 @@ static const hdl_seq *ready_parent(const hdl_sched *s, const hdl_seq *seq)
     return ready ? parent : NULL;
 }
 
-static offer make_offer(const hdl_sched *s, const hdl_seq *seq, uint32_t group)
+static offer make_offer(const hdl_sched *s, const hdl_seq *seq, uint32_t group, uint32_t *blocks)
 {
     const hdl_seq_cold *cold = &s->cold[hdl_seq_idx(s, seq)];
     const hdl_group *g = &s->groups[group];
-    offer o = {.group = group};
+    offer o = {.group = group, .blocks = blocks};
     o.end = (uint32_t)hdl_min_size((size_t)seq->n_prompt + cold->max_new, g->max_len);
     const hdl_seq *parent = ready_parent(s, seq);
     if (parent && parent->group == group) {
@@ -115,35 +116,27 @@ static bool better(const hdl_sched *s, const offer *a, const offer *b)
     return s->groups[a->group].n_live < s->groups[b->group].n_live;
 }
 
-/* Holds the blocks that the offer shares and makes them the sequence's own. Returns the page after
- * them. */
+/* Holds the blocks that the offer shares and makes them the sequence's own. Returns the page after them. */
 static uint32_t take_shared(hdl_sched *s, hdl_seq *seq, const offer *o)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
     hdl_kv *kv = &s->groups[o->group].kv;
     uint32_t page = cold->head;
-    uint32_t from = o->parent ? s->cold[hdl_seq_idx(s, o->parent)].head : NONE;
-    cold->n_pub = 0;
-    cold->pub_serial = 0;
+    uint32_t from = o->parent ? hdl_seq_rest(s, o->parent)->head : NONE;
     for (uint32_t n = 0; n < o->n_shared; n++) {
-        uint32_t block;
-        if (o->parent) {
-            block = s->pages.block[from];
-            from = s->pages.next[from];
-        } else {
-            hdl_prefix_key key = key_of(s, page, cold->pub_serial);
-            block = hdl_prefix_find(s, kv, &key);
-            cold->pub_serial = kv->blocks[block].serial;
-            cold->n_pub++;
-        }
+        uint32_t block = o->parent ? s->pages.list[from].block : o->blocks[n];
         hdl_kv_hold(kv, block);
-        s->pages.block[page] = block;
-        page = s->pages.next[page];
+        s->pages.list[page].block = block;
+        page = s->pages.list[page].next;
+        from = o->parent ? s->pages.list[from].next : NONE;
     }
+    bool indexed = !o->parent && o->n_shared > 0;
+    cold->n_pub = indexed ? o->n_shared : 0;
+    cold->pub_serial = indexed ? kv->blocks[o->blocks[o->n_shared - 1]].serial : 0;
     /* A fork's blocks may not be those of the index; publishing walks them from the start. */
-    cold->pub_page = o->parent ? cold->head : page;
+    cold->pub_page = indexed ? page : cold->head;
     if (o->parent && ((seq->len - 1) & s->bt_mask) != 0) {
-        cold->copy_src = s->pages.block[from];
+        cold->copy_src = s->pages.list[from].block;
         hdl_kv_pin(kv, cold->copy_src);
     }
     return page;
@@ -196,12 +189,17 @@ bool hdl_admit_next(hdl_sched *s)
     if (!hdl_log_promise(s, seq, (uint32_t)hdl_min_size(end, s->config.max_len)))
         return false;
     offer best = {.group = NONE};
+    uint32_t *blocks = s->table[0], *spare = s->table[1];
     for (uint32_t group = 0; group < s->config.n_groups; group++) {
         if (!s->groups[group].up)
             continue;
-        offer o = make_offer(s, seq, group);
-        if (offer_fits(s, seq, &o) && (best.group == NONE || better(s, &o, &best)))
-            best = o;
+        offer o = make_offer(s, seq, group, blocks);
+        if (!offer_fits(s, seq, &o) || (best.group != NONE && !better(s, &o, &best)))
+            continue;
+        best = o;
+        uint32_t *t = blocks;
+        blocks = spare;
+        spare = t;
     }
     /* Its prefix lives in a group that is busy for this moment: it waits for that group's next
      * plan. */

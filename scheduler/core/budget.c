@@ -19,11 +19,11 @@ static uint32_t grow(hdl_sched *s, hdl_group *g, hdl_seq *seq)
     return hdl_kv_take(s, &g->kv);
 }
 
-static bool may_be_preempted(const hdl_sched *s, const hdl_run *run)
+static bool may_be_preempted(const hdl_sched *s, const hdl_stay *stay)
 {
-    const hdl_seq *seq = &s->seqs[run->seq];
-    return seq->gen == run->gen && seq->state == HDL_SEQ_DECODE &&
-           seq->len > s->cold[run->seq].admitted_len;
+    const hdl_seq *seq = &s->seqs[stay->seq];
+    return seq->gen == stay->gen && seq->state == HDL_SEQ_DECODE &&
+           seq->len > s->cold[stay->seq].admitted_len;
 }
 
 /* The least important sequence behind run[at] that has made progress since its admission, else
@@ -33,20 +33,20 @@ static hdl_seq *victim(const hdl_sched *s, const hdl_group *g, uint32_t at)
 {
     if (hdl_planted(s, PREMATURE_REUSE)) {
         for (uint32_t i = 0; i < at; i++)
-            if (may_be_preempted(s, &g->run[i]))
-                return &s->seqs[g->run[i].seq];
+            if (may_be_preempted(s, &g->run[i].stay))
+                return &s->seqs[g->run[i].stay.seq];
     }
     for (uint32_t i = g->n_run - 1; i > at; i--)
-        if (may_be_preempted(s, &g->run[i]))
-            return &s->seqs[g->run[i].seq];
-    HDL_ASSERT(may_be_preempted(s, &g->run[at]));
-    return &s->seqs[g->run[at].seq];
+        if (may_be_preempted(s, &g->run[i].stay))
+            return &s->seqs[g->run[i].stay.seq];
+    HDL_ASSERT(may_be_preempted(s, &g->run[at].stay));
+    return &s->seqs[g->run[at].stay.seq];
 }
 
 /* A block for run[at], preempting as need be; NONE when run[at] had to go itself. */
 static uint32_t grow_or_preempt(hdl_sched *s, hdl_group *g, uint32_t at)
 {
-    hdl_seq *seq = &s->seqs[g->run[at].seq];
+    hdl_seq *seq = &s->seqs[g->run[at].stay.seq];
     uint32_t block;
     while ((block = grow(s, g, seq)) == NONE) {
         hdl_seq *loser = victim(s, g, at);
@@ -57,68 +57,62 @@ static uint32_t grow_or_preempt(hdl_sched *s, hdl_group *g, uint32_t at)
     return block;
 }
 
-static hdl_plan_row *add_row(hdl_plan_buf *buf, const hdl_run *run)
+/* The block of position pos, on a page's start. False when the sequence had to go instead. */
+static bool decode_block(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, uint32_t at)
 {
-    uint32_t r = buf->plan.n_rows++;
-    buf->who[r] = *run;
-    return &buf->rows[r];
-}
-
-/* One token of a sequence whose known tokens are all planned. */
-static bool decode_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, uint32_t at)
-{
-    hdl_run run = g->run[at];
-    hdl_seq *seq = &s->seqs[run.seq];
-    uint32_t pos = seq->pos;
-    if (pos + 1 >= seq->end)
-        return true; /* its last token is in flight */
-    hdl_plan *plan = &buf->plan;
-    bool feedback = pos == seq->len;
-    uint32_t n_blocks = 0;
-    if ((pos & s->bt_mask) == 0) {
-        uint32_t block = grow_or_preempt(s, g, at);
-        if (block == NONE)
-            return false;
-        uint32_t page = feedback ? hdl_log_next_page(s, seq) : seq->tail;
-        s->pages.block[page] = block;
-        buf->blocks[plan->n_blocks] = block;
-        n_blocks = 1;
-    }
-    hdl_plan_row *row = add_row(buf, &run);
-    *row = (hdl_plan_row){
-        .slot = seq->slot,
-        .pos = pos,
-        .n_tokens = 1,
-        .token_at = plan->n_tokens,
-        .table_at = (pos + s->bt_mask) >> s->bt_shift,
-        .block_at = plan->n_blocks,
-        .n_blocks = n_blocks,
-        .flags = HDL_ROW_SAMPLE | (feedback ? (uint32_t)HDL_ROW_FEEDBACK : 0u),
-    };
-    plan->n_blocks += n_blocks;
-    buf->tokens[plan->n_tokens++] = feedback ? -1 : hdl_page_tokens(s, seq->tail)[pos & s->bt_mask];
-    seq->pos = pos + 1;
-    seq->pend++;
+    hdl_seq *seq = &s->seqs[g->run[at].stay.seq];
+    uint32_t block = grow_or_preempt(s, g, at);
+    if (block == NONE)
+        return false;
+    uint32_t page = seq->pos == seq->len ? hdl_log_next_page(s, seq) : seq->tail;
+    s->pages.list[page].block = block;
+    buf->blocks[buf->plan.n_blocks++] = block;
     return true;
 }
 
-/* Drops those that have left, gives a row to each that decodes and lists the prefills in scratch.
- */
+/* Drops those that have left, gives a row to each that decodes and lists the prefills in scratch. The one loop that touches
+ * every running sequence at every plan, with the one in absorb_plan: what does not change is held in locals. */
 static uint32_t decode_pass(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf)
 {
-    uint32_t kept = 0, n_prefills = 0;
-    for (uint32_t i = 0; i < g->n_run; i++) {
-        hdl_run run = g->run[i];
-        const hdl_seq *seq = &s->seqs[run.seq];
-        if (seq->gen != run.gen)
+    const uint32_t mask = s->bt_mask, shift = s->bt_shift, n_run = g->n_run, ahead = 24;
+    hdl_seq *const seqs = s->seqs;
+    hdl_run *const run = g->run;
+    hdl_plan_row *const rows = buf->rows;
+    uint32_t kept = 0, n_prefills = 0, n_rows = 0;
+    for (uint32_t i = 0; i < n_run; i++) {
+        hdl_stay stay = run[i].stay;
+        __builtin_prefetch(&seqs[run[i + ahead < n_run ? i + ahead : i].stay.seq], 1);
+        hdl_seq *seq = &seqs[stay.seq];
+        if (seq->gen != stay.gen)
             continue;
-        if (seq->state == HDL_SEQ_PREFILL)
-            s->prefills[n_prefills++] = run;
-        else if (!decode_row(s, g, buf, i))
-            continue;
-        g->run[kept++] = run;
+        uint32_t pos = seq->pos, on_start = (pos & mask) == 0;
+        if (seq->state == HDL_SEQ_PREFILL) {
+            s->prefills[n_prefills++] = stay;
+        } else if (pos + 1 < seq->end) { /* else its last token is in flight */
+            if (on_start && !decode_block(s, g, buf, i))
+                continue;
+            bool fed_back = pos == seq->len; /* its token is still being sampled */
+            rows[n_rows] = (hdl_plan_row){
+                .slot = seq->slot,
+                .pos = pos,
+                .n_tokens = 1,
+                .token_at = n_rows,
+                .table_at = (pos + mask) >> shift,
+                .block_at = buf->plan.n_blocks - on_start,
+                .n_blocks = on_start,
+                .flags = HDL_ROW_SAMPLE | (fed_back ? (uint32_t)HDL_ROW_FEEDBACK : 0u),
+            };
+            buf->who[n_rows] = stay;
+            buf->tokens[n_rows++] = fed_back ? -1 : s->recent[stay.seq].at[pos % HDL_RECENT];
+            seq->pos = pos + 1;
+            seq->pend++;
+        }
+        if (kept != i)
+            run[kept] = run[i];
+        kept++;
     }
     g->n_run = kept;
+    buf->plan.n_rows = buf->plan.n_tokens = buf->n_computed = n_rows;
     return n_prefills;
 }
 
@@ -217,18 +211,18 @@ static void prefill_blocks(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, hdl_se
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
     hdl_plan *plan = &buf->plan;
     if (!cold->opened)
-        for (uint32_t page = cold->head; page != seq->cur; page = s->pages.next[page])
-            buf->blocks[plan->n_blocks++] = s->pages.block[page];
+        for (uint32_t page = cold->head; page != seq->cur; page = s->pages.list[page].next)
+            buf->blocks[plan->n_blocks++] = s->pages.list[page].block;
     uint32_t page = seq->cur;
     uint32_t last = (seq->pos + n - 1) >> s->bt_shift;
-    for (uint32_t i = seq->pos >> s->bt_shift; i <= last; i++, page = s->pages.next[page]) {
-        bool fresh = s->pages.block[page] == NONE;
+    for (uint32_t i = seq->pos >> s->bt_shift; i <= last; i++, page = s->pages.list[page].next) {
+        bool fresh = s->pages.list[page].block == NONE;
         if (fresh) {
-            s->pages.block[page] = grow(s, g, seq);
-            HDL_ASSERT(s->pages.block[page] != NONE);
+            s->pages.list[page].block = grow(s, g, seq);
+            HDL_ASSERT(s->pages.list[page].block != NONE);
         }
         if (fresh || !cold->opened)
-            buf->blocks[plan->n_blocks++] = s->pages.block[page];
+            buf->blocks[plan->n_blocks++] = s->pages.list[page].block;
     }
 }
 
@@ -237,17 +231,17 @@ static void prefill_blocks(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, hdl_se
 static void copy_partial(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, hdl_seq *seq)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
-    uint32_t dst = s->pages.block[seq->cur];
+    uint32_t dst = s->pages.list[seq->cur].block;
     buf->copies[buf->plan.n_copies++] = (hdl_plan_copy){.src = cold->copy_src, .dst = dst};
     hdl_kv_unpin(&g->kv, cold->copy_src);
     cold->copy_src = NONE;
     s->stats.block_copies++;
 }
 
-static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl_run *run,
+static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl_stay *stay,
                         uint32_t n)
 {
-    hdl_seq *seq = &s->seqs[run->seq];
+    hdl_seq *seq = &s->seqs[stay->seq];
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
     hdl_plan *plan = &buf->plan;
     bool in_prompt = seq->pos < seq->n_prompt;
@@ -265,7 +259,7 @@ static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl
     uint32_t block_at = plan->n_blocks;
     if (hdl_planted(s, FORK_NO_COPY) && cold->copy_src != NONE) {
         hdl_kv_hold(&g->kv, cold->copy_src);
-        s->pages.block[seq->cur] = cold->copy_src;
+        s->pages.list[seq->cur].block = cold->copy_src;
         hdl_kv_unpin(&g->kv, cold->copy_src);
         cold->copy_src = NONE;
     }
@@ -275,7 +269,8 @@ static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl
     if (cold->copy_src != NONE)
         copy_partial(s, g, buf, seq);
 
-    *add_row(buf, run) = (hdl_plan_row){
+    buf->who[plan->n_rows] = *stay;
+    buf->rows[plan->n_rows++] = (hdl_plan_row){
         .slot = seq->slot,
         .pos = seq->pos,
         .n_tokens = n,
@@ -296,11 +291,12 @@ static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl
     }
     seq->pos += n;
     g->prefill_tokens -= n;
+    buf->n_computed += n;
     if (hdl_planted(s, CHUNK_OFF_BY_ONE) && seq->pos + 1 < seq->len && (seq->pos & s->bt_mask)) {
         seq->pos++;
         g->prefill_tokens--;
         if ((seq->pos & s->bt_mask) == 0)
-            seq->cur = s->pages.next[seq->cur];
+            seq->cur = s->pages.list[seq->cur].next;
     }
     if (seq->pos == seq->len) {
         seq->state = HDL_SEQ_DECODE;
@@ -314,9 +310,9 @@ static void prefill_pass(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, uint32_t
     HDL_ASSERT_LT(buf->plan.n_rows, s->config.step_tokens);
     share_budget(s, n_prefills, s->config.step_tokens - buf->plan.n_rows);
     for (uint32_t i = 0; i < n_prefills; i++) {
-        const hdl_run *run = &s->prefills[i];
-        if (s->gives[i] > 0 && row_fits(s, &buf->plan, &s->seqs[run->seq], s->gives[i]))
-            prefill_row(s, g, buf, run, s->gives[i]);
+        const hdl_stay *stay = &s->prefills[i];
+        if (s->gives[i] > 0 && row_fits(s, &buf->plan, &s->seqs[stay->seq], s->gives[i]))
+            prefill_row(s, g, buf, stay, s->gives[i]);
     }
 }
 
@@ -328,9 +324,11 @@ bool hdl_budget_plan(hdl_sched *s, hdl_group *g)
     plan->n_tokens = plan->n_blocks = 0;
 
     uint32_t n_prefills = decode_pass(s, g, buf);
-    s->stats.decode_tokens += plan->n_rows;
+    uint32_t decoded = plan->n_rows;
+    s->stats.decode_tokens += decoded;
     if (n_prefills > 0)
         prefill_pass(s, g, buf, n_prefills);
+    s->stats.prefill_tokens += buf->n_computed - decoded;
     if (plan->n_rows == 0)
         return false;
 

@@ -26,11 +26,11 @@ static const char *check_log(const hdl_sched *s, const hdl_seq *seq, tally *t)
     uint32_t n = 0, at_len = NONE;
     bool runs = hdl_seq_runs(seq);
     uint32_t held = hdl_page_count(s, seq->pos);
-    for (uint32_t page = cold->head; page != NONE; page = s->pages.next[page], n++) {
+    for (uint32_t page = cold->head; page != NONE; page = s->pages.list[page].next, n++) {
         REQUIRE(page < s->pages.touched && n < cold->n_pages);
         if (n == (seq->len - 1) >> s->bt_shift)
             at_len = page;
-        bool has_block = s->pages.block[page] != NONE;
+        bool has_block = s->pages.list[page].block != NONE;
         if (!runs)
             REQUIRE(!has_block);
         else if (cold->opened)
@@ -118,9 +118,9 @@ static void count_holds(const hdl_sched *s, hdl_group *g, uint32_t plus)
         const hdl_seq *seq = &s->seqs[i];
         if (!hdl_seq_runs(seq) || &s->groups[seq->group] != g)
             continue;
-        for (uint32_t page = s->cold[i].head; page != NONE; page = s->pages.next[page])
-            if (s->pages.block[page] != NONE)
-                g->kv.blocks[s->pages.block[page]].ref += plus;
+        for (uint32_t page = s->cold[i].head; page != NONE; page = s->pages.list[page].next)
+            if (s->pages.list[page].block != NONE)
+                g->kv.blocks[s->pages.list[page].block].ref += plus;
     }
 }
 
@@ -167,10 +167,10 @@ static const char *check_group(const hdl_sched *s, const hdl_group *g)
     uint32_t live = 0, prefill = 0, resv = 0;
     uint64_t prefill_tokens = 0, key = 0;
     for (uint32_t i = 0; i < g->n_run; i++) {
-        const hdl_seq *seq = &s->seqs[g->run[i].seq];
+        const hdl_seq *seq = &s->seqs[g->run[i].stay.seq];
         REQUIRE(g->run[i].key >= key);
         key = g->run[i].key;
-        if (seq->gen != g->run[i].gen)
+        if (seq->gen != g->run[i].stay.gen)
             continue;
         live++;
         resv += seq->resv;

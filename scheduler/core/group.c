@@ -28,8 +28,8 @@ static void end_epoch(hdl_sched *s, hdl_group *g)
 {
     g->up = false;
     for (uint32_t i = 0; i < g->n_run; i++) {
-        hdl_seq *seq = &s->seqs[g->run[i].seq];
-        if (seq->gen == g->run[i].gen)
+        hdl_seq *seq = &s->seqs[g->run[i].stay.seq];
+        if (seq->gen == g->run[i].stay.gen)
             hdl_run_back(s, seq, HDL_TRACE_REQUEUE);
     }
     g->n_run = g->in_flight = g->n_closes = 0;
@@ -74,108 +74,110 @@ static void publish(hdl_sched *s, hdl_group *g, hdl_seq *seq)
         return;
     uint32_t full = seq->acked >> s->bt_shift;
     if (hdl_planted(s, HALF_PUBLISHED) && (seq->acked & s->bt_mask) + 1 == s->bt_mask &&
-        s->pages.next[seq->tail] == NONE && hdl_page_count(s, seq->len) == full + 1)
+        s->pages.list[seq->tail].next == NONE && hdl_page_count(s, seq->len) == full + 1)
         full++;
     while (cold->n_pub < full) {
         uint32_t page = cold->pub_page;
-        hdl_prefix_key key = {s->pages.hash[page], cold->pub_serial, hdl_page_tokens(s, page)};
-        cold->pub_serial = hdl_prefix_publish(s, &g->kv, s->pages.block[page], &key);
-        cold->pub_page = s->pages.next[page];
+        hdl_prefix_key key = {s->pages.list[page].hash, cold->pub_serial, hdl_page_tokens(s, page)};
+        cold->pub_serial = hdl_prefix_publish(s, &g->kv, s->pages.list[page].block, &key);
+        cold->pub_page = s->pages.list[page].next;
         cold->n_pub++;
     }
 }
 
 static bool is_stop(const hdl_sched *s, const hdl_seq *seq, hdl_token token)
 {
-    if (token == seq->stop0)
-        return true;
-    if (seq->n_stop < 2)
-        return false;
     const hdl_seq_cold *cold = hdl_seq_rest(s, seq);
-    for (uint32_t i = 1; i < seq->n_stop; i++)
+    for (uint32_t i = 0; i < seq->n_stop; i++)
         if (token == cold->stop_ids[i])
             return true;
     return false;
 }
 
-static void emit(hdl_sched *s, hdl_seq *seq, hdl_token token, uint32_t result_row)
+/* What follows from a sampled token, beyond its being logged and emitted. */
+static inline void maybe_end(hdl_sched *s, hdl_seq *seq, hdl_token token)
 {
-    hdl_log_append(s, seq, token);
-    hdl_tenant *tenant = &s->tenants[seq->tenant];
-    tenant->served += tenant->per_token;
-    hdl_action *act = hdl_act(s, HDL_ACT_EMIT);
-    act->emit = (hdl_act_emit){
-        .req = {seq->req},
-        .token = token,
-        .index = seq->len - 1 - seq->n_prompt,
-        .result_row = result_row,
-    };
-    s->stats.emitted_tokens++;
-    if (is_stop(s, seq, token))
+    if (seq->stop_bits >> ((uint32_t)token % 32) & 1 && is_stop(s, seq, token))
         hdl_run_end(s, seq, HDL_FINISH_STOP);
     else if (seq->len == seq->end)
         hdl_run_end(s, seq, HDL_FINISH_LENGTH);
 }
 
-/* The positions of a row are computed. */
-static void acknowledge(hdl_sched *s, hdl_group *g, hdl_seq *seq, const hdl_plan_row *row)
+static inline void emit(hdl_sched *s, hdl_seq *seq, hdl_token token, uint32_t result_row)
 {
-    uint32_t acked = row->pos + row->n_tokens;
-    bool filled = (row->pos ^ acked) >> s->bt_shift != 0;
+    hdl_tenant *tenant = &s->tenants[seq->tenant];
+    tenant->served += tenant->per_token;
+    s->stats.emitted_tokens++;
+    hdl_act(s, HDL_ACT_EMIT)->emit = (hdl_act_emit){
+        .req = {seq->req},
+        .token = token,
+        .index = seq->len - seq->n_prompt,
+        .result_row = result_row,
+    };
+    hdl_log_append(s, seq, token);
+}
+
+/* Positions up to `acked` are computed. Full blocks are published, and forks that waited for the prompt go on. */
+static inline void acknowledge(hdl_sched *s, hdl_seq *seq, uint32_t pos, uint32_t acked)
+{
     seq->acked = acked;
-    if (filled || hdl_planted(s, HALF_PUBLISHED))
-        publish(s, g, seq);
-    if (row->pos < seq->n_prompt && acked + 1 >= seq->n_prompt)
+    if ((pos ^ acked) > s->bt_mask || hdl_planted(s, HALF_PUBLISHED))
+        publish(s, &s->groups[seq->group], seq);
+    if (pos < seq->n_prompt && acked + 1 >= seq->n_prompt)
         hdl_queue_release_forks(s, seq);
 }
 
-static void absorb_row(hdl_sched *s, hdl_group *g, const hdl_plan_row *row, const hdl_run *who)
+/* Sequences lie all over memory: what the rows to come touch is asked for ahead. */
+static inline void look_ahead(const hdl_sched *s, const hdl_stay *who)
 {
-    hdl_seq *seq = &s->seqs[who->seq];
-    if (seq->gen != who->gen)
-        return;
-    acknowledge(s, g, seq, row);
-    if (seq->acked ==
-        seq->end) /* nothing is generated: only a prompt without max_new is acked to its end */
-        hdl_run_end(s, seq, HDL_FINISH_LENGTH);
+    __builtin_prefetch(&s->seqs[who->seq], 1);
+    __builtin_prefetch(&s->recent[who->seq], 1);
 }
 
-/* The answer to a row that samples: the next unscored row of the result, in the plan's order. */
-static const hdl_result_row *next_sampled(const hdl_ev_result *ev, uint32_t *at)
+/* The sampled row of a result that comes next, or the end: scored ones are passed by. */
+static inline const hdl_result_row *pass_scored(const hdl_result_row *res, const hdl_result_row *end)
 {
-    while (*at < ev->n_rows && ev->rows[*at].scored)
-        ++*at;
-    return *at < ev->n_rows ? &ev->rows[(*at)++] : NULL;
+    while (res != end && res->scored)
+        res++;
+    return res;
 }
 
-/* False when the result does not answer the plan. */
-static bool absorb_plan(hdl_sched *s, hdl_group *g, const hdl_plan_buf *buf,
-                        const hdl_ev_result *ev)
+/* Goes through the rows of plan and result side by side; sampled rows come in the plan's order. A row whose sequence has ended or
+ * was preempted while the step ran is void. False when the result does not answer the plan. */
+static bool absorb_plan(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_result *ev)
 {
-    uint32_t at = 0;
-    for (uint32_t r = 0; r < buf->plan.n_rows; r++) {
-        const hdl_plan_row *row = &buf->rows[r];
-        const hdl_run *who = &buf->who[r];
-        s->rate.tokens += row->n_tokens;
-        if (!(row->flags & HDL_ROW_SAMPLE)) {
-            absorb_row(s, g, row, who);
-            continue;
+    const hdl_result_row *res = ev->rows, *const end = ev->rows + ev->n_rows;
+    const uint32_t n_rows = buf->plan.n_rows;
+    const hdl_plan_row *row = buf->rows;
+    const hdl_stay *who = buf->who;
+    hdl_seq *const seqs = s->seqs;
+    for (uint32_t r = 0; r < n_rows; r++, row++, who++) {
+        const uint32_t pos = row->pos, next = pos + row->n_tokens;
+        const hdl_result_row *answer = NULL;
+        if (r + 24 < n_rows)
+            look_ahead(s, who + 24);
+        if (row->flags & HDL_ROW_SAMPLE) {
+            answer = pass_scored(res, end);
+            if (answer == end || answer->slot != row->slot || answer->pos != next || answer->token < 0)
+                return false;
+            res = answer + 1;
         }
-        const hdl_result_row *res = next_sampled(ev, &at);
-        if (!res || res->slot != row->slot || res->pos != row->pos + row->n_tokens ||
-            res->token < 0)
-            return false;
-        hdl_seq *seq = &s->seqs[who->seq];
-        if (seq->gen != who->gen) { /* it ended or was preempted while this step ran */
-            if (hdl_planted(s, DOUBLE_FINISH) && seq->state == HDL_SEQ_UNUSED)
+        hdl_seq *seq = &seqs[who->seq];
+        if (seq->gen != who->gen) {
+            if (hdl_planted(s, DOUBLE_FINISH) && answer && seq->state == HDL_SEQ_UNUSED)
                 hdl_act(s, HDL_ACT_DONE)->done = (hdl_act_done){.req = {seq->req}};
             continue;
         }
-        acknowledge(s, g, seq, row);
-        seq->pend--;
-        emit(s, seq, res->token, at - 1);
+        acknowledge(s, seq, pos, next);
+        if (answer) {
+            seq->pend--;
+            emit(s, seq, answer->token, (uint32_t)(answer - ev->rows));
+            maybe_end(s, seq, answer->token);
+        } else if (next == seq->end) { /* a prompt that wants no token is done when it is computed */
+            hdl_run_end(s, seq, HDL_FINISH_LENGTH);
+        }
     }
-    return next_sampled(ev, &at) == NULL;
+    return pass_scored(res, end) == end;
 }
 
 /* Over windows of a quarter second; a window with a pause in it says nothing about speed. */
@@ -204,7 +206,7 @@ void hdl_group_absorb(hdl_sched *s, const hdl_ev_result *ev)
         return;
     }
     const hdl_plan_buf *buf = &g->buf[ev->step % HDL_PLANS_IN_FLIGHT];
-    bool good = ev->step <= oldest && g->in_flight > 0 && absorb_plan(s, g, buf, ev);
+    bool good = ev->step <= oldest && g->in_flight > 0 && absorb_plan(s, buf, ev);
     if (!good) {
         /* A rank that answers what it was not asked cannot be trusted with the rest of the epoch
          * either. */
@@ -215,5 +217,6 @@ void hdl_group_absorb(hdl_sched *s, const hdl_ev_result *ev)
     }
     g->in_flight--;
     s->stats.results++;
+    s->rate.tokens += buf->n_computed;
     measure_rate(s);
 }

@@ -152,18 +152,19 @@ size_t hdl_layout(hdl_sched *s, unsigned char *base)
     carve_array(&c, 1, sizeof *s);
     CARVE(&c, s->seqs, s->n_seqs);
     CARVE(&c, s->cold, s->n_seqs);
+    CARVE(&c, s->recent, s->n_seqs);
     CARVE(&c, s->map, s->map_mask + 1u);
     CARVE(&c, s->slots_free, cf->max_seqs);
     CARVE(&c, s->deadlines, s->n_seqs);
-    CARVE(&c, s->pages.next, s->pages.total);
-    CARVE(&c, s->pages.block, s->pages.total);
-    CARVE(&c, s->pages.hash, s->pages.total);
+    CARVE(&c, s->pages.list, s->pages.total);
     CARVE(&c, s->pages.tokens, (size_t)s->pages.total << s->bt_shift);
     CARVE(&c, s->tenants, cf->n_tenants);
     CARVE(&c, s->groups, cf->n_groups);
     CARVE(&c, s->prefills, cf->max_seqs);
     CARVE(&c, s->gives, cf->max_seqs);
     CARVE(&c, s->order, cf->max_seqs);
+    CARVE(&c, s->table[0], hdl_page_count(s, cf->max_len) + 1u);
+    CARVE(&c, s->table[1], hdl_page_count(s, cf->max_len) + 1u);
     CARVE(&c, s->actions, s->actions_max);
     if (base)
         memset(s->groups, 0, cf->n_groups * sizeof *s->groups);

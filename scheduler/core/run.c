@@ -43,22 +43,32 @@ void hdl_run_enter(hdl_sched *s, hdl_seq *seq, const hdl_entry *entry)
     cold->admitted_len = seq->len;
     cold->opened = false;
     uint64_t key = (uint64_t)seq->priority << 56 | cold->serial;
-    run_insert(s, g, (hdl_run){.seq = hdl_seq_idx(s, seq), .gen = seq->gen, .key = key});
+    run_insert(s, g, (hdl_run){.stay = {hdl_seq_idx(s, seq), seq->gen}, .key = key});
+}
+
+/* Collects the blocks first: one look-up waits for the last in a list of pages, but not in an array. */
+static uint32_t collect_blocks(hdl_sched *s, const hdl_seq *seq, const hdl_kv *kv)
+{
+    uint32_t n = 0;
+    for (uint32_t page = hdl_seq_rest(s, seq)->head; page != NONE; page = s->pages.list[page].next) {
+        uint32_t block = s->pages.list[page].block;
+        if (block == NONE)
+            continue;
+        __builtin_prefetch(&kv->blocks[block], 1);
+        s->pages.list[page].block = NONE;
+        if (hdl_planted(s, REF_LEAK) && page == seq->tail)
+            continue;
+        s->table[0][n++] = block;
+    }
+    return n;
 }
 
 static void give_blocks(hdl_sched *s, hdl_seq *seq, hdl_kv *kv)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
-    uint32_t anchor = NONE;
-    for (uint32_t page = cold->head; page != NONE; page = s->pages.next[page]) {
-        uint32_t block = s->pages.block[page];
-        if (block == NONE)
-            continue;
-        s->pages.block[page] = NONE;
-        if (hdl_planted(s, REF_LEAK) && page == seq->tail)
-            continue;
-        anchor = hdl_kv_give(kv, block, anchor);
-    }
+    uint32_t n = collect_blocks(s, seq, kv), anchor = NONE;
+    for (uint32_t i = 0; i < n; i++)
+        anchor = hdl_kv_give(kv, s->table[0][i], anchor);
     if (cold->copy_src != NONE)
         hdl_kv_unpin(kv, cold->copy_src);
     cold->copy_src = NONE;
@@ -86,6 +96,8 @@ static void leave(hdl_sched *s, hdl_seq *seq)
 void hdl_run_back(hdl_sched *s, hdl_seq *seq, hdl_trace why)
 {
     leave(s, seq);
+    if (seq->len > seq->n_prompt && (seq->len & s->bt_mask) != 0)
+        hdl_log_flush(s, seq);
     hdl_seq_rest(s, seq)->n_preempted++;
     if (hdl_planted(s, EMIT_TWICE) && seq->len > seq->n_prompt && (seq->len & s->bt_mask) > 1)
         seq->len--;

@@ -84,8 +84,8 @@ static hdl_seq *parent_of(const hdl_sched *s, const hdl_seq *seq)
         uint32_t n = hdl_min_u32(s->bt_mask + 1, seq->n_prompt - at);
         if (memcmp(hdl_page_tokens(s, a), hdl_page_tokens(s, b), n * sizeof(hdl_token)) != 0)
             return NULL;
-        a = s->pages.next[a];
-        b = s->pages.next[b];
+        a = s->pages.list[a].next;
+        b = s->pages.list[b].next;
     }
     return parent;
 }

@@ -7,20 +7,21 @@ static uint32_t page_take(hdl_sched *s, hdl_seq_cold *cold)
     HDL_ASSERT_LT(0, p->n_free);
     uint32_t page = p->free_head;
     if (page != NONE)
-        p->free_head = p->next[page];
+        p->free_head = p->list[page].next;
     else
         page = p->touched++;
     p->n_free--;
-    p->next[page] = NONE;
-    p->block[page] = NONE;
+    p->list[page].next = NONE;
+    p->list[page].block = NONE;
     cold->n_pages++;
     return page;
 }
 
-static void page_seal(hdl_sched *s, hdl_seq_cold *cold, uint32_t page)
+/* The page is full: of `tokens`, which are its own or the same elsewhere. */
+static void page_seal(hdl_sched *s, hdl_seq_cold *cold, uint32_t page, const hdl_token *tokens)
 {
-    cold->chain = hdl_hash_chain(cold->chain, hdl_page_tokens(s, page), s->bt_mask + 1u);
-    s->pages.hash[page] = cold->chain;
+    cold->chain = hdl_hash_chain(cold->chain, tokens, s->bt_mask + 1u);
+    s->pages.list[page].hash = cold->chain;
 }
 
 static void log_prompt(hdl_sched *s, hdl_seq *seq, const hdl_token *prompt)
@@ -32,8 +33,8 @@ static void log_prompt(hdl_sched *s, hdl_seq *seq, const hdl_token *prompt)
         uint32_t n = hdl_min_u32(bt, seq->n_prompt - at);
         memcpy(hdl_page_tokens(s, page), prompt + at, n * sizeof *prompt);
         if (n == bt)
-            page_seal(s, cold, page);
-        *(at == 0 ? &cold->head : &s->pages.next[seq->tail]) = page;
+            page_seal(s, cold, page, prompt + at);
+        *(at == 0 ? &cold->head : &s->pages.list[seq->tail].next) = page;
         seq->tail = page;
     }
 }
@@ -87,7 +88,6 @@ hdl_seq *hdl_seq_new(hdl_sched *s, const hdl_ev_submit *submit)
         .len = submit->n_prompt,
         .n_prompt = submit->n_prompt,
         .slot = NONE,
-        .stop0 = n_stop ? submit->stop_ids[0] : -1,
         .n_stop = (uint8_t)n_stop,
         .priority = (uint8_t)submit->priority,
         .tenant = (uint16_t)submit->tenant,
@@ -109,6 +109,8 @@ hdl_seq *hdl_seq_new(hdl_sched *s, const hdl_ev_submit *submit)
         .copy_src = NONE,
         .n_stop_ids = submit->n_stop_ids,
     };
+    for (uint32_t i = 0; i < n_stop; i++)
+        seq->stop_bits |= 1u << ((uint32_t)submit->stop_ids[i] % 32);
     memcpy(cold->stop_ids, submit->stop_ids, submit->n_stop_ids * sizeof cold->stop_ids[0]);
     log_prompt(s, seq, submit->prompt);
     map_insert(s, idx);
@@ -120,9 +122,9 @@ void hdl_seq_free(hdl_sched *s, hdl_seq *seq)
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
     hdl_pages *p = &s->pages;
     uint32_t last = seq->tail;
-    while (p->next[last] != NONE)
-        last = p->next[last];
-    p->next[last] = p->free_head;
+    while (p->list[last].next != NONE)
+        last = p->list[last].next;
+    p->list[last].next = p->free_head;
     p->free_head = cold->head;
     p->n_free += cold->n_pages;
     p->promised -= cold->log_resv;
@@ -153,7 +155,7 @@ uint32_t hdl_log_next_page(hdl_sched *s, hdl_seq *seq)
 {
     if ((seq->len & s->bt_mask) != 0)
         return seq->tail;
-    uint32_t page = s->pages.next[seq->tail];
+    uint32_t page = s->pages.list[seq->tail].next;
     if (page != NONE)
         return page;
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
@@ -161,19 +163,21 @@ uint32_t hdl_log_next_page(hdl_sched *s, hdl_seq *seq)
     cold->log_resv--;
     s->pages.promised--;
     page = page_take(s, cold);
-    s->pages.next[seq->tail] = page;
+    s->pages.list[seq->tail].next = page;
     return page;
 }
 
-void hdl_log_append(hdl_sched *s, hdl_seq *seq, hdl_token token)
+void hdl_log_flush(hdl_sched *s, hdl_seq *seq)
 {
-    uint32_t at = seq->len & s->bt_mask;
-    if (at == 0)
-        seq->tail = hdl_log_next_page(s, seq);
-    hdl_page_tokens(s, seq->tail)[at] = token;
-    seq->len++;
-    if (at == s->bt_mask)
-        page_seal(s, hdl_seq_rest(s, seq), seq->tail);
+    uint32_t last = seq->len - 1;
+    uint32_t from = hdl_max_u32(last & ~s->bt_mask, last & ~(uint32_t)(HDL_RECENT - 1));
+    from = hdl_max_u32(from, seq->n_prompt);
+    const hdl_token *recent = s->recent[hdl_seq_idx(s, seq)].at;
+    if (seq->len > from)
+        memcpy(hdl_page_tokens(s, seq->tail) + (from & s->bt_mask), recent + from % HDL_RECENT,
+               (seq->len - from) * sizeof *recent);
+    if ((seq->len & s->bt_mask) == 0)
+        page_seal(s, hdl_seq_rest(s, seq), seq->tail, hdl_page_tokens(s, seq->tail));
 }
 
 uint32_t hdl_log_copy(const hdl_sched *s, uint32_t page, uint32_t at, uint32_t n, hdl_token *out)
@@ -187,7 +191,7 @@ uint32_t hdl_log_copy(const hdl_sched *s, uint32_t page, uint32_t at, uint32_t n
         at += take;
         n -= take;
         if ((at & s->bt_mask) == 0)
-            page = s->pages.next[page];
+            page = s->pages.list[page].next;
     }
     return page;
 }

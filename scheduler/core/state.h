@@ -44,7 +44,7 @@ typedef struct hdl_seq {
     uint32_t cur;    /* page of position pos, as long as pos < len */
     uint32_t tail;   /* page of position len - 1 */
     uint32_t resv;   /* blocks promised by admission and not taken yet */
-    hdl_token stop0; /* first stop id, -1 when there is none */
+    uint32_t stop_bits; /* bit (id % 32) of each stop id: a clear bit says no without a look at the ids */
     uint8_t state;   /* hdl_seq_state */
     uint8_t pend;    /* samples in flight */
     uint8_t n_stop;  /* 0 when stop ids are ignored */
@@ -82,29 +82,44 @@ typedef struct hdl_seq_cold {
     hdl_token stop_ids[HDL_STOP_IDS_MAX];
 } hdl_seq_cold;
 
-/* The token logs: pages of block_tokens tokens, one page for one KV block. A page also says which
- * block holds its KV now, so the list of a sequence's pages is its block table. */
+/* The tokens generated last, those of positions p with p / HDL_RECENT == (len - 1) / HDL_RECENT. A token
+ * is put here and goes to its page with its neighbours: writing each to its own page at once touched as many memory pages as there
+ * are sequences, every step. */
+enum { HDL_RECENT = 16 };
+typedef struct hdl_recent {
+    hdl_token at[HDL_RECENT];
+} hdl_recent;
+
+/* A page of a token log: block_tokens tokens, for one KV block. It says which block holds its KV now, so the list of
+ * a sequence's pages is its block table. */
+typedef struct hdl_page {
+    uint32_t next;
+    uint32_t block;
+    uint64_t hash; /* of a full page and all before it */
+} hdl_page;
+
 typedef struct hdl_pages {
     uint32_t total, touched; /* pages beyond `touched` have never been used */
     uint32_t n_free;
     uint32_t promised; /* of the free ones, to admitted sequences */
     uint32_t free_head;
-    uint32_t *next;
-    uint32_t *block;
-    uint64_t *hash;    /* of a full page and all before it */
+    hdl_page *list;
     hdl_token *tokens; /* [total, block_tokens] */
 } hdl_pages;
 
+/* One cache line. */
 typedef struct hdl_block {
     uint32_t ref; /* sequences that hold it, and pins */
     uint32_t pins;
-    uint32_t prev,
-        next; /* ref == 0: in the free list (next alone) or in the LRU list of cached blocks */
-    uint32_t chain;  /* published: next in its hash bucket */
-    uint64_t hash;   /* published: of its tokens and all before them */
-    uint64_t serial; /* published: number of this publication; 0: not published */
-    uint64_t parent; /* published: serial of the block before, 0 for the first */
+    uint32_t prev, next; /* ref == 0: in the free list (next alone) or in the LRU list */
+    uint32_t chain;      /* published: next in its hash bucket */
+    uint64_t hash;       /* published: of its tokens and all before them */
+    uint64_t serial;     /* published: number of this publication; 0: not published */
+    uint64_t parent;     /* published: serial of the block before, 0 for the first */
+    uint64_t unused[2];
 } hdl_block;
+
+_Static_assert(sizeof(hdl_seq) == 64 && sizeof(hdl_block) == 64, "one cache line");
 
 /* The KV blocks of one group, and the index of those whose content is known. */
 typedef struct hdl_kv {
@@ -121,9 +136,13 @@ typedef struct hdl_kv {
     hdl_token *tokens; /* [total, block_tokens] of published blocks */
 } hdl_kv;
 
-/* A sequence as of one stay in the running set: stale as soon as the generations differ. */
-typedef struct hdl_run {
+/* One stay of a sequence in the running set: over as soon as the generations differ. */
+typedef struct hdl_stay {
     uint32_t seq, gen;
+} hdl_stay;
+
+typedef struct hdl_run {
+    hdl_stay stay;
     uint64_t key; /* priority, then serial: who yields to whom */
 } hdl_run;
 
@@ -135,7 +154,8 @@ typedef struct hdl_plan_buf {
     hdl_plan_copy *copies;
     hdl_token *tokens;
     uint32_t *blocks;
-    hdl_run *who; /* [n_rows] */
+    hdl_stay *who;       /* [n_rows] */
+    uint32_t n_computed; /* tokens of all rows */
 } hdl_plan_buf;
 
 typedef struct hdl_group {
@@ -192,6 +212,7 @@ struct hdl_sched {
     uint32_t seq_touched;
     hdl_seq *seqs;
     hdl_seq_cold *cold;
+    hdl_recent *recent;
     uint32_t map_mask;
     uint32_t *map; /* request id -> sequence */
 
@@ -206,9 +227,10 @@ struct hdl_sched {
     hdl_queue queue;
     hdl_tenant *tenants;
     hdl_group *groups;
-    hdl_run *prefills; /* scratch of one plan */
+    hdl_stay *prefills; /* scratch of one plan */
     uint32_t *gives;   /* scratch: tokens given to each of them */
     uint32_t *order;   /* scratch */
+    uint32_t *table[2]; /* scratch: the blocks of one sequence */
     hdl_rate rate;
     hdl_sched_stats stats;
 
