@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the integration tests of the API against a server that it starts, or against --url.
+
+    tests/integration/run.py                          heddle serve on the bundled model, every profile
+    tests/integration/run.py --url http://HOST:PORT   a server that runs already (profile "default")
+    tests/integration/run.py test_openai test_http    some modules
+
+A module says in PROFILES which servers it wants; without it, the default one. The last line counts.
+"""
+
+import argparse
+import importlib
+import json
+import pathlib
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import urllib.error
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE / "api"))
+
+PROFILES = {
+    "default": ["--tp", "2", "--ep", "2"],
+    # So few blocks that running requests must be preempted.
+    "small-kv": ["--tp", "2", "--ep", "2", "--kv-bytes", "1MiB"],
+}
+READY_SECONDS = 120
+
+
+def find_heddle(given):
+    places = [given] if given else [ROOT / "build" / p / "bin" / "heddle" for p in ("release", "dev", "asan", "tsan")]
+    for place in places:
+        if pathlib.Path(place).is_file():
+            return str(place)
+    sys.exit("run.py: no heddle program; build it first (cmake --preset release && ninja -C build/release)")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    """`heddle serve` as a child, stopped again at the end."""
+
+    def __init__(self, heddle, model, args, log):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [heddle, "serve", model, "--port", str(self.port), *args]
+        print("#", shlex.join(command), flush=True)
+        self.log = open(log, "wb")
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def wait_ready(self):
+        deadline = time.monotonic() + READY_SECONDS
+        last = ""
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                sys.exit(f"run.py: heddle serve ended with {self.process.returncode}; see {self.log.name}")
+            try:
+                with urllib.request.urlopen(self.url + "/readyz", timeout=5):
+                    return
+            except urllib.error.HTTPError as e:
+                last = json.load(e).get("state", "")
+            except OSError as e:
+                last = str(e)
+            time.sleep(0.02)
+        sys.exit(f"run.py: not ready after {READY_SECONDS} s ({last}); see {self.log.name}")
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                print("run.py: heddle serve did not stop in 60 s", flush=True)
+        self.log.close()
+
+
+def load(names):
+    names = names or sorted(p.stem for p in (HERE / "api").glob("test_*.py"))
+    return [importlib.import_module(name) for name in names]
+
+
+def run_profile(profile, modules, url):
+    import client
+
+    client.connect(url)
+    suite = unittest.TestSuite()
+    for module in modules:
+        if profile in getattr(module, "PROFILES", ("default",)):
+            suite.addTests(unittest.defaultTestLoader.loadTestsFromModule(module))
+    return unittest.TextTestRunner(stream=sys.stdout, verbosity=2).run(suite)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("modules", nargs="*", help="test_openai, ...; all without any")
+    parser.add_argument("--url", help="a server that runs already")
+    parser.add_argument("--heddle", help="the program (default: of build/release, build/dev, ...)")
+    parser.add_argument("--model", default=str(ROOT / "deploy" / "demo-model"))
+    parser.add_argument("--profile", action="append", choices=sorted(PROFILES), help="default: every one that is needed")
+    parser.add_argument("--serve-args", default="", help="more arguments of heddle serve")
+    parser.add_argument("--log-dir", default="", help="where the servers' logs go (default: a new folder in /tmp)")
+    args = parser.parse_args()
+    modules = load(args.modules)
+    results = []
+    if args.url:
+        results.append(run_profile("default", modules, args.url))
+    else:
+        heddle = find_heddle(args.heddle)
+        log_dir = args.log_dir or tempfile.mkdtemp(prefix="heddle-api-")
+        for profile in args.profile or PROFILES:
+            if not any(profile in getattr(m, "PROFILES", ("default",)) for m in modules):
+                continue
+            extra = PROFILES[profile] + shlex.split(args.serve_args)
+            server = Server(heddle, args.model, extra, pathlib.Path(log_dir) / f"{profile}.log")
+            try:
+                server.wait_ready()
+                results.append(run_profile(profile, modules, server.url))
+            finally:
+                server.stop()
+        print(f"# logs in {log_dir}")
+    failed = sum(len(r.failures) + len(r.errors) for r in results)
+    skipped = sum(len(r.skipped) for r in results)
+    passed = sum(r.testsRun for r in results) - failed - skipped
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed or not results else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
