@@ -10,9 +10,27 @@
 #include <heddle/limits.h>
 #include <heddle/types.h>
 
-#include "base/assert.h"
+#include <grpc/support/log.h>
 
-void hdl_rpc_hold(void) { grpc_init(); }
+#include "base/assert.h"
+#include "base/log.h"
+
+/* gRPC's own words belong in our log. */
+static void log_line(gpr_log_func_args *args)
+{
+    if (args->severity == GPR_LOG_SEVERITY_ERROR)
+        HDL_LOG(WARN, PROTO, "grpc", "text=%s", HDL_LOG_QUOTE(args->message));
+}
+
+static void set_log(void) { gpr_set_log_function(log_line); }
+
+void hdl_rpc_hold(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, set_log);
+    grpc_init();
+}
+
 void hdl_rpc_unhold(void) { grpc_shutdown(); }
 
 static void queue_main(void *arg)

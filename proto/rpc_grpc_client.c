@@ -74,7 +74,7 @@ hdl_err hdl_rpc_client_open(hdl_rpc_client **out, const hdl_rpc_client_opts *opt
         return hdl_fail(HDL_NOMEM, why, "out of memory");
     pthread_mutex_init(&client->lock, NULL);
     pthread_cond_init(&client->changed, NULL);
-    grpc_init();
+    hdl_rpc_hold();
     grpc_channel_credentials *creds;
     hdl_err err = rpc_client_creds(&creds, opts->address, opts->tls, why);
     if (err != HDL_OK)
@@ -116,7 +116,7 @@ void hdl_rpc_client_close(hdl_rpc_client *client)
     pthread_cond_destroy(&client->changed);
     pthread_mutex_destroy(&client->lock);
     free(client);
-    grpc_shutdown();
+    hdl_rpc_unhold();
 }
 
 /* False when the client is closing. */

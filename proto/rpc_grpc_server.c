@@ -158,7 +158,7 @@ hdl_err hdl_rpc_server_open(hdl_rpc_server **out, const hdl_rpc_server_opts *opt
     pthread_mutex_init(&server->lock, NULL);
     pthread_cond_init(&server->changed, NULL);
     server->shutdown_tag.fn = on_shutdown;
-    grpc_init();
+    hdl_rpc_hold();
     server->n_methods = opts->n_methods;
     server->methods = calloc(opts->n_methods ? opts->n_methods : 1, sizeof *server->methods);
     if (!server->methods) {
@@ -236,7 +236,7 @@ void hdl_rpc_server_close(hdl_rpc_server *server, uint64_t grace_us)
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->lock);
     free(server);
-    grpc_shutdown();
+    hdl_rpc_unhold();
 }
 
 const char *hdl_rpc_server_address(const hdl_rpc_server *server) { return server->address; }

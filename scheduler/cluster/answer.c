@@ -74,11 +74,12 @@ void hdl_answer_retry(hdl_cluster *c)
     }
 }
 
-static void add_logprobs(const hdl_cluster *c, hdl_emit *emit, const hdl_result_row *row)
+static void add_logprobs(hdl_emit *emit, const hdl_result *result, const hdl_result_row *row)
 {
     emit->token.logprob = row->logprob;
     emit->token.n_top = row->n_top;
-    memcpy(emit->token.top, c->result->tops + row->top_at, row->n_top * sizeof(hdl_logprob));
+    if (row->n_top)
+        memcpy(emit->token.top, result->tops + row->top_at, row->n_top * sizeof(hdl_logprob));
 }
 
 void hdl_answer_token(hdl_cluster *c, const hdl_act_emit *act)
@@ -90,7 +91,7 @@ void hdl_answer_token(hdl_cluster *c, const hdl_act_emit *act)
     emit.token.index = act->index;
     emit.token.n_top = 0;
     if (entry->req->sampling.n_logprobs >= 0)
-        add_logprobs(c, &emit, &c->result->rows[act->result_row]);
+        add_logprobs(&emit, c->result, &c->result->rows[act->result_row]);
     push_or_deafen(c, entry, &emit);
     if (entry->n_emitted++ == 0) {
         entry->first_us = c->now_us;
@@ -121,7 +122,7 @@ void hdl_answer_scores(hdl_cluster *c, const hdl_flight *flight, const hdl_resul
         hdl_emit emit = {.req = scored->req, .user = entry->req->sink.user, .kind = HDL_EMIT_SCORE};
         emit.token.token = row->token;
         emit.token.index = row->pos;
-        add_logprobs(c, &emit, row);
+        add_logprobs(&emit, result, row);
         push_or_deafen(c, entry, &emit);
     }
 }

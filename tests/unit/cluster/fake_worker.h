@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker without a model: it dials a real scheduler, keeps in each KV block the tokens that a
+ * real one would have computed keys and values of, and samples by an oracle: the next token is a
+ * hash of all tokens before it. So every stream has one right answer, and a stale, missing or
+ * foreign block gives a wrong one. Lives on its rpc thread; its knobs may be turned by any. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include <heddle/types.h>
+
+#include "proto/rpc.h"
+#include "proto/wire.h"
+
+enum { FAKE_BLOCKS = 64, FAKE_BLOCK_TOKENS = 32, FAKE_SEQS = 8, FAKE_LEN = 512, FAKE_VOCAB = 1000 };
+
+typedef struct fake_slot {
+    uint32_t table[FAKE_LEN / FAKE_BLOCK_TOKENS];
+    hdl_token last;
+    hdl_sampling sampling;
+} fake_slot;
+
+typedef struct fake_worker {
+    hdl_rpc_client *client;
+    hdl_rpc_stream *stream;
+    hdl_arena arena;
+    hdl_wire_encoder encoder;
+    void *mem;
+    hdl_msg_assign assign;
+    uint64_t epoch;
+    hdl_token kv[FAKE_BLOCKS][FAKE_BLOCK_TOKENS];
+    fake_slot slots[FAKE_SEQS];
+    hdl_result_row rows[FAKE_SEQS + FAKE_LEN];
+    hdl_logprob tops[FAKE_SEQS];
+
+    /* knobs */
+    atomic_bool mute;       /* says nothing any more, takes no step */
+    atomic_bool hold;       /* takes no step until let go; see fake_let_go */
+    atomic_uint fail_next;  /* hdl_err: the next step ends with it */
+    atomic_bool wrong_next; /* the next result holds a token that does not exist */
+    atomic_bool stale_next; /* the next result is sent twice, first under the old epoch */
+
+    /* what happened */
+    atomic_uint n_assigns, n_joins, n_steps, n_aborts;
+    atomic_bool closed, dismissed;
+    _Atomic hdl_err close_err;
+} fake_worker;
+
+typedef struct fake_opts {
+    const char *address, *device, *token;
+    uint32_t protocol;
+    uint64_t holds;
+} fake_opts;
+
+/* Dials and says Hello. */
+fake_worker *fake_start(const fake_opts *opts);
+/* The process dies: the stream breaks off. */
+void fake_kill(fake_worker *worker);
+
+/* What any worker answers after these tokens. */
+hdl_token fake_oracle(const hdl_token *tokens, uint32_t n);
