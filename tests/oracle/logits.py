@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""transformers' float32 logits of the bundled model for the sequence of tests/golden/exact.py.
+"""transformers' float32 logits of the bundled model for 512 tokens of conversations that it can hold.
 
-Writes tests/golden/logits.json (the best token of every row, all columns of a few rows) and, where build/release is there,
-compares heddle's whole matrix: relative error, agreement of the best token.
+Writes tests/golden/logits.json (the ids, the best token of every row, all columns of a few rows) and, where build/release
+is there, compares heddle's whole matrix: relative error, agreement of the best token.
 """
 import json
 import os
@@ -13,22 +13,35 @@ import tempfile
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(ROOT, "tests", "golden"))
-from exact import N_TOKENS, token_ids  # noqa: E402
-
 MODEL = os.path.join(ROOT, "deploy", "demo-model")
+N_TOKENS = 512
 ROWS = [0, 1, 2, 31, 32, 33, 100, 255, 256, 400, 511]
+
+
+def conversation_ids():
+    """Held-out questions with their answers, one conversation after the other."""
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    ids = []
+    with open(os.path.join(MODEL, "eval.jsonl"), encoding="utf-8") as f:
+        for line in f:
+            item = json.loads(line)
+            messages = item["messages"] + [{"role": "assistant", "content": item["answer"]}]
+            ids += tokenizer(tokenizer.apply_chat_template(messages, tokenize=False))["input_ids"]
+            if len(ids) >= N_TOKENS:
+                return ids[:N_TOKENS]
+    raise SystemExit("eval.jsonl is too short")
 
 
 def main():
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
-    ids = token_ids(model.config.vocab_size, 1, N_TOKENS)
+    ids = conversation_ids()
     with torch.no_grad():
         logits = model(torch.tensor([ids])).logits[0].numpy()
     golden = {
+        "ids": ids,
         "rows": ROWS,
         "logits": [[round(float(v), 4) for v in logits[row]] for row in ROWS],
         "top1": [int(v) for v in logits.argmax(1)],
