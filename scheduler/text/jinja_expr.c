@@ -26,8 +26,15 @@ hdl_err hdl_jiterate(hdl_jrun *run, const hdl_jval *v, hdl_jlist **out)
         *out = v->list;
         return hdl_jstep(run, v->list->n);
     }
+    if (v->kind == HDL_J_GENERATOR && v->generator->broken != NULL)
+        return hdl_jfail(run, HDL_INVALID, "'%s' object is not iterable", v->generator->broken);
+    if (v->kind == HDL_J_GENERATOR && v->generator->list != NULL) {
+        *out = v->generator->list;
+        v->generator->list = NULL; /* a second walk sees nothing */
+        return hdl_jstep(run, (*out)->n);
+    }
     HDL_TRY(hdl_jlist_new(&run->mem, 0, out));
-    if (v->kind == HDL_J_UNDEFINED)
+    if (v->kind == HDL_J_UNDEFINED || v->kind == HDL_J_GENERATOR)
         return HDL_OK;
     if (v->kind == HDL_J_DICT) {
         HDL_TRY(hdl_jstep(run, v->dict->n));
@@ -304,6 +311,8 @@ static hdl_err apply_filter(hdl_jrun *run, const hdl_jnode *node, const hdl_jval
     hdl_jval input = *v;
     HDL_TRY(eval_args(run, node, &args));
     run->line = node->line;
+    if (node->function == NULL)
+        return hdl_jfail(run, HDL_UNSUPPORTED, "there is no filter or test '%s'", node->name);
     return node->function->call(run, &input, &args, out);
 }
 

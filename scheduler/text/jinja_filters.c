@@ -20,7 +20,8 @@ METHOD(f_trim)
     HDL_TRY(hdl_jarg_text(run, arg.kind == HDL_J_NONE ? &(hdl_jval){.kind = HDL_J_MISSING} : &arg,
                           NULL, &chars));
     HDL_TRY(self_text(run, self, &text));
-    *out = hdl_jslice(hdl_jstrip(text.s, chars, true, true));
+    *out = text;
+    out->s = hdl_jstrip(text.s, chars, true, true);
     return HDL_OK;
 }
 
@@ -139,26 +140,16 @@ METHOD(f_replace)
 METHOD(f_safe)
 {
     (void)args;
-    return self_text(run, self, out);
+    HDL_TRY(self_text(run, self, out));
+    out->markup = true;
+    return HDL_OK;
 }
 
 METHOD(f_escape)
 {
-    static const char chars[] = "&<>\"'", *const names[] = {"&amp;", "&lt;", "&gt;", "&#34;",
-                                                            "&#39;"};
-    hdl_jval text;
     (void)args;
-    HDL_TRY(self_text(run, self, &text));
-    HDL_TRY(hdl_jstep(run, text.s.len / 4));
-    *out = hdl_jcstr("");
-    for (size_t i = 0; i < text.s.len; i++) {
-        const char *found = text.s.p[i] ? strchr(chars, text.s.p[i]) : NULL;
-        hdl_text piece = {text.s.p + i, 1};
-        if (found != NULL)
-            piece = (hdl_text){names[found - chars], strlen(names[found - chars])};
-        HDL_TRY(hdl_jconcat(&run->mem, out->s, piece, out));
-    }
-    return HDL_OK;
+    HDL_TRY(self_text(run, self, out));
+    return out->markup ? HDL_OK : hdl_jescape(run, out->s, out);
 }
 
 static hdl_err add_indent(hdl_jrun *run, const hdl_jval *width, hdl_jval *text)
@@ -197,16 +188,16 @@ METHOD(f_indent)
     return HDL_OK;
 }
 
+/* A generator in Jinja too, so what is wrong shows when it is walked. */
 METHOD(f_items)
 {
+    hdl_jval pairs = {.kind = HDL_J_LIST};
     (void)args;
-    if (self->kind == HDL_J_UNDEFINED) {
-        *out = (hdl_jval){.kind = HDL_J_LIST};
-        return hdl_jlist_new(&run->mem, 0, &out->list);
-    }
-    if (self->kind != HDL_J_DICT)
-        return hdl_jfail(run, HDL_INVALID, "items: needs a mapping, not '%s'", hdl_jval_type(self));
-    return hdl_jdict_items(run, self->dict, out);
+    if (self->kind == HDL_J_UNDEFINED)
+        HDL_TRY(hdl_jlist_new(&run->mem, 0, &pairs.list));
+    else if (self->kind == HDL_J_DICT)
+        HDL_TRY(hdl_jdict_items(run, self->dict, &pairs));
+    return hdl_jgenerate(run, pairs.list, self, out);
 }
 
 METHOD(f_abs)

@@ -4,6 +4,22 @@
 
 #include "scheduler/text/jinja_builtin.h"
 
+bool hdl_jiterable(const hdl_jval *v)
+{
+    return v->kind == HDL_J_UNDEFINED || (v->kind >= HDL_J_STRING && v->kind <= HDL_J_GENERATOR);
+}
+
+hdl_err hdl_jgenerate(hdl_jrun *run, hdl_jlist *list, const hdl_jval *v, hdl_jval *out)
+{
+    hdl_jgenerator *generator = hdl_jmem_alloc(&run->mem, sizeof *generator);
+    if (generator == NULL)
+        return HDL_BUSY;
+    generator->list = list;
+    generator->broken = list ? NULL : hdl_jval_type(v);
+    *out = (hdl_jval){.kind = HDL_J_GENERATOR, .generator = generator};
+    return HDL_OK;
+}
+
 METHOD(f_list)
 {
     hdl_jlist *items, *copy;
@@ -42,9 +58,8 @@ METHOD(f_reverse)
     HDL_TRY(hdl_jlist_new(&run->mem, items->n, &list));
     for (size_t i = items->n; i-- > 0;)
         HDL_TRY(hdl_jlist_push(&run->mem, list, items->v[i]));
-    *out = hdl_jlist_val(list);
     if (self->kind != HDL_J_STRING)
-        return HDL_OK;
+        return hdl_jgenerate(run, list, self, out);
     *out = hdl_jcstr("");
     for (size_t i = 0; i < list->n; i++)
         HDL_TRY(hdl_jconcat(&run->mem, out->s, list->v[i].s, out));
@@ -107,6 +122,12 @@ static hdl_err function_name(hdl_jrun *run, const hdl_jval *arg, const char **ou
     return *out ? HDL_OK : HDL_BUSY;
 }
 
+/* Jinja's select and map take every false value for an empty list: None too. */
+static hdl_err walk_if_true(hdl_jrun *run, const hdl_jval *v, hdl_jlist **items)
+{
+    return hdl_jval_true(v) ? hdl_jiterate(run, v, items) : hdl_jlist_new(&run->mem, 0, items);
+}
+
 typedef struct selection {
     bool by_attribute, wanted;
 } selection;
@@ -138,7 +159,9 @@ static hdl_err select_items(hdl_jrun *run, const hdl_jval *self, const hdl_jargs
             return hdl_jfail(run, HDL_UNSUPPORTED, "select: there is no test '%.64s'", name);
         rest = (hdl_jargs){rest.v + 1, rest.n - 1, NULL};
     }
-    HDL_TRY(hdl_jiterate(run, self, &items));
+    if (hdl_jval_true(self) && !hdl_jiterable(self))
+        return hdl_jgenerate(run, NULL, self, out);
+    HDL_TRY(walk_if_true(run, self, &items));
     HDL_TRY(hdl_jlist_new(&run->mem, 0, &kept));
     for (size_t i = 0; i < items->n; i++) {
         hdl_jval v, pass;
@@ -149,8 +172,7 @@ static hdl_err select_items(hdl_jrun *run, const hdl_jval *self, const hdl_jargs
         if (hdl_jval_true(&pass) == how.wanted)
             HDL_TRY(hdl_jlist_push(&run->mem, kept, items->v[i]));
     }
-    *out = hdl_jlist_val(kept);
-    return HDL_OK;
+    return hdl_jgenerate(run, kept, self, out);
 }
 
 METHOD(f_select) { return select_items(run, self, args, (selection){false, true}, out); }
@@ -178,7 +200,9 @@ METHOD(f_map)
             return hdl_jfail(run, HDL_UNSUPPORTED, "map: there is no filter '%.64s'", name);
         rest = (hdl_jargs){args->v + 1, args->n - 1, args->names ? args->names + 1 : NULL};
     }
-    HDL_TRY(hdl_jiterate(run, self, &items));
+    if (hdl_jval_true(self) && !hdl_jiterable(self))
+        return hdl_jgenerate(run, NULL, self, out);
+    HDL_TRY(walk_if_true(run, self, &items));
     HDL_TRY(hdl_jlist_new(&run->mem, items->n, &list));
     for (size_t i = 0; i < items->n; i++) {
         hdl_jval v;
@@ -190,8 +214,7 @@ METHOD(f_map)
             v = arg[1];
         HDL_TRY(hdl_jlist_push(&run->mem, list, v));
     }
-    *out = hdl_jlist_val(list);
-    return HDL_OK;
+    return hdl_jgenerate(run, list, self, out);
 }
 
 /* What sort, min, max and unique compare: the attribute, without case unless asked. */
@@ -310,8 +333,7 @@ METHOD(f_unique)
         HDL_TRY(hdl_jdict_set(&run->mem, seen, key, hdl_jnone()));
         HDL_TRY(hdl_jlist_push(&run->mem, kept, items->v[i]));
     }
-    *out = hdl_jlist_val(kept);
-    return HDL_OK;
+    return hdl_jgenerate(run, kept, self, out);
 }
 
 METHOD(f_sum)

@@ -66,12 +66,41 @@ static hdl_err repeat(hdl_jrun *run, const hdl_jval *v, int64_t times, hdl_jval 
     return HDL_OK;
 }
 
+hdl_err hdl_jescape(hdl_jrun *run, hdl_text text, hdl_jval *out)
+{
+    static const char chars[] = "&<>\"'";
+    static const char *const names[] = {"&amp;", "&lt;", "&gt;", "&#34;", "&#39;"};
+    hdl_jval escaped = hdl_jcstr("");
+    HDL_TRY(hdl_jstep(run, text.len / 4));
+    for (size_t i = 0; i < text.len; i++) {
+        const char *found = text.p[i] ? strchr(chars, text.p[i]) : NULL;
+        hdl_text piece = {text.p + i, 1};
+        if (found != NULL)
+            piece = (hdl_text){names[found - chars], strlen(names[found - chars])};
+        HDL_TRY(hdl_jconcat(&run->mem, escaped.s, piece, &escaped));
+    }
+    *out = escaped;
+    out->markup = true;
+    return HDL_OK;
+}
+
+static hdl_err add_strings(hdl_jrun *run, hdl_jval a, hdl_jval b, hdl_jval *out)
+{
+    bool markup = a.markup || b.markup;
+    if (markup && !a.markup)
+        HDL_TRY(hdl_jescape(run, a.s, &a));
+    if (markup && !b.markup)
+        HDL_TRY(hdl_jescape(run, b.s, &b));
+    HDL_TRY(hdl_jstep(run, b.s.len / 64));
+    HDL_TRY(hdl_jconcat(&run->mem, a.s, b.s, out));
+    out->markup = markup;
+    return HDL_OK;
+}
+
 static hdl_err add_sequences(hdl_jrun *run, const hdl_jval *a, const hdl_jval *b, hdl_jval *out)
 {
-    if (a->kind == HDL_J_STRING) {
-        HDL_TRY(hdl_jstep(run, b->s.len / 64));
-        return hdl_jconcat(&run->mem, a->s, b->s, out);
-    }
+    if (a->kind == HDL_J_STRING)
+        return add_strings(run, *a, *b, out);
     hdl_jlist *list;
     HDL_TRY(hdl_jstep(run, a->list->n + b->list->n));
     HDL_TRY(hdl_jlist_new(&run->mem, a->list->n + b->list->n, &list));

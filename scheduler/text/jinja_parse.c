@@ -160,7 +160,7 @@ static hdl_err parse_until(hdl_jparser *p, const char *word, hdl_jnode **out)
     return expect_end(p);
 }
 
-static hdl_err parse_if(hdl_jparser *p, hdl_jnode *node)
+static hdl_err parse_branches(hdl_jparser *p, hdl_jnode *node)
 {
     for (;;) {
         HDL_TRY(hdl_jparse_tuple(p, &node->a));
@@ -175,6 +175,16 @@ static hdl_err parse_if(hdl_jparser *p, hdl_jnode *node)
         return parse_until(p, "endif", &node->other);
     p->at++; /* endif */
     return expect_end(p);
+}
+
+/* Jinja too lets a missing filter inside an if pass until it is reached: published templates ask
+ * first whether their renderer is the one that has it. */
+static hdl_err parse_if(hdl_jparser *p, hdl_jnode *node)
+{
+    p->branches++;
+    HDL_TRY(parse_branches(p, node));
+    p->branches--;
+    return HDL_OK;
 }
 
 static hdl_err parse_for(hdl_jparser *p, hdl_jnode *node)
@@ -365,29 +375,38 @@ static bool is_text(const hdl_jtoken *t, const char *text)
            hdl_jval_is(&v, text);
 }
 
-/* A template that loops over a content, or asks what kind of thing it is, takes lists of parts;
- * the others expect a string. The token list ends with END, so two may be looked ahead in steps. */
+static bool asks_kind(const hdl_jtoken *t)
+{
+    if (!is_text(t, "is"))
+        return false;
+    t++;
+    t += is_text(t, "not");
+    return is_text(t, "string") || is_text(t, "iterable") || is_text(t, "sequence") ||
+           is_text(t, "mapping");
+}
+
+/* A template that loops over a content, or asks what kind of thing it (or a variable set from it)
+ * is, takes lists of parts; the others expect a string. END is the last token, so that looking
+ * ahead past a known one is safe. */
 static bool wants_parts(const hdl_jtokens *tokens)
 {
-    bool in_for = false;
+    hdl_text set = {"", 0}; /* the variable last set from a content */
+    const hdl_jtoken *tag = tokens->v;
     for (size_t i = 1; i + 1 < tokens->n; i++) {
         const hdl_jtoken *t = &tokens->v[i];
-        if (t[-1].kind == HDL_JT_BLOCK_BEGIN)
-            in_for = is_text(t, "for");
-        else if (t[-1].kind == HDL_JT_PRINT_BEGIN)
-            in_for = false;
-        if (!is_text(t, "content"))
+        if (t[-1].kind == HDL_JT_BLOCK_BEGIN || t[-1].kind == HDL_JT_PRINT_BEGIN)
+            tag = t;
+        bool alias = t->kind == HDL_JT_NAME && t->text.len == set.len &&
+                     memcmp(t->text.p, set.p, set.len) == 0;
+        if (!is_text(t, "content") && !alias)
             continue;
+        if (is_text(tag, "set") && tag[1].kind == HDL_JT_NAME && t > tag + 2)
+            set = tag[1].text;
         const hdl_jtoken *next = t + 1;
         next += is_text(next, "]");
-        if (in_for && (next->kind == HDL_JT_BLOCK_END || is_text(next, "if")))
+        if (is_text(tag, "for") && (next->kind == HDL_JT_BLOCK_END || is_text(next, "if")))
             return true;
-        if (!is_text(next, "is"))
-            continue;
-        next++;
-        next += is_text(next, "not");
-        if (is_text(next, "string") || is_text(next, "iterable") || is_text(next, "sequence") ||
-            is_text(next, "mapping"))
+        if (asks_kind(next))
             return true;
     }
     return false;

@@ -9,6 +9,7 @@ typedef struct hdl_jparser {
     hdl_jprogram *program;
     const hdl_jtoken *at; /* the current token; the last is END */
     uint32_t depth;       /* of recursion */
+    uint32_t branches;    /* ifs around here: what is missing in one is found when it is reached */
     uint32_t loops;       /* loops around here: for break and continue */
     hdl_errmsg *why;
 } hdl_jparser;

@@ -220,7 +220,7 @@ hdl_err hdl_jparse_filters(hdl_jparser *p, hdl_jnode *node, hdl_jnode **out)
         filter->a = node;
         HDL_TRY(hdl_jparse_expect_name(p, &filter->name));
         filter->function = hdl_jfilter_find(filter->name);
-        if (filter->function == NULL) {
+        if (filter->function == NULL && p->branches == 0) {
             p->at--;
             return hdl_jparse_unsupported(p, "this filter");
         }
@@ -251,7 +251,7 @@ static hdl_err parse_test(hdl_jparser *p, hdl_jnode *node, hdl_jnode **out)
     test->a = node;
     HDL_TRY(hdl_jparse_expect_name(p, &test->name));
     test->function = hdl_jtest_find(test->name);
-    if (test->function == NULL) {
+    if (test->function == NULL && p->branches == 0) {
         p->at--;
         return hdl_jparse_unsupported(p, "this test");
     }

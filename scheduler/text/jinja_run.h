@@ -106,12 +106,18 @@ hdl_err hdl_jitem(hdl_jrun *run, const hdl_jval *v, const hdl_jval *key,
                   hdl_jval *out) HDL_MUST_CHECK;
 /* Applies the filters of a block's chain to v. */
 hdl_err hdl_jfilter_chain(hdl_jrun *run, const hdl_jnode *chain, hdl_jval *v) HDL_MUST_CHECK;
+/* A generator over the list; with list NULL, one that breaks when it is walked, as v would. */
+hdl_err hdl_jgenerate(hdl_jrun *run, hdl_jlist *list, const hdl_jval *v,
+                      hdl_jval *out) HDL_MUST_CHECK;
+bool hdl_jiterable(const hdl_jval *v);
 /* The items that a loop sees: of a list, tuple, dictionary (its keys), string (its characters) or
  * undefined. */
 hdl_err hdl_jiterate(hdl_jrun *run, const hdl_jval *v, hdl_jlist **out) HDL_MUST_CHECK;
 hdl_err hdl_jto_string(hdl_jrun *run, const hdl_jval *v, hdl_jval *out) HDL_MUST_CHECK;
 
 /* jinja_ops.c */
+/* & < > " ' as HTML entities; markup. */
+hdl_err hdl_jescape(hdl_jrun *run, hdl_text text, hdl_jval *out) HDL_MUST_CHECK;
 hdl_err hdl_jundefined_error(hdl_jrun *run, const hdl_jval *v);
 hdl_err hdl_joperand_error(hdl_jrun *run, const char *op, const hdl_jval *a, const hdl_jval *b);
 hdl_err hdl_jcontains(hdl_jrun *run, const hdl_jval *in, const hdl_jval *v,

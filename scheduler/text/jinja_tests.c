@@ -68,8 +68,7 @@ KIND_TEST(is_number, k == HDL_J_INT || k == HDL_J_FLOAT || k == HDL_J_BOOL)
 KIND_TEST(is_string, k == HDL_J_STRING)
 KIND_TEST(is_mapping, k == HDL_J_DICT)
 /* Python's Undefined has __iter__ and __len__; a loop has them too. */
-KIND_TEST(is_iterable,
-          k == HDL_J_UNDEFINED || (k >= HDL_J_STRING && k <= HDL_J_DICT) || k == HDL_J_LOOP)
+KIND_TEST(is_iterable, hdl_jiterable(self) || k == HDL_J_LOOP)
 KIND_TEST(is_sequence, k == HDL_J_UNDEFINED || (k >= HDL_J_STRING && k <= HDL_J_DICT))
 KIND_TEST(is_callable, k == HDL_J_MACRO || k == HDL_J_FUNCTION || k == HDL_J_METHOD)
 

@@ -270,9 +270,10 @@ bool hdl_jval_number(const hdl_jval *v, double *out)
 
 const char *hdl_jval_type(const hdl_jval *v)
 {
-    static const char *const names[] = {
-        "Undefined", "NoneType",  "bool",        "int",   "float",    "str",    "list",   "tuple",
-        "dict",      "Namespace", "LoopContext", "Macro", "function", "method", "missing"};
+    static const char *const names[] = {"Undefined", "NoneType",  "bool",      "int",
+                                        "float",     "str",       "list",      "tuple",
+                                        "dict",      "generator", "Namespace", "LoopContext",
+                                        "Macro",     "function",  "method",    "missing"};
     return names[v->kind];
 }
 

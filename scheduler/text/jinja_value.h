@@ -24,6 +24,7 @@ typedef enum hdl_jkind {
     HDL_J_LIST,
     HDL_J_TUPLE,
     HDL_J_DICT,
+    HDL_J_GENERATOR, /* what select, map, ... give: always true, good for one walk, no length */
     HDL_J_NAMESPACE,
     HDL_J_LOOP,
     HDL_J_MACRO,
@@ -34,6 +35,8 @@ typedef enum hdl_jkind {
 
 typedef struct hdl_jval {
     hdl_jkind kind;
+    bool markup; /* STRING: from `safe`; with + it escapes what it is joined to, as Python's Markup
+                  */
     union {
         bool b;
         int64_t i;
@@ -41,6 +44,7 @@ typedef struct hdl_jval {
         hdl_text s;
         struct hdl_jlist *list; /* LIST, TUPLE */
         struct hdl_jdict *dict; /* DICT, NAMESPACE */
+        struct hdl_jgenerator *generator;
         struct hdl_jloop *loop;
         struct hdl_jmacro *macro;
         const struct hdl_jfunction *function;
@@ -52,6 +56,11 @@ typedef struct hdl_jlist {
     hdl_jval *v;
     size_t n, size;
 } hdl_jlist;
+
+typedef struct hdl_jgenerator {
+    hdl_jlist *list;
+    const char *broken; /* type of the value that was to be walked and cannot be; else NULL */
+} hdl_jgenerator;
 
 typedef struct hdl_jdict {
     hdl_jval *keys, *values; /* [n] in the order of insertion */
