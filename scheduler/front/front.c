@@ -49,12 +49,15 @@ void hdl_front_opts_defaults(hdl_front_opts *opts)
 
 static void turn_away(int fd)
 {
-    static const char answer[] =
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"
-        "content-length: 117\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
-        "{\"error\":{\"message\":\"too many connections are open; try again\",\"type\":"
-        "\"server_error\",\"param\":null,\"code\":null}}     ";
-    (void)send(fd, answer, sizeof answer - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    static const char body[] =
+        "{\"error\":{\"message\":\"too many connections are open; try again\","
+        "\"type\":\"server_error\",\"param\":null,\"code\":null}}";
+    char answer[512];
+    int len = snprintf(answer, sizeof answer,
+                       "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"
+                       "content-length: %zu\r\nretry-after: 1\r\nconnection: close\r\n\r\n%s",
+                       sizeof body - 1, body);
+    (void)send(fd, answer, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT);
     (void)shutdown(fd, SHUT_WR);
     close(fd);
     hdl_metric_add(HDL_METRIC_HTTP_REQUESTS, hdl_metric_http_code(503), 1);

@@ -101,17 +101,21 @@ static void fake_info(void *self, hdl_engine_info *out)
     pthread_mutex_unlock(&fake->lock);
 }
 
-static void push(const hdl_request *req, hdl_emit *emit)
+/* Lets go of the lock while the ring is full: its reader may be waiting for it in fake_cancel. */
+static void push(fake_engine *fake, const hdl_request *req, hdl_emit *emit)
 {
     emit->req = req->id;
     emit->user = req->sink.user;
-    while (hdl_ring_push(req->sink.ring, emit) != HDL_OK)
+    while (hdl_ring_push(req->sink.ring, emit) != HDL_OK) {
+        pthread_mutex_unlock(&fake->lock);
         sched_yield();
+        pthread_mutex_lock(&fake->lock);
+    }
 }
 
 static void end(fake_engine *fake, running *r, hdl_emit *emit)
 {
-    push(r->req, emit);
+    push(fake, r->req, emit);
     hdl_request_free(r->req);
     r->req = NULL;
     fake->state.live--;
@@ -139,7 +143,7 @@ static void fill_top(const hdl_request *req, hdl_emit *emit)
                                            emit->token.logprob - (float)i};
 }
 
-static void score(running *r)
+static void score(fake_engine *fake, running *r)
 {
     const hdl_request *req = r->req;
     for (uint32_t i = 0; i < req->n_prompt; i++) {
@@ -147,7 +151,7 @@ static void score(running *r)
                          .token = {.token = req->prompt[i], .index = i, .logprob = i ? -0.5F : 0}};
         if (i)
             fill_top(req, &emit);
-        push(req, &emit);
+        push(fake, req, &emit);
     }
 }
 
@@ -156,7 +160,7 @@ static void step(fake_engine *fake, running *r)
     hdl_request *req = r->req;
     if ((req->submit_flags & HDL_SUBMIT_SCORE) && !r->scored) {
         r->scored = true;
-        score(r);
+        score(fake, r);
     }
     if (fake->fail != HDL_OK && r->n_new >= fake->fail_after) {
         hdl_emit emit = {.kind = HDL_EMIT_ERROR,
@@ -176,7 +180,7 @@ static void step(fake_engine *fake, running *r)
                                .index = r->n_new,
                                .logprob = (float)(r->n_new + 1) / -4}};
     fill_top(req, &emit);
-    push(req, &emit);
+    push(fake, req, &emit);
     r->n_new++;
     for (uint32_t i = 0; i < req->n_stop_ids; i++)
         if (req->stop_ids[i] == emit.token.token) {
