@@ -17,7 +17,7 @@
 
 typedef struct tally {
     uint32_t used, waiting, live, deadlines;
-    uint64_t pages, promised_pages, queued_tokens;
+    uint64_t sheets, promised, queued_tokens;
 } tally;
 
 static const char *check_log(const hdl_sched *s, const hdl_seq *seq, tally *t)
@@ -37,8 +37,8 @@ static const char *check_log(const hdl_sched *s, const hdl_seq *seq, tally *t)
             REQUIRE(has_block == (n < held));
     }
     REQUIRE(n == cold->n_pages && at_len == seq->tail);
-    t->pages += n;
-    t->promised_pages += cold->log_resv;
+    t->sheets += (n + s->pages.sheet_mask) / (s->pages.sheet_mask + 1);
+    t->promised += cold->log_resv;
     return NULL;
 }
 
@@ -206,8 +206,8 @@ const char *hdl_sched_check(const hdl_sched *s)
     tally t = {0};
     PASS(check_seqs(s, &t));
     REQUIRE(t.used == s->n_used && t.deadlines == s->n_deadlines);
-    REQUIRE(t.pages == s->pages.total - s->pages.n_free);
-    REQUIRE(t.promised_pages == s->pages.promised && s->pages.promised <= s->pages.n_free);
+    REQUIRE(t.sheets == s->pages.total / (s->pages.sheet_mask + 1) - s->pages.n_free);
+    REQUIRE(t.promised == s->pages.promised && s->pages.promised <= s->pages.n_free);
     PASS(check_queue(s, &t));
     PASS(check_slots(s, &t));
     uint32_t live = 0;

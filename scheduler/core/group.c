@@ -97,7 +97,8 @@ static bool is_stop(const hdl_sched *s, const hdl_seq *seq, hdl_token token)
 /* What follows from a sampled token, beyond its being logged and emitted. */
 static inline void maybe_end(hdl_sched *s, hdl_seq *seq, hdl_token token)
 {
-    if (seq->stop_bits >> ((uint32_t)token % 32) & 1 && is_stop(s, seq, token))
+    uint64_t bits = hdl_stop_bits(token);
+    if ((seq->stop_bits & bits) == bits && is_stop(s, seq, token))
         hdl_run_end(s, seq, HDL_FINISH_STOP);
     else if (seq->len == seq->end)
         hdl_run_end(s, seq, HDL_FINISH_LENGTH);

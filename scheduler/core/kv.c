@@ -24,6 +24,17 @@ static void lru_remove(hdl_kv *kv, hdl_block *b)
     kv->n_cached--;
 }
 
+/* The next to be evicted has not been looked at for long: ask for it now. */
+static void lru_look_ahead(const hdl_kv *kv)
+{
+    if (kv->lru_head == NONE)
+        return;
+    const hdl_block *next = &kv->blocks[kv->lru_head]; /* asked for the last time */
+    __builtin_prefetch(&kv->bucket[next->hash & kv->bucket_mask], 1);
+    if (next->next != NONE)
+        __builtin_prefetch(&kv->blocks[next->next], 1);
+}
+
 static void lru_insert(hdl_kv *kv, uint32_t block, uint32_t before)
 {
     hdl_block *b = &kv->blocks[block];
@@ -53,6 +64,7 @@ uint32_t hdl_kv_take(hdl_sched *s, hdl_kv *kv)
         block = kv->lru_head;
         HDL_ASSERT(block != NONE);
         lru_remove(kv, &kv->blocks[block]);
+        lru_look_ahead(kv);
         if (!hdl_planted(s, STALE_BLOCK))
             hdl_prefix_forget(kv, block);
         s->stats.prefix_evictions++;

@@ -22,13 +22,18 @@ void hdl_sched_config_default(hdl_sched_config *config)
     };
 }
 
+/* Pages of a sheet: a few, as long as that does not waste hundreds of tokens on a short request. */
+static uint32_t sheet_pages(const hdl_sched_config *c) { return c->block_tokens <= 64 ? 4 : 1; }
+
+static uint32_t sheet_tokens(const hdl_sched_config *c) { return sheet_pages(c) * c->block_tokens; }
+
 /* Enough that every running sequence can reach a quarter of the greatest length and the queue a
  * sixteenth of it. */
 static uint64_t log_tokens_auto(const hdl_sched_config *c)
 {
-    uint64_t each = ((uint64_t)c->max_len / 4 + c->block_tokens) * c->max_seqs +
-                    ((uint64_t)c->max_len / 16 + c->block_tokens) * c->waiting_max;
-    uint64_t least = 4 * ((uint64_t)c->max_len + c->block_tokens);
+    uint64_t each = ((uint64_t)c->max_len / 4 + sheet_tokens(c)) * c->max_seqs +
+                    ((uint64_t)c->max_len / 16 + sheet_tokens(c)) * c->waiting_max;
+    uint64_t least = 4 * ((uint64_t)c->max_len + sheet_tokens(c));
     return each > least ? each : least;
 }
 
@@ -59,7 +64,7 @@ const char *hdl_sched_config_problem(const hdl_sched_config *c)
         return "blocks_max is out of range; choose 1 to 268435456";
     if (c->max_len < 2 || c->max_len > 1u << 24)
         return "max_len is out of range; choose 2 to 16777216";
-    if (log_tokens(c) < 2 * ((uint64_t)c->max_len + c->block_tokens))
+    if (log_tokens(c) < 2 * ((uint64_t)c->max_len + sheet_tokens(c)))
         return "log_tokens is too small; it must hold at least two sequences of max_len";
     if (c->watermark_permille > 500)
         return "watermark_permille is above 500; more than half of the cache would stay empty";
@@ -96,7 +101,7 @@ static void *carve_array(carve *c, size_t count, size_t item_bytes)
 static void carve_kv(const hdl_sched *s, hdl_kv *kv, carve *c)
 {
     uint32_t blocks = s->config.blocks_max;
-    kv->bucket_mask = pow2_at_least(blocks) - 1;
+    kv->bucket_mask = pow2_at_least(2 * blocks) - 1;
     CARVE(c, kv->blocks, blocks);
     CARVE(c, kv->bucket, kv->bucket_mask + 1u);
     CARVE(c, kv->tokens, (size_t)blocks * s->config.block_tokens);
@@ -143,7 +148,8 @@ size_t hdl_layout(hdl_sched *s, unsigned char *base)
     s->bt_shift = (uint32_t)__builtin_ctz(cf->block_tokens);
     s->n_seqs = cf->max_seqs + cf->waiting_max;
     s->map_mask = pow2_at_least(s->n_seqs) - 1;
-    s->pages.total = (uint32_t)(log_tokens(cf) >> s->bt_shift);
+    s->pages.sheet_mask = sheet_pages(cf) - 1;
+    s->pages.total = (uint32_t)(log_tokens(cf) >> s->bt_shift) & ~s->pages.sheet_mask;
     /* One event ends each live request at most once (or refuses one), emits, admits, preempts and
      * requeues each running one at most twice, and makes two plans a group. */
     s->actions_max = s->n_seqs + 6 * cf->max_seqs + 4 * cf->n_groups + 16;

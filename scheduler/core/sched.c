@@ -26,7 +26,7 @@ hdl_sched *hdl_sched_init(void *mem, size_t bytes, const hdl_sched_config *confi
     HDL_ASSERT_LE(hdl_layout(s, mem), bytes);
 
     s->seq_free = s->pages.free_head = NONE;
-    s->pages.n_free = s->pages.total;
+    s->pages.n_free = s->pages.total / (s->pages.sheet_mask + 1);
     memset(s->map, 0xff, (s->map_mask + 1u) * sizeof *s->map);
     for (uint32_t i = config->max_seqs; i > 0; i--)
         s->slots_free[s->n_slots_free++] = i - 1;

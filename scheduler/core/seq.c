@@ -1,20 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scheduler/core/seq.h"
 
-static uint32_t page_take(hdl_sched *s, hdl_seq_cold *cold)
+/* The page after `prev` (NONE: the first): the next of its sheet, or the first of a new one. */
+static uint32_t page_take(hdl_sched *s, hdl_seq_cold *cold, uint32_t prev)
 {
     hdl_pages *p = &s->pages;
-    HDL_ASSERT_LT(0, p->n_free);
-    uint32_t page = p->free_head;
-    if (page != NONE)
-        p->free_head = p->list[page].next;
-    else
-        page = p->touched++;
-    p->n_free--;
+    uint32_t page = prev + 1;
+    if (prev == NONE || (page & p->sheet_mask) == 0) {
+        HDL_ASSERT_LT(0, p->n_free);
+        page = p->free_head;
+        if (page != NONE) {
+            p->free_head = p->list[page | p->sheet_mask].next;
+        } else {
+            page = p->touched;
+            p->touched += p->sheet_mask + 1;
+        }
+        p->n_free--;
+    }
+    if (prev != NONE)
+        p->list[prev].next = page;
     p->list[page].next = NONE;
     p->list[page].block = NONE;
     cold->n_pages++;
     return page;
+}
+
+static uint32_t sheet_count(const hdl_sched *s, uint32_t pages)
+{
+    return (pages + s->pages.sheet_mask) / (s->pages.sheet_mask + 1);
 }
 
 /* The page is full: of `tokens`, which are its own or the same elsewhere. */
@@ -28,15 +41,17 @@ static void log_prompt(hdl_sched *s, hdl_seq *seq, const hdl_token *prompt)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
     uint32_t bt = s->bt_mask + 1u;
+    uint32_t page = NONE;
     for (uint32_t at = 0; at < seq->n_prompt; at += bt) {
-        uint32_t page = page_take(s, cold);
+        page = page_take(s, cold, page);
         uint32_t n = hdl_min_u32(bt, seq->n_prompt - at);
         memcpy(hdl_page_tokens(s, page), prompt + at, n * sizeof *prompt);
         if (n == bt)
             page_seal(s, cold, page, prompt + at);
-        *(at == 0 ? &cold->head : &s->pages.list[seq->tail].next) = page;
-        seq->tail = page;
+        if (at == 0)
+            cold->head = page;
     }
+    seq->tail = page;
 }
 
 static void map_insert(hdl_sched *s, uint32_t idx)
@@ -64,7 +79,8 @@ hdl_seq *hdl_seq_find(const hdl_sched *s, hdl_req_id req)
 
 bool hdl_seq_room(const hdl_sched *s, uint32_t n_prompt)
 {
-    uint64_t need = (uint64_t)hdl_page_count(s, n_prompt) + hdl_page_count(s, s->config.max_len);
+    uint32_t need = sheet_count(s, hdl_page_count(s, n_prompt)) +
+                    sheet_count(s, hdl_page_count(s, s->config.max_len));
     return s->n_used < s->n_seqs && need <= s->pages.n_free - s->pages.promised;
 }
 
@@ -110,7 +126,7 @@ hdl_seq *hdl_seq_new(hdl_sched *s, const hdl_ev_submit *submit)
         .n_stop_ids = submit->n_stop_ids,
     };
     for (uint32_t i = 0; i < n_stop; i++)
-        seq->stop_bits |= 1u << ((uint32_t)submit->stop_ids[i] % 32);
+        seq->stop_bits |= hdl_stop_bits(submit->stop_ids[i]);
     memcpy(cold->stop_ids, submit->stop_ids, submit->n_stop_ids * sizeof cold->stop_ids[0]);
     log_prompt(s, seq, submit->prompt);
     map_insert(s, idx);
@@ -121,12 +137,11 @@ void hdl_seq_free(hdl_sched *s, hdl_seq *seq)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
     hdl_pages *p = &s->pages;
-    uint32_t last = seq->tail;
-    while (p->list[last].next != NONE)
-        last = p->list[last].next;
+    uint32_t next = p->list[seq->tail].next; /* made already for a token that is still being sampled */
+    uint32_t last = (next != NONE ? next : seq->tail) | p->sheet_mask;
     p->list[last].next = p->free_head;
     p->free_head = cold->head;
-    p->n_free += cold->n_pages;
+    p->n_free += sheet_count(s, cold->n_pages);
     p->promised -= cold->log_resv;
 
     uint32_t idx = hdl_seq_idx(s, seq);
@@ -141,9 +156,9 @@ void hdl_seq_free(hdl_sched *s, hdl_seq *seq)
 bool hdl_log_promise(hdl_sched *s, hdl_seq *seq, uint32_t end)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
-    uint32_t pages = hdl_page_count(s, end);
-    uint32_t more =
-        pages > cold->n_pages + cold->log_resv ? pages - cold->n_pages - cold->log_resv : 0;
+    uint32_t want = sheet_count(s, hdl_page_count(s, end));
+    uint32_t have = sheet_count(s, cold->n_pages) + cold->log_resv;
+    uint32_t more = want > have ? want - have : 0;
     if (more > s->pages.n_free - s->pages.promised)
         return false;
     cold->log_resv += more;
@@ -159,12 +174,12 @@ uint32_t hdl_log_next_page(hdl_sched *s, hdl_seq *seq)
     if (page != NONE)
         return page;
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
-    HDL_ASSERT_LT(0, cold->log_resv);
-    cold->log_resv--;
-    s->pages.promised--;
-    page = page_take(s, cold);
-    s->pages.list[seq->tail].next = page;
-    return page;
+    if ((seq->tail & s->pages.sheet_mask) == s->pages.sheet_mask) {
+        HDL_ASSERT_LT(0, cold->log_resv);
+        cold->log_resv--;
+        s->pages.promised--;
+    }
+    return page_take(s, cold, seq->tail);
 }
 
 void hdl_log_flush(hdl_sched *s, hdl_seq *seq)

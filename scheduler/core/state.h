@@ -32,6 +32,7 @@ typedef enum hdl_seq_state {
 /* What a decode step touches, in one cache line. */
 typedef struct hdl_seq {
     uint64_t req;
+    uint64_t stop_bits; /* hdl_stop_bits of its stop ids: most tokens are told apart without a look at them */
     uint32_t gen; /* changes whenever the sequence leaves the running set: what is in flight for it
                      then is void */
     uint32_t pos; /* first position that is not planned yet; len + 1 at most, with two samples in
@@ -44,7 +45,6 @@ typedef struct hdl_seq {
     uint32_t cur;    /* page of position pos, as long as pos < len */
     uint32_t tail;   /* page of position len - 1 */
     uint32_t resv;   /* blocks promised by admission and not taken yet */
-    uint32_t stop_bits; /* bit (id % 32) of each stop id: a clear bit says no without a look at the ids */
     uint8_t state;   /* hdl_seq_state */
     uint8_t pend;    /* samples in flight */
     uint8_t n_stop;  /* 0 when stop ids are ignored */
@@ -63,7 +63,7 @@ typedef struct hdl_seq_cold {
     uint32_t n_pub;      /* pages published, or found to be published by others */
     uint32_t head;       /* first page of the log */
     uint32_t n_pages;
-    uint32_t log_resv; /* pages promised by the first admission and not taken yet */
+    uint32_t log_resv; /* sheets promised by the first admission and not taken yet */
     uint32_t
         admitted_len; /* known tokens at the last admission: it may be preempted only beyond that */
     uint32_t max_new, n_cached, n_preempted;
@@ -98,11 +98,14 @@ typedef struct hdl_page {
     uint64_t hash; /* of a full page and all before it */
 } hdl_page;
 
+/* Pages are handed out in sheets of neighbours, so that walking a log reads few lines; what is free and promised is
+ * counted in sheets. */
 typedef struct hdl_pages {
-    uint32_t total, touched; /* pages beyond `touched` have never been used */
+    uint32_t total, touched; /* pages; those beyond `touched` have never been used */
+    uint32_t sheet_mask;     /* pages of a sheet - 1 */
     uint32_t n_free;
     uint32_t promised; /* of the free ones, to admitted sequences */
-    uint32_t free_head;
+    uint32_t free_head; /* first page of a free sheet, whose last page links to the next */
     hdl_page *list;
     hdl_token *tokens; /* [total, block_tokens] */
 } hdl_pages;
@@ -246,6 +249,13 @@ static inline uint32_t hdl_page_count(const hdl_sched *s, uint32_t tokens)
 static inline hdl_token *hdl_page_tokens(const hdl_sched *s, uint32_t page)
 {
     return s->pages.tokens + ((size_t)page << s->bt_shift);
+}
+
+/* Three bits of 64 for a token. A set of stop ids is their union; a token that lacks one of its bits is not in the set. */
+static inline uint64_t hdl_stop_bits(hdl_token token)
+{
+    uint64_t h = (uint32_t)token * 0x9e3779b97f4a7c15ull;
+    return 1ull << (h >> 58) | 1ull << (h >> 52 & 63) | 1ull << (h >> 46 & 63);
 }
 
 static inline uint32_t hdl_seq_idx(const hdl_sched *s, const hdl_seq *seq)

@@ -8,8 +8,9 @@ void hdl_sched_read_stats(const hdl_sched *s, hdl_sched_stats *out)
     out->queued_tokens = s->queue.tokens;
     out->tokens_per_s = s->rate.per_s;
     out->draining = s->draining;
+    uint64_t sheet_tokens = (uint64_t)(s->pages.sheet_mask + 1) << s->bt_shift;
     out->log_tokens_total = (uint64_t)s->pages.total << s->bt_shift;
-    out->log_tokens_used = (uint64_t)(s->pages.total - s->pages.n_free) << s->bt_shift;
+    out->log_tokens_used = out->log_tokens_total - s->pages.n_free * sheet_tokens;
     for (uint32_t i = 0; i < s->config.n_groups; i++) {
         const hdl_group *g = &s->groups[i];
         if (!g->up)

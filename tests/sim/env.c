@@ -39,7 +39,7 @@ static void draw_config(sim_world *w)
     uint32_t whole = (c->max_len + c->block_tokens - 1) / c->block_tokens;
     e->n_blocks = hdl_rng_chance(&w->rng, 2, 3) ? in(w, 2, 2 * whole + 2) : whole * in(w, 2, 8);
     c->blocks_max = e->n_blocks + in(w, 0, whole);
-    c->log_tokens = hdl_rng_chance(&w->rng, 1, 4) ? 3 * (c->max_len + c->block_tokens) : 65536;
+    c->log_tokens = hdl_rng_chance(&w->rng, 1, 4) ? 3 * (c->max_len + 4 * c->block_tokens) : 65536;
     e->n_tenants = PICK(w, 1, 1, 2, 3, SIM_TENANTS_MAX);
     c->n_tenants = e->n_tenants;
     for (uint32_t t = 0; t < e->n_tenants; t++)
