@@ -68,7 +68,7 @@ It stays up at $url until Ctrl-C. Talk to it:
 
   $bin/heddle run $url
   curl $url/v1/chat/completions -H 'Content-Type: application/json' \\
-    -d '{"messages": [{"role": "user", "content": "What is 12 plus 30?"}], "stream": true}'
+    -d '{"model": "demo-model", "messages": [{"role": "user", "content": "What is 12 plus 30?"}], "stream": true}'
 
 Any OpenAI client works with the base URL $url/v1. Kill a worker while it answers (pkill -9 -f
 heddle-worker): the stream pauses and goes on with the same tokens.

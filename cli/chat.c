@@ -75,8 +75,7 @@ static void write_body(const cli_chat *chat, hdl_buf *body)
     hdl_json_writer w;
     hdl_jw_init(&w, body);
     hdl_jw_begin_object(&w);
-    if (chat->model != NULL)
-        hdl_jw_kv_cstr(&w, "model", chat->model);
+    hdl_jw_kv_cstr(&w, "model", chat->model);
     hdl_jw_key(&w, "messages");
     hdl_jw_begin_array(&w);
     if (chat->system != NULL)
@@ -121,6 +120,39 @@ static hdl_err read_error(const char *text, size_t len, hdl_errmsg *why)
     return hdl_fail(HDL_PEER, why,
                     "the server answered something that is not an OpenAI error: %.*s",
                     (int)(len < 200 ? len : 200), text);
+}
+
+static hdl_err read_first_model(cli_chat *chat, const char *text, size_t len, hdl_errmsg *why)
+{
+    hdl_json *doc = NULL;
+    HDL_TRY(hdl_json_parse(text, len, 0, &doc, why));
+    hdl_jv root = hdl_json_root(doc), data = hdl_jv_get(&root, "data");
+    hdl_jv first = hdl_jv_at(&data, 0), id = hdl_jv_get(&first, "id");
+    const char *name = NULL;
+    hdl_err err = hdl_jv_string(&id, &name, NULL, why);
+    if (err == HDL_OK && (chat->model = strdup(name)) == NULL)
+        err = HDL_NOMEM;
+    hdl_json_close(doc);
+    return err;
+}
+
+hdl_err cli_chat_find_model(cli_chat *chat, hdl_errmsg *why)
+{
+    if (chat->model != NULL)
+        return HDL_OK;
+    hdl_buf answer;
+    hdl_buf_init(&answer, BODY_BYTES_MAX);
+    long status = 0;
+    hdl_err err = hdl_client_send(
+        chat->client,
+        &(hdl_client_request){.path = "/v1/models", .answer = &answer, .timeout_s = 30}, &status,
+        why);
+    const char *text = hdl_buf_cstr(&answer);
+    if (err == HDL_OK)
+        err = status == 200 ? read_first_model(chat, text, answer.len, why)
+                            : read_error(text, answer.len, why);
+    hdl_buf_deinit(&answer);
+    return err;
 }
 
 static void read_int(const hdl_jv *obj, const char *key, int64_t *out)

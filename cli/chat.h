@@ -18,7 +18,7 @@ typedef struct cli_chat_message {
 typedef struct cli_chat {
     hdl_client *client; /* borrowed: until deinit */
     char *system;       /* owned; NULL: none */
-    char *model;        /* owned; NULL: the server's only one */
+    char *model;        /* owned; NULL until chosen or asked for (cli_chat_find_model) */
     cli_chat_message messages[CLI_CHAT_MESSAGES_MAX];
     size_t n_messages;
     /* Settings; negative: the server's default. */
@@ -35,6 +35,9 @@ typedef struct cli_chat_stats {
 
 void cli_chat_init(cli_chat *chat, hdl_client *client);
 void cli_chat_deinit(cli_chat *chat);
+
+/* Takes the first model that the server lists, unless one has been chosen. */
+hdl_err cli_chat_find_model(cli_chat *chat, hdl_errmsg *why) HDL_MUST_CHECK;
 
 /* Forgets the messages. */
 void cli_chat_clear(cli_chat *chat);

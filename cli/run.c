@@ -311,6 +311,8 @@ static int talk(const hdl_args *args, hdl_client *client, int64_t wait_s)
     hdl_err err = read_settings(&s, args, &why);
     if (err == HDL_OK)
         err = wait_ready(client, wait_s, &why);
+    if (err == HDL_OK)
+        err = cli_chat_find_model(&s.chat, &why);
     if (err != HDL_OK) {
         rc = cli_fail(err, &why);
     } else if (args->positionals_count > 1) {
