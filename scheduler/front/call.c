@@ -219,13 +219,58 @@ static void deliver(hdl_choice *c)
         hdl_openai_write_chunk(c);
 }
 
+static bool wants_scores(const hdl_call *call)
+{
+    return call->echo && call->logprobs && call->model->tokenizer;
+}
+
+/* One token of the prompt in the logprobs of an echoed completion. */
+static void push_score(hdl_choice *c, hdl_lp_entry *entry)
+{
+    hdl_buf *piece = &c->call->conn->thread->piece;
+    const char *bytes = "";
+    size_t len = 0;
+    (void)hdl_tokenizer_token_bytes(c->call->model->tokenizer, entry->token, &bytes, &len);
+    hdl_buf_clear(piece);
+    (void)hdl_buf_append(piece, bytes, len);
+    entry->chars = c->chars;
+    c->chars += count_chars(piece);
+    c->n_scored++;
+    hdl_lp_push(c, entry);
+}
+
+/* Tokens before `end` that no score came for, that is the first, which nothing predicts. */
+static void fill_scores(hdl_choice *c, size_t end)
+{
+    const hdl_call_prompt *prompt = &c->call->prompts[c->prompt_idx];
+    if (!wants_scores(c->call))
+        return;
+    while (c->n_scored < end && c->n_scored < prompt->n_ids)
+        push_score(c, &(hdl_lp_entry){.token = prompt->ids[c->n_scored], .none = true});
+    hdl_lp_release(c, false);
+}
+
+static void on_score(hdl_choice *c, const hdl_emit *emit)
+{
+    if (!wants_scores(c->call) || emit->token.index < c->n_scored)
+        return;
+    fill_scores(c, emit->token.index);
+    hdl_lp_entry entry = {.token = emit->token.token,
+                          .logprob = emit->token.logprob,
+                          .n_top = hdl_min_u32(emit->token.n_top, HDL_TOP_LOGPROBS_MAX)};
+    memcpy(entry.top, emit->token.top, entry.n_top * sizeof *entry.top);
+    push_score(c, &entry);
+    hdl_lp_release(c, false);
+}
+
 static void on_token(hdl_choice *c, const hdl_emit *emit)
 {
     hdl_call *call = c->call;
     hdl_buf *piece = &call->conn->thread->piece;
     if (c->stopped || c->finished)
         return;
-    c->n_new++;
+    if (c->n_new++ == 0)
+        fill_scores(c, SIZE_MAX);
     if (is_stop_id(call, emit->token.token))
         return; /* its DONE is behind it */
     hdl_lp_entry entry = {.token = emit->token.token,
@@ -251,29 +296,6 @@ static void on_token(hdl_choice *c, const hdl_emit *emit)
         cancel(c);
     }
     deliver(c);
-}
-
-/* A scored token of the prompt: only completions with echo and logprobs have them, not streamed. */
-static void on_score(hdl_choice *c, const hdl_emit *emit)
-{
-    hdl_call *call = c->call;
-    hdl_buf *piece = &call->conn->thread->piece;
-    if (!call->echo || !call->logprobs || !call->model->tokenizer)
-        return;
-    const char *bytes = "";
-    size_t len = 0;
-    (void)hdl_tokenizer_token_bytes(call->model->tokenizer, emit->token.token, &bytes, &len);
-    hdl_buf_clear(piece);
-    (void)hdl_buf_append(piece, bytes, len);
-    hdl_lp_entry entry = {.token = emit->token.token,
-                          .logprob = emit->token.logprob,
-                          .n_top = hdl_min_u32(emit->token.n_top, HDL_TOP_LOGPROBS_MAX),
-                          .none = emit->token.index == 0,
-                          .chars = c->chars};
-    memcpy(entry.top, emit->token.top, entry.n_top * sizeof *entry.top);
-    hdl_lp_push(c, &entry);
-    c->chars += count_chars(piece);
-    hdl_lp_release(c, false);
 }
 
 /* ---- the end of a choice ---- */
@@ -327,6 +349,7 @@ static void on_done(hdl_choice *c, const hdl_act_done *done)
         hdl_call_fail(call, &err);
         return;
     }
+    fill_scores(c, SIZE_MAX);
     if (!flush_text(c)) {
         fail_memory(call);
         return;

@@ -51,12 +51,12 @@ typedef struct hdl_choice {
     uint64_t pushed;   /* bytes of text so far, those held back for a stop string included */
     uint64_t released; /* bytes that went into text, ever */
     uint64_t chars;    /* code points in pushed */
-    uint32_t n_new;
+    uint32_t n_new, n_scored;
     hdl_lp lp;
 } hdl_choice;
 
 typedef struct hdl_call_prompt {
-    hdl_token *ids; /* owned until the last choice is submitted */
+    hdl_token *ids; /* owned */
     size_t n_ids;
     hdl_buf echo; /* its text, with echo */
     uint32_t n_cached;

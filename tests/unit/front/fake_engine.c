@@ -146,11 +146,10 @@ static void fill_top(const hdl_request *req, hdl_emit *emit)
 static void score(fake_engine *fake, running *r)
 {
     const hdl_request *req = r->req;
-    for (uint32_t i = 0; i < req->n_prompt; i++) {
+    for (uint32_t i = 1; i < req->n_prompt; i++) {
         hdl_emit emit = {.kind = HDL_EMIT_SCORE,
-                         .token = {.token = req->prompt[i], .index = i, .logprob = i ? -0.5F : 0}};
-        if (i)
-            fill_top(req, &emit);
+                         .token = {.token = req->prompt[i], .index = i, .logprob = -0.5F}};
+        fill_top(req, &emit);
         push(fake, req, &emit);
     }
 }
