@@ -14,8 +14,9 @@
 typedef enum hdl_jcase {
     HDL_JCASE_LOWER,
     HDL_JCASE_UPPER,
-    HDL_JCASE_CAPITALIZE,
-    HDL_JCASE_TITLE
+    HDL_JCASE_CAPITALIZE, /* first character up, the others down */
+    HDL_JCASE_TITLE, /* the first letter after anything that is no letter: Python's str.title */
+    HDL_JCASE_WORDS, /* the first character after space, -, (, {, [ or <: Jinja's title */
 } hdl_jcase;
 
 hdl_text hdl_jstrip(hdl_text s, hdl_text chars, bool left,

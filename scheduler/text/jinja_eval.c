@@ -138,7 +138,6 @@ static hdl_err exec_for(hdl_jrun *run, const hdl_jnode *node)
 {
     hdl_jframe *outer = run->frame;
     const char *loop_name = hdl_jnames_find(&run->program->names, (hdl_text){"loop", 4});
-    const hdl_jval *around = loop_name ? hdl_jframe_find(outer, loop_name) : NULL;
     hdl_jval iterable;
     hdl_jlist *items;
     HDL_TRY(hdl_jeval(run, node->a, &iterable));

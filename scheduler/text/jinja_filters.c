@@ -50,7 +50,7 @@ METHOD(f_capitalize)
 METHOD(f_title)
 {
     (void)args;
-    return recase(run, self, HDL_JCASE_TITLE, out);
+    return recase(run, self, HDL_JCASE_WORDS, out);
 }
 
 METHOD(f_string)

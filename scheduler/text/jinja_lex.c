@@ -323,7 +323,7 @@ static bool raw_tag(lexer *lx)
         char sign = looking_at(lx, "-%}") ? '-' : looking_at(lx, "+%}") ? '+' : '\0';
         if (sign != '\0' || looking_at(lx, "%}")) {
             skip(lx, sign ? 3 : 2);
-            after_tag(lx, sign, true);
+            after_tag(lx, sign, false); /* the newline stays: it is inside */
             return true;
         }
     }

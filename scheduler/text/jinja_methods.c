@@ -243,27 +243,41 @@ hdl_err hdl_jreplace(hdl_jrun *run, const hdl_jval *self, const hdl_jargs *args,
 
 METHOD(str_replace) { return hdl_jreplace(run, self, args, out); }
 
-/* How letters change: all, or the first of the text or of each word up and the others down. */
+static bool has_case(uint32_t cp)
+{
+    uint32_t lowered[2];
+    return hdl_unicode_upper(cp) != cp || hdl_unicode_lower(cp, lowered) > 1 || lowered[0] != cp;
+}
+
+/* Lower case of a character of s, which goes on at `next`; sigma has a form of its own at the end
+ * of a word. */
+static size_t lower_at(hdl_text s, size_t next, uint32_t cp, bool in_word, uint32_t out[2])
+{
+    if (cp == 0x3a3 && in_word && (next == s.len || !has_case(hdl_utf8_next(s.p, &next)))) {
+        out[0] = 0x3c2;
+        return 1;
+    }
+    return hdl_unicode_lower(cp, out);
+}
+
 hdl_err hdl_jrecase(hdl_jrun *run, hdl_text s, hdl_jcase how, hdl_jval *out)
 {
     hdl_buf text;
     hdl_buf_init(&text, HDL_JRUN_OUTPUT_MAX);
-    bool in_word = false;
+    bool in_word = false, after_break = true;
     hdl_err err = hdl_jstep(run, s.len / 4);
     for (size_t at = 0; at < s.len && err == HDL_OK;) {
-        bool first_of_text = at == 0;
-        uint32_t cps[2] = {hdl_utf8_next(s.p, &at), 0};
-        bool up = how == HDL_JCASE_UPPER || (how == HDL_JCASE_CAPITALIZE && first_of_text) ||
-                  (how == HDL_JCASE_TITLE && !in_word);
-        uint32_t lowered[2];
-        bool letter = hdl_unicode_upper(cps[0]) != cps[0] ||
-                      hdl_unicode_lower(cps[0], lowered) > 1 || lowered[0] != cps[0];
-        in_word = letter;
+        bool first = at == 0;
+        uint32_t cp = hdl_utf8_next(s.p, &at), cps[2] = {cp, 0};
+        bool up = how == HDL_JCASE_UPPER || (how == HDL_JCASE_CAPITALIZE && first) ||
+                  (how == HDL_JCASE_TITLE && !in_word) || (how == HDL_JCASE_WORDS && after_break);
         size_t n = 1;
         if (up)
-            cps[0] = hdl_unicode_upper(cps[0]);
+            cps[0] = hdl_unicode_upper(cp);
         else
-            n = hdl_unicode_lower(cps[0], cps);
+            n = lower_at(s, at, cp, in_word, cps);
+        in_word = has_case(cp);
+        after_break = hdl_jspace(cp) || (cp < 0x80 && strchr("-({[<", (int)cp) != NULL);
         for (size_t i = 0; i < n && err == HDL_OK; i++) {
             char bytes[4];
             err = hdl_buf_append(&text, bytes, hdl_utf8_write(cps[i], bytes));

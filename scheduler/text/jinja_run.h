@@ -39,7 +39,6 @@ typedef struct hdl_jrun {
 typedef struct hdl_jloop {
     const hdl_jlist *items;
     size_t at;
-    size_t depth; /* of loops around, from 0 */
 } hdl_jloop;
 
 typedef struct hdl_jmacro {
