@@ -107,7 +107,8 @@ static bool form(crowd *c, uint32_t running)
     if (hdl_sched_config_problem(&cf))
         return false;
     size_t bytes = hdl_sched_bytes(&cf);
-    /* As the brain does: most of the state is reached at random, and small pages would double the cost. */
+    /* As the brain does: most of the state is reached at random, and small pages would double the
+     * cost. */
     const size_t huge = 2u << 20;
     c->mem = aligned_alloc(huge, (bytes + huge - 1) / huge * huge);
     if (c->mem)
@@ -118,8 +119,8 @@ static bool form(crowd *c, uint32_t running)
     if (!c->mem || !c->rows || !c->events || !c->prompts)
         return false;
     c->sched = hdl_sched_init(c->mem, bytes, &cf);
-    c->events[c->n_events++] = (hdl_event){
-        .kind = HDL_EV_RANK_UP, .rank = {.epoch = 1, .n_blocks = cf.blocks_max}};
+    c->events[c->n_events++] =
+        (hdl_event){.kind = HDL_EV_RANK_UP, .rank = {.epoch = 1, .n_blocks = cf.blocks_max}};
     feed(c);
     return true;
 }
@@ -132,7 +133,8 @@ static uint64_t one_step(crowd *c)
     return feed(c);
 }
 
-/* The first crowd comes in step by step, and each of it stays for a whole life, so that ends are spread evenly. */
+/* The first crowd comes in step by step, and each of it stays for a whole life, so that ends are
+ * spread evenly. */
 static void warm_up(crowd *c)
 {
     arrive(c);
@@ -191,8 +193,9 @@ int hdl_bench_sched(const hdl_bench_sched_opts *opts)
     for (uint32_t i = 0; i < HDL_BENCH_SCHED_ROWS_MAX && running[i]; i++) {
         row r;
         if (!measure(running[i], steps, &r)) {
-            fprintf(stderr, "heddle bench sched: cannot run %u sequences; out of range or out of memory; "
-                            "try fewer\n",
+            fprintf(stderr,
+                    "heddle bench sched: cannot run %u sequences; out of range or out of memory; "
+                    "try fewer\n",
                     running[i]);
             return 1;
         }
