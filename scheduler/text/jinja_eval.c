@@ -147,9 +147,7 @@ static hdl_err exec_for(hdl_jrun *run, const hdl_jnode *node)
     hdl_jloop *loop = hdl_jmem_alloc(&run->mem, sizeof *loop);
     if (loop == NULL)
         return HDL_BUSY;
-    *loop =
-        (hdl_jloop){.items = items,
-                    .depth = around && around->kind == HDL_J_LOOP ? around->loop->depth + 1 : 0};
+    *loop = (hdl_jloop){.items = items};
     hdl_jnode_kind jump = HDL_JN_TEXT;
     for (size_t i = 0; i < items->n && jump != HDL_JN_BREAK; i++) {
         jump = HDL_JN_TEXT;
