@@ -2,12 +2,18 @@
 /* heddle bench: measures parts of heddle on this machine. Each measurement prints what it is
  * compared with in the same run; bench/README.md says how to read the figures. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <heddle/types.h>
 
+#include "base/config.h"
+#include "base/log.h"
+#include "bench/kernels/bench_kernels.h"
+#include "bench/model/bench_model.h"
 #include "bench/sched/bench_sched.h"
 #include "cli/cli.h"
+#include "cli/engine_options.h"
 
 static const hdl_arg_opt sched_opts[] = {
     {.name = "running", .value = "N", .doc = "running sequences (default: 1000, then 10000)"},
@@ -40,11 +46,136 @@ static int bench_sched(char **argv)
     return hdl_bench_sched(&opts);
 }
 
+/* ---- model --------------------------------------------------------------------------------- */
+
+static const hdl_arg_opt model_opts[] = {
+    {.name = "pp",
+     .value = "LIST",
+     .doc = "prompt lengths, e.g. 64,512 (the default)",
+     .group = "Rows"},
+    {.name = "batch",
+     .value = "LIST",
+     .doc = "sequences that decode together, e.g. 1,8,32 (the default)",
+     .group = "Rows"},
+    {.name = "ctx", .value = "N", .doc = "tokens before the decoded ones (256)", .group = "Rows"},
+    {.name = "weights", .value = "FORMAT", .config = "model.weights", .doc = "auto, f32, bf16, q8"},
+    {.name = "threads", .value = "N", .config = "worker.threads", .doc = "0: one per core"},
+    {.name = "isa", .value = "LEVEL", .config = "worker.isa", .doc = "auto, ref, avx2 or avx512"},
+    {.name = "json", .doc = "one JSON document"},
+};
+
+static const hdl_args_spec model_spec = {
+    .command = "heddle bench model",
+    .usage = "MODEL [options]",
+    .about =
+        "Prefill and decode of one rank, without scheduler and network. Each row stands beside "
+        "the read stream and the arithmetic peak measured between its samples.",
+    .opts = model_opts,
+    .opts_count = HDL_ARRAY_LEN(model_opts),
+    .positionals_min = 1,
+    .positionals_max = 1,
+};
+
+/* "1,8,32" into a list that ends with 0. */
+static hdl_err read_list(const hdl_args *args, const char *name, uint32_t *list, hdl_errmsg *why)
+{
+    const char *at = hdl_args_str(args, name, "");
+    for (uint32_t n = 0; *at != '\0'; n++) {
+        char *end = NULL;
+        long v = strtol(at, &end, 10);
+        if (end == at || (*end != ',' && *end != '\0') || v < 1 || v > 1000000 ||
+            n == HDL_BENCH_MODEL_LIST_MAX)
+            return hdl_fail(HDL_INVALID, why,
+                            "--%s is a list of at most %d numbers from 1; it reads \"%s\"", name,
+                            HDL_BENCH_MODEL_LIST_MAX, hdl_args_str(args, name, ""));
+        list[n] = (uint32_t)v;
+        at = *end == ',' ? end + 1 : end;
+    }
+    return HDL_OK;
+}
+
+static hdl_wformat format_of(int choice)
+{
+    static const hdl_wformat format[] = {
+        [HDL_WEIGHTS_AUTO] = HDL_WFORMAT_COUNT,
+        [HDL_WEIGHTS_F32] = HDL_WFORMAT_F32,
+        [HDL_WEIGHTS_BF16] = HDL_WFORMAT_BF16,
+        [HDL_WEIGHTS_Q8] = HDL_WFORMAT_Q8,
+    };
+    return format[choice];
+}
+
+static int bench_model(char **argv)
+{
+    hdl_args args;
+    int rc = cli_parse(&args, &model_spec, argv);
+    if (rc >= 0)
+        return rc;
+    hdl_errmsg why = {0};
+    hdl_cfg *cfg = NULL;
+    hdl_config config;
+    int64_t context = 0;
+    hdl_bench_model_opts opts = {.model_path = args.positionals[0],
+                                 .json = hdl_args_has(&args, "json")};
+    if (cli_config_open(&cfg, &config, &args, &why) != HDL_OK ||
+        read_list(&args, "pp", opts.prefill, &why) != HDL_OK ||
+        read_list(&args, "batch", opts.batches, &why) != HDL_OK ||
+        hdl_args_int(&args, (hdl_args_int_opt){"ctx", 1, 1 << 24}, &context, &why) != HDL_OK) {
+        hdl_cfg_close(cfg);
+        return cli_usage(&model_spec, &why);
+    }
+    opts.context = (uint32_t)context;
+    opts.weights = format_of(config.model_weights);
+    opts.n_threads = (uint32_t)config.threads;
+    opts.isa = (hdl_isa)config.isa;
+    rc = hdl_bench_model(&opts);
+    hdl_cfg_close(cfg);
+    return rc;
+}
+
+/* ---- kernels ------------------------------------------------------------------------------- */
+
+static const hdl_arg_opt kernels_opts[] = {
+    {.name = "only", .value = "NAME", .doc = "rows whose name begins so"},
+    {.name = "threads", .value = "N", .doc = "0: all CPUs that may be used"},
+    {.name = "samples", .value = "N", .doc = "for each row (9)"},
+    {.name = "json", .doc = "one JSON document"},
+};
+
+static const hdl_args_spec kernels_spec = {
+    .command = "heddle bench kernels",
+    .usage = "[options]",
+    .about = "Every operation over shapes of real models, each row beside the read stream and the "
+             "arithmetic peak measured next to its samples.",
+    .opts = kernels_opts,
+    .opts_count = HDL_ARRAY_LEN(kernels_opts),
+};
+
+static int bench_kernels(char **argv)
+{
+    hdl_args args;
+    int rc = cli_parse(&args, &kernels_spec, argv);
+    if (rc >= 0)
+        return rc;
+    hdl_errmsg why = {0};
+    int64_t threads = 0, samples = 0;
+    if (hdl_args_int(&args, (hdl_args_int_opt){"threads", 0, 256}, &threads, &why) != HDL_OK ||
+        hdl_args_int(&args, (hdl_args_int_opt){"samples", 1, 1000}, &samples, &why) != HDL_OK)
+        return cli_usage(&kernels_spec, &why);
+    hdl_bench_kernels_opts opts = {.n_threads = (uint32_t)threads,
+                                   .only = hdl_args_str(&args, "only", NULL),
+                                   .samples = (uint32_t)samples,
+                                   .json = hdl_args_has(&args, "json")};
+    return hdl_bench_kernels(&opts);
+}
+
 static const struct {
     const char *name;
     cli_fn *fn;
     const char *doc;
 } benches[] = {
+    {"model", bench_model, "prefill and decode of one rank"},
+    {"kernels", bench_kernels, "every operation over shapes of real models"},
     {"sched", bench_sched, "cost of a step of the scheduler core"},
 };
 
@@ -65,6 +196,7 @@ int cli_bench(char **argv)
         print_help(stdout);
         return CLI_OK;
     }
+    (void)!hdl_log_setup(&(hdl_log_opts){.level = HDL_LOG_WARN}, NULL); /* figures only */
     for (size_t i = 0; i < HDL_ARRAY_LEN(benches); i++)
         if (strcmp(argv[1], benches[i].name) == 0)
             return benches[i].fn(argv + 1);

@@ -158,7 +158,7 @@ class Bench(unittest.TestCase):
         self.assertGreater(row["step_us_median"], 0)
 
     def test_model_json(self):
-        done = heddle("bench", "model", MODEL, "--pp", "64", "--tg", "8", "--batch", "1,2", "--json")
+        done = heddle("bench", "model", MODEL, "--pp", "64", "--batch", "1,2", "--json")
         self.assertEqual(done.returncode, 0, done.stderr)
         rows = json.loads(done.stdout)["rows"]
         self.assertEqual({r["phase"] for r in rows}, {"prefill", "decode"})
