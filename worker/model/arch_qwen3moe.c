@@ -12,6 +12,9 @@ static const hdl_config_key keys[] = {
     HDL_K_U32("num_experts_per_tok", topk, 1, 64),
     HDL_K_BOOL("norm_topk_prob", router_renorm),
     HDL_K_EXPECT("attention_bias", "false", "biases of the attention are not supported"),
+    HDL_K_EXPECT("qkv_bias", "false", "biases of the attention are not supported"),
+    HDL_K_EXPECT("use_qk_norm", "true", "the model's norms of q and k cannot be left out"),
+    HDL_K_EXPECT("shared_expert_intermediate_size", "0", "a shared expert is not supported"),
     HDL_K_EXPECT("use_sliding_window", "false", "windows on some layers are not supported"),
     HDL_K_SKIP("sliding_window"), /* of no effect while use_sliding_window is false */
     HDL_K_SKIP("max_window_layers"),

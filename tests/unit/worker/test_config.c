@@ -87,6 +87,21 @@ static void test_rope_forms(void **state)
     assert_int_equal(desc.rope.kind, HDL_ROPE_LINEAR);
 }
 
+/* Keys of Qwen3-Coder's file that say what the architecture is anyway. */
+static void test_moe_extras(void **state)
+{
+    hdl_errmsg why;
+    (void)state;
+    assert_int_equal(parse_with(rig_config_moe,
+                                "\"qkv_bias\":false,\"use_qk_norm\":true,"
+                                "\"shared_expert_intermediate_size\":0",
+                                &why),
+                     HDL_OK);
+    assert_int_equal(parse_with(rig_config_moe, "\"use_qk_norm\":false", &why), HDL_UNSUPPORTED);
+    assert_int_equal(parse_with(rig_config_moe, "\"shared_expert_intermediate_size\":64", &why),
+                     HDL_UNSUPPORTED);
+}
+
 static void test_eos_forms(void **state)
 {
     hdl_errmsg why;
