@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the integration tests of the API against a server that it starts, or against --url.
+"""Runs the integration tests: the command line's, then the API's against a server that it starts, or against --url.
 
     tests/integration/run.py                          heddle serve on the bundled model, every profile
     tests/integration/run.py --url http://HOST:PORT   a server that runs already (profile "default")
     tests/integration/run.py test_openai test_http    some modules
 
-A module says in PROFILES which servers it wants; without it, the default one. The last line counts.
+A module of api/ says in PROFILES which servers it wants; without it, the default one. The last line counts.
 """
 
 import argparse
 import importlib
 import json
+import os
 import pathlib
 import shlex
 import signal
@@ -26,7 +27,7 @@ import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path.insert(0, str(HERE / "api"))
+sys.path[:0] = [str(HERE / "api"), str(HERE / "cli")]
 
 PROFILES = {
     "default": ["--tp", "2", "--ep", "2"],
@@ -36,11 +37,11 @@ PROFILES = {
 READY_SECONDS = 120
 
 
-def find_heddle(given):
-    places = [given] if given else [ROOT / "build" / p / "bin" / "heddle" for p in ("release", "dev", "asan", "tsan")]
+def find_bin(given):
+    places = [given] if given else [ROOT / "build" / p / "bin" for p in ("release", "dev", "asan", "tsan")]
     for place in places:
-        if pathlib.Path(place).is_file():
-            return str(place)
+        if (pathlib.Path(place) / "heddle").is_file():
+            return pathlib.Path(place).resolve()
     sys.exit("run.py: no heddle program; build it first (cmake --preset release && ninja -C build/release)")
 
 
@@ -89,50 +90,66 @@ class Server:
         self.log.close()
 
 
-def load(names):
-    names = names or sorted(p.stem for p in (HERE / "api").glob("test_*.py"))
-    return [importlib.import_module(name) for name in names]
+def modules_of(folder, names):
+    found = sorted(p.stem for p in (HERE / folder).glob("test_*.py"))
+    return [importlib.import_module(name) for name in found if not names or name in names]
+
+
+def run_modules(modules):
+    suite = unittest.TestSuite()
+    for module in modules:
+        suite.addTests(unittest.defaultTestLoader.loadTestsFromModule(module))
+    return unittest.TextTestRunner(stream=sys.stdout, verbosity=2).run(suite)
 
 
 def run_profile(profile, modules, url):
     import client
 
     client.connect(url)
-    suite = unittest.TestSuite()
-    for module in modules:
-        if profile in getattr(module, "PROFILES", ("default",)):
-            suite.addTests(unittest.defaultTestLoader.loadTestsFromModule(module))
-    return unittest.TextTestRunner(stream=sys.stdout, verbosity=2).run(suite)
+    return run_modules(m for m in modules if profile in profiles_of(m))
+
+
+def profiles_of(module):
+    return getattr(module, "PROFILES", ("default",))
+
+
+def run_all_profiles(args, bin_dir, modules):
+    log_dir = args.log_dir or tempfile.mkdtemp(prefix="heddle-api-")
+    results = []
+    for profile in args.profile or PROFILES:
+        if not any(profile in profiles_of(m) for m in modules):
+            continue
+        extra = PROFILES[profile] + shlex.split(args.serve_args)
+        server = Server(str(bin_dir / "heddle"), args.model, extra, pathlib.Path(log_dir) / f"{profile}.log")
+        try:
+            server.wait_ready()
+            results.append(run_profile(profile, modules, server.url))
+        finally:
+            server.stop()
+    print(f"# logs in {log_dir}")
+    return results
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("modules", nargs="*", help="test_openai, ...; all without any")
     parser.add_argument("--url", help="a server that runs already")
-    parser.add_argument("--heddle", help="the program (default: of build/release, build/dev, ...)")
+    parser.add_argument("--bin", help="folder of the programs (default: of build/release, build/dev, ...)")
     parser.add_argument("--model", default=str(ROOT / "deploy" / "demo-model"))
     parser.add_argument("--profile", action="append", choices=sorted(PROFILES), help="default: every one that is needed")
     parser.add_argument("--serve-args", default="", help="more arguments of heddle serve")
     parser.add_argument("--log-dir", default="", help="where the servers' logs go (default: a new folder in /tmp)")
     args = parser.parse_args()
-    modules = load(args.modules)
-    results = []
+    api = modules_of("api", args.modules)
     if args.url:
-        results.append(run_profile("default", modules, args.url))
+        results = [run_profile("default", api, args.url)]
     else:
-        heddle = find_heddle(args.heddle)
-        log_dir = args.log_dir or tempfile.mkdtemp(prefix="heddle-api-")
-        for profile in args.profile or PROFILES:
-            if not any(profile in getattr(m, "PROFILES", ("default",)) for m in modules):
-                continue
-            extra = PROFILES[profile] + shlex.split(args.serve_args)
-            server = Server(heddle, args.model, extra, pathlib.Path(log_dir) / f"{profile}.log")
-            try:
-                server.wait_ready()
-                results.append(run_profile(profile, modules, server.url))
-            finally:
-                server.stop()
-        print(f"# logs in {log_dir}")
+        bin_dir = find_bin(args.bin)
+        os.environ["HEDDLE_BIN"] = str(bin_dir)  # for the modules of cli/
+        cli = modules_of("cli", args.modules)
+        results = [run_modules(cli)] if cli else []
+        if api:
+            results += run_all_profiles(args, bin_dir, api)
     failed = sum(len(r.failures) + len(r.errors) for r in results)
     skipped = sum(len(r.skipped) for r in results)
     passed = sum(r.testsRun for r in results) - failed - skipped
