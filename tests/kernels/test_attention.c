@@ -75,6 +75,25 @@ static void check_chunks(kt *t, const hdl_attention_args *a, int level, int stre
     }
 }
 
+/* A broken last token of the last row: nobody before it may look at it. */
+static void check_nan(kt *t, const hdl_attention_args *a, const kt_step *step, int level)
+{
+    const hdl_attn_row *row = &a->rows[a->n_rows - 1];
+    uint32_t last = row->token_at + row->n_tokens - 1, width = a->n_heads * a->kv.head_dim;
+    uint16_t keep[2] = {0};
+    size_t at = kt_paged_at(step, a->n_rows - 1, row->pos + row->n_tokens - 1, 0);
+    hdl_attention_args b = *a;
+    b.out = KT_NEW(t, float, (size_t)a->n_tokens *width);
+    keep[0] = a->kv.k[at];
+    keep[1] = a->kv.v[at];
+    a->kv.k[at] = a->kv.v[at] = 0x7fc0;
+    t->levels[level]->attention(&b, t->streams[1]);
+    a->kv.k[at] = keep[0];
+    a->kv.v[at] = keep[1];
+    kt_check(t, isnan(b.out[(size_t)last * width]), kt_name(t, "a NaN shows", level, 1));
+    kt_same(t, kt_name(t, "before a NaN", level, 1), a->out, b.out, (size_t)last * width);
+}
+
 static void test(kt *t, int c)
 {
     const kt_step_shape *s = &shapes[c].step;
@@ -98,6 +117,8 @@ static void test(kt *t, int c)
         t->levels[level]->attention(&a, t->streams[stream]);
         kt_same(t, kt_name(t, "attention", level, stream), want, a.out, n);
         check_chunks(t, &a, level, stream);
+        if (stream == 1)
+            check_nan(t, &a, &step, level);
     }
 }
 

@@ -96,6 +96,26 @@ static void check_alone(kt *t, const input *in, const float *y, int level, int s
     kt_same(t, kt_name(t, "a token alone", level, stream), y + token * in->y_stride, got, one.n);
 }
 
+/* A broken token stays alone: its outputs are not numbers, all others keep their bits. */
+static void check_nan(kt *t, const input *in, const float *want, int level, int stream)
+{
+    const shape *s = in->s;
+    uint32_t token = kt_range(t, 0, s->n_tokens - 1), at = kt_range(t, 0, s->k - 1);
+    float *x = in->x + token * in->x_stride + at, keep = *x;
+    float *got = KT_NEW(t, float, s->n_tokens * in->y_stride);
+    bool broken = true;
+    *x = NAN;
+    run(t, in, t->levels[level], t->streams[stream], got);
+    *x = keep;
+    for (uint32_t i = 0; i < s->n; i++)
+        broken = broken && isnan(got[token * in->y_stride + i]);
+    kt_check(t, broken, kt_name(t, "a NaN shows", level, stream));
+    for (uint32_t other = 0; other < s->n_tokens; other++)
+        if (other != token)
+            kt_same(t, kt_name(t, "beside a NaN", level, stream), want + other * in->y_stride,
+                    got + other * in->y_stride, s->n);
+}
+
 static void test(kt *t, int case_idx)
 {
     const shape *s = &shapes[case_idx];
@@ -113,6 +133,8 @@ static void test(kt *t, int case_idx)
         run(t, &in, t->levels[level], t->streams[stream], got);
         kt_same(t, kt_name(t, "linear", level, stream), want, got, count);
         check_alone(t, &in, got, level, stream);
+        if (stream == 1)
+            check_nan(t, &in, want, level, stream);
     }
 }
 
