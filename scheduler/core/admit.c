@@ -116,7 +116,8 @@ static bool better(const hdl_sched *s, const offer *a, const offer *b)
     return s->groups[a->group].n_live < s->groups[b->group].n_live;
 }
 
-/* Holds the blocks that the offer shares and makes them the sequence's own. Returns the page after them. */
+/* Holds the blocks that the offer shares and makes them the sequence's own. Returns the page after
+ * them. */
 static uint32_t take_shared(hdl_sched *s, hdl_seq *seq, const offer *o)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);

@@ -70,8 +70,9 @@ static bool decode_block(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, uint32_t
     return true;
 }
 
-/* Drops those that have left, gives a row to each that decodes and lists the prefills in scratch. The one loop that touches
- * every running sequence at every plan, with the one in absorb_plan: what does not change is held in locals. */
+/* Drops those that have left, gives a row to each that decodes and lists the prefills in scratch.
+ * The one loop that touches every running sequence at every plan, with the one in absorb_plan: what
+ * does not change is held in locals. */
 static uint32_t decode_pass(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf)
 {
     const uint32_t mask = s->bt_mask, shift = s->bt_shift, n_run = g->n_run, ahead = 24;

@@ -118,7 +118,8 @@ static inline void emit(hdl_sched *s, hdl_seq *seq, hdl_token token, uint32_t re
     hdl_log_append(s, seq, token);
 }
 
-/* Positions up to `acked` are computed. Full blocks are published, and forks that waited for the prompt go on. */
+/* Positions up to `acked` are computed. Full blocks are published, and forks that waited for the
+ * prompt go on. */
 static inline void acknowledge(hdl_sched *s, hdl_seq *seq, uint32_t pos, uint32_t acked)
 {
     seq->acked = acked;
@@ -136,15 +137,17 @@ static inline void look_ahead(const hdl_sched *s, const hdl_stay *who)
 }
 
 /* The sampled row of a result that comes next, or the end: scored ones are passed by. */
-static inline const hdl_result_row *pass_scored(const hdl_result_row *res, const hdl_result_row *end)
+static inline const hdl_result_row *pass_scored(const hdl_result_row *res,
+                                                const hdl_result_row *end)
 {
     while (res != end && res->scored)
         res++;
     return res;
 }
 
-/* Goes through the rows of plan and result side by side; sampled rows come in the plan's order. A row whose sequence has ended or
- * was preempted while the step ran is void. False when the result does not answer the plan. */
+/* Goes through the rows of plan and result side by side; sampled rows come in the plan's order. A
+ * row whose sequence has ended or was preempted while the step ran is void. False when the result
+ * does not answer the plan. */
 static bool absorb_plan(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_result *ev)
 {
     const hdl_result_row *res = ev->rows, *const end = ev->rows + ev->n_rows;
@@ -159,7 +162,8 @@ static bool absorb_plan(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_resu
             look_ahead(s, who + 24);
         if (row->flags & HDL_ROW_SAMPLE) {
             answer = pass_scored(res, end);
-            if (answer == end || answer->slot != row->slot || answer->pos != next || answer->token < 0)
+            if (answer == end || answer->slot != row->slot || answer->pos != next ||
+                answer->token < 0)
                 return false;
             res = answer + 1;
         }
@@ -174,7 +178,8 @@ static bool absorb_plan(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_resu
             seq->pend--;
             emit(s, seq, answer->token, (uint32_t)(answer - ev->rows));
             maybe_end(s, seq, answer->token);
-        } else if (next == seq->end) { /* a prompt that wants no token is done when it is computed */
+        } else if (next ==
+                   seq->end) { /* a prompt that wants no token is done when it is computed */
             hdl_run_end(s, seq, HDL_FINISH_LENGTH);
         }
     }

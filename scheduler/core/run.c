@@ -46,11 +46,13 @@ void hdl_run_enter(hdl_sched *s, hdl_seq *seq, const hdl_entry *entry)
     run_insert(s, g, (hdl_run){.stay = {hdl_seq_idx(s, seq), seq->gen}, .key = key});
 }
 
-/* Collects the blocks first: one look-up waits for the last in a list of pages, but not in an array. */
+/* Collects the blocks first: one look-up waits for the last in a list of pages, but not in an
+ * array. */
 static uint32_t collect_blocks(hdl_sched *s, const hdl_seq *seq, const hdl_kv *kv)
 {
     uint32_t n = 0;
-    for (uint32_t page = hdl_seq_rest(s, seq)->head; page != NONE; page = s->pages.list[page].next) {
+    for (uint32_t page = hdl_seq_rest(s, seq)->head; page != NONE;
+         page = s->pages.list[page].next) {
         uint32_t block = s->pages.list[page].block;
         if (block == NONE)
             continue;

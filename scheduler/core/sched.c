@@ -123,6 +123,8 @@ static void submit(hdl_sched *s, const hdl_ev_submit *ev)
         hdl_queue_push(s, seq);
 }
 
+bool hdl_sched_knows(const hdl_sched *s, hdl_req_id req) { return hdl_seq_find(s, req) != NULL; }
+
 static void cancel(hdl_sched *s, hdl_req_id req)
 {
     hdl_seq *seq = hdl_seq_find(s, req);

@@ -67,6 +67,9 @@ hdl_sched *hdl_sched_init(void *mem, size_t bytes, const hdl_sched_config *confi
 /* One event in; the list of actions out, valid until the next call. */
 void hdl_sched_step(hdl_sched *sched, const hdl_event *event, hdl_actions *actions);
 
+/* True while a request of that id is live. */
+bool hdl_sched_knows(const hdl_sched *sched, hdl_req_id req);
+
 void hdl_sched_read_stats(const hdl_sched *sched, hdl_sched_stats *stats);
 
 /* Continues the digest `seed` (0 at the start) over a list of actions: everything that was decided,

@@ -137,7 +137,8 @@ void hdl_seq_free(hdl_sched *s, hdl_seq *seq)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
     hdl_pages *p = &s->pages;
-    uint32_t next = p->list[seq->tail].next; /* made already for a token that is still being sampled */
+    uint32_t next =
+        p->list[seq->tail].next; /* made already for a token that is still being sampled */
     uint32_t last = (next != NONE ? next : seq->tail) | p->sheet_mask;
     p->list[last].next = p->free_head;
     p->free_head = cold->head;

@@ -32,7 +32,8 @@ typedef enum hdl_seq_state {
 /* What a decode step touches, in one cache line. */
 typedef struct hdl_seq {
     uint64_t req;
-    uint64_t stop_bits; /* hdl_stop_bits of its stop ids: most tokens are told apart without a look at them */
+    uint64_t stop_bits; /* hdl_stop_bits of its stop ids: most tokens are told apart without a look
+                           at them */
     uint32_t gen; /* changes whenever the sequence leaves the running set: what is in flight for it
                      then is void */
     uint32_t pos; /* first position that is not planned yet; len + 1 at most, with two samples in
@@ -42,12 +43,12 @@ typedef struct hdl_seq {
     uint32_t end;   /* length at which it ends */
     uint32_t n_prompt;
     uint32_t slot;
-    uint32_t cur;    /* page of position pos, as long as pos < len */
-    uint32_t tail;   /* page of position len - 1 */
-    uint32_t resv;   /* blocks promised by admission and not taken yet */
-    uint8_t state;   /* hdl_seq_state */
-    uint8_t pend;    /* samples in flight */
-    uint8_t n_stop;  /* 0 when stop ids are ignored */
+    uint32_t cur;   /* page of position pos, as long as pos < len */
+    uint32_t tail;  /* page of position len - 1 */
+    uint32_t resv;  /* blocks promised by admission and not taken yet */
+    uint8_t state;  /* hdl_seq_state */
+    uint8_t pend;   /* samples in flight */
+    uint8_t n_stop; /* 0 when stop ids are ignored */
     uint8_t priority;
     uint16_t tenant;
     uint8_t group;
@@ -82,29 +83,29 @@ typedef struct hdl_seq_cold {
     hdl_token stop_ids[HDL_STOP_IDS_MAX];
 } hdl_seq_cold;
 
-/* The tokens generated last, those of positions p with p / HDL_RECENT == (len - 1) / HDL_RECENT. A token
- * is put here and goes to its page with its neighbours: writing each to its own page at once touched as many memory pages as there
- * are sequences, every step. */
+/* The tokens generated last, those of positions p with p / HDL_RECENT == (len - 1) / HDL_RECENT. A
+ * token is put here and goes to its page with its neighbours: writing each to its own page at once
+ * touched as many memory pages as there are sequences, every step. */
 enum { HDL_RECENT = 16 };
 typedef struct hdl_recent {
     hdl_token at[HDL_RECENT];
 } hdl_recent;
 
-/* A page of a token log: block_tokens tokens, for one KV block. It says which block holds its KV now, so the list of
- * a sequence's pages is its block table. */
+/* A page of a token log: block_tokens tokens, for one KV block. It says which block holds its KV
+ * now, so the list of a sequence's pages is its block table. */
 typedef struct hdl_page {
     uint32_t next;
     uint32_t block;
     uint64_t hash; /* of a full page and all before it */
 } hdl_page;
 
-/* Pages are handed out in sheets of neighbours, so that walking a log reads few lines; what is free and promised is
- * counted in sheets. */
+/* Pages are handed out in sheets of neighbours, so that walking a log reads few lines; what is free
+ * and promised is counted in sheets. */
 typedef struct hdl_pages {
     uint32_t total, touched; /* pages; those beyond `touched` have never been used */
     uint32_t sheet_mask;     /* pages of a sheet - 1 */
     uint32_t n_free;
-    uint32_t promised; /* of the free ones, to admitted sequences */
+    uint32_t promised;  /* of the free ones, to admitted sequences */
     uint32_t free_head; /* first page of a free sheet, whose last page links to the next */
     hdl_page *list;
     hdl_token *tokens; /* [total, block_tokens] */
@@ -231,8 +232,8 @@ struct hdl_sched {
     hdl_tenant *tenants;
     hdl_group *groups;
     hdl_stay *prefills; /* scratch of one plan */
-    uint32_t *gives;   /* scratch: tokens given to each of them */
-    uint32_t *order;   /* scratch */
+    uint32_t *gives;    /* scratch: tokens given to each of them */
+    uint32_t *order;    /* scratch */
     uint32_t *table[2]; /* scratch: the blocks of one sequence */
     hdl_rate rate;
     hdl_sched_stats stats;
@@ -251,7 +252,8 @@ static inline hdl_token *hdl_page_tokens(const hdl_sched *s, uint32_t page)
     return s->pages.tokens + ((size_t)page << s->bt_shift);
 }
 
-/* Three bits of 64 for a token. A set of stop ids is their union; a token that lacks one of its bits is not in the set. */
+/* Three bits of 64 for a token. A set of stop ids is their union; a token that lacks one of its
+ * bits is not in the set. */
 static inline uint64_t hdl_stop_bits(hdl_token token)
 {
     uint64_t h = (uint32_t)token * 0x9e3779b97f4a7c15ull;

@@ -96,6 +96,18 @@ static void add_totals(totals *t)
     t->emitted += st.emitted_tokens;
 }
 
+/* The same seed must give the same run, and so must a replay of what was recorded of it. */
+static const char *run_again(uint64_t seed)
+{
+    uint64_t first = world.digest;
+    world.records = true;
+    const char *why = run_seed(seed);
+    world.records = false;
+    if (!why && world.digest != first)
+        why = "the same seed gave two different runs";
+    return why ? why : sim_replay(&world);
+}
+
 static double seconds(void)
 {
     struct timespec ts;
@@ -135,12 +147,8 @@ int main(int argc, char **argv)
     double start = seconds();
     for (uint64_t seed = o.first; seed < o.first + o.seeds; seed++) {
         const char *why = run_seed(seed);
-        uint64_t first_digest = world.digest;
-        if (!why && seed % 8 == 0) {
-            why = run_seed(seed);
-            if (!why && world.digest != first_digest)
-                why = "the same seed gave two different runs";
-        }
+        if (!why && seed % 8 == 0)
+            why = run_again(seed);
         if (why) {
             printf("FAIL seed %llu: %s\nreproduce: sim --seeds 1 --first %llu\n",
                    (unsigned long long)seed, why, (unsigned long long)seed);

@@ -125,8 +125,12 @@ typedef struct sim_world {
     uint64_t n_events, n_checks;
     uint64_t served[SIM_TENANTS_MAX], floor; /* the fairness checker's own books */
     uint32_t tenant_waiting[SIM_TENANTS_MAX];
-    int bug;              /* planted in the core: hdl_bug */
-    bool canary;          /* flip one bit of the KV once */
+    int bug;                /* planted in the core: hdl_bug */
+    bool canary;            /* flip one bit of the KV once */
+    unsigned char *journal; /* every event of this seed, when it is to be replayed */
+    size_t journal_bytes, journal_max;
+    uint64_t n_fed;
+    bool records;
     hdl_result_row *rows; /* scratch of one result */
     jmp_buf fail_at;
     char why[512];
@@ -162,6 +166,8 @@ void sim_fault_deform(sim_world *w, uint32_t *n_rows); /* makes a result wrong *
 void sim_push(sim_world *w, uint64_t at_us, sim_kind kind, uint32_t a, uint64_t b);
 bool sim_quiet(const sim_world *w);
 void sim_count_limit(sim_world *w); /* sets len_limit */
-/* NULL when the seed passes, else why not. */
+/* Replays the recorded events of the run and compares; NULL or what is wrong. */
+const char *sim_replay(sim_world *w);
+/* NULL when the seed passes, else why not. With w->records its events are kept for sim_replay. */
 const char *sim_run(sim_world *w, uint64_t seed);
 void sim_world_free(sim_world *w);

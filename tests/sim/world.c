@@ -3,7 +3,9 @@
 
 #include <stdarg.h>
 
+#include "scheduler/core/journal.h"
 #include "scheduler/core/plant.h"
+#include "scheduler/record/replay.h"
 
 _Noreturn void sim_fail(sim_world *w, const char *fmt, ...)
 {
@@ -57,12 +59,64 @@ static sim_event pop(sim_world *w)
     return first;
 }
 
+static void record(sim_world *w, const hdl_event *ev)
+{
+    size_t need = w->journal_bytes + HDL_JOURNAL_DIGEST_BYTES + hdl_journal_event_bytes(ev);
+    if (need > w->journal_max) {
+        w->journal_max = 2 * need;
+        w->journal = realloc(w->journal, w->journal_max);
+        if (!w->journal)
+            abort();
+    }
+    unsigned char *at = w->journal + w->journal_bytes;
+    if (w->n_fed > 0)
+        at += hdl_journal_digest(w->n_fed, w->digest, at);
+    at += hdl_journal_event(w->sched, ev, w->seed, at);
+    w->journal_bytes = (size_t)(at - w->journal);
+    w->n_fed++;
+}
+
+static void start_journal(sim_world *w)
+{
+    if (w->journal_max < HDL_JOURNAL_HEADER_BYTES) {
+        w->journal_max = 1 << 16;
+        w->journal = malloc(w->journal_max);
+        if (!w->journal)
+            abort();
+    }
+    hdl_journal_header(&w->env.config, w->journal);
+    w->journal_bytes = HDL_JOURNAL_HEADER_BYTES;
+    w->n_fed = 0;
+}
+
+const char *sim_replay(sim_world *w)
+{
+    hdl_replay_report report;
+    hdl_errmsg why = {""};
+    hdl_err err = hdl_replay_bytes(w->journal, w->journal_bytes, (size_t)1 << 30, &report, &why);
+    if (err != HDL_OK) {
+        snprintf(w->why, sizeof w->why, "%.300s (first difference: event %llu)", why.text,
+                 (unsigned long long)report.first_difference);
+        return w->why;
+    }
+    if (report.torn || report.broken)
+        return "replay: torn or broken";
+    if (!report.same)
+        snprintf(w->why, sizeof w->why, "the replay decides otherwise at event %llu",
+                 (unsigned long long)report.first_difference);
+    if (!report.same)
+        return w->why;
+    return report.digest == w->digest ? NULL : "the replay of the seed's events decides otherwise";
+}
+
 static void feed(sim_world *w, hdl_event *ev)
 {
     int64_t now = (int64_t)w->now_us + w->skew_us;
     ev->now_us = now > 0 ? (uint64_t)now : 0;
     if (ev->now_us > w->core_us)
         w->core_us = ev->now_us;
+    if (w->records)
+        record(w, ev);
     hdl_actions actions;
     hdl_sched_step(w->sched, ev, &actions);
     w->digest = hdl_sched_digest(w->digest, &actions);
@@ -284,7 +338,7 @@ const char *sim_run(sim_world *w, uint64_t seed)
     w->skew_us = 1000000;
     w->n_live = w->n_submitted = w->n_heap = 0;
     w->draining = w->drained = false;
-    w->digest = seed;
+    w->digest = 0;
     memset(w->served, 0, sizeof w->served);
     memset(w->tenant_waiting, 0, sizeof w->tenant_waiting);
     if (setjmp(w->fail_at)) {
@@ -294,6 +348,8 @@ const char *sim_run(sim_world *w, uint64_t seed)
     sim_env_draw(w);
     build(w);
     w->len_limit = w->env.config.max_len;
+    if (w->records)
+        start_journal(w);
     sim_fault_arrange(w);
     uint64_t most = 20000 + 4000ull * w->env.n_reqs;
     while (w->n_heap > 0) {
@@ -322,4 +378,5 @@ void sim_world_free(sim_world *w)
     free(w->reqs);
     free(w->heap);
     free(w->rows);
+    free(w->journal);
 }

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "scheduler/core/journal.h"
+
+#include "scheduler/core/state.h"
+
+/* record: u32 bytes of the body, u32 CRC-32C of it; body: u32 kind, u32 zero, u64 now_us, then by
+ * kind; padded to 8. */
+enum { HEAD_BYTES = 8, KIND_DIGEST = 100, KIND_RESULT_BY_PLAN = 101, PROMPT_MAX = 1 << 26 };
+static const uint64_t MAGIC = 0x314c4a4c44444548u; /* "HEDDLJL1" */
+
+typedef struct put {
+    unsigned char *out;
+    size_t at;
+} put;
+
+static void put32(put *p, uint32_t v)
+{
+    memcpy(p->out + p->at, &v, sizeof v);
+    p->at += sizeof v;
+}
+
+static void put64(put *p, uint64_t v)
+{
+    memcpy(p->out + p->at, &v, sizeof v);
+    p->at += sizeof v;
+}
+
+typedef struct get {
+    const unsigned char *in;
+    size_t size, at;
+    bool failed;
+} get;
+
+static uint64_t get_word(get *g, size_t n)
+{
+    uint64_t v = 0;
+    if (g->failed || n > g->size - g->at) {
+        g->failed = true;
+        return 0;
+    }
+    memcpy(&v, g->in + g->at, n);
+    g->at += n;
+    return v;
+}
+
+static uint32_t get32(get *g) { return (uint32_t)get_word(g, 4); }
+static uint64_t get64(get *g) { return get_word(g, 8); }
+
+static const void *get_array(get *g, size_t count, size_t item_bytes)
+{
+    if (g->failed || count > (g->size - g->at) / item_bytes) {
+        g->failed = true;
+        return NULL;
+    }
+    const void *at = g->in + g->at;
+    g->at += count * item_bytes;
+    return at;
+}
+
+static size_t padded(size_t n) { return (n + 7) / 8 * 8; }
+
+static hdl_token pseudonym(uint64_t key, uint32_t pos, hdl_token token)
+{
+    uint64_t h = hdl_hash_combine(key, (uint64_t)pos << 32 | (uint32_t)token);
+    return (hdl_token)(h & 0x3fffffff);
+}
+
+void hdl_journal_header(const hdl_sched_config *config, unsigned char *out)
+{
+    _Static_assert(sizeof *config <= HDL_JOURNAL_HEADER_BYTES - 16, "configuration fits");
+    memset(out, 0, HDL_JOURNAL_HEADER_BYTES);
+    put p = {.out = out};
+    put64(&p, MAGIC);
+    put32(&p, HDL_JOURNAL_VERSION);
+    put32(&p, sizeof *config);
+    memcpy(out + p.at, config, sizeof *config);
+}
+
+hdl_err hdl_journal_open(hdl_journal_reader *r, const void *bytes, size_t size,
+                         hdl_sched_config *config, const char **why)
+{
+    get g = {.in = bytes, .size = size};
+    *why = "this is no heddle journal";
+    if (get64(&g) != MAGIC || g.failed || size < HDL_JOURNAL_HEADER_BYTES)
+        return HDL_CORRUPT;
+    *why = "the journal was written by another version of heddle; replay it with that one";
+    if (get32(&g) != HDL_JOURNAL_VERSION || get32(&g) != sizeof *config)
+        return HDL_UNSUPPORTED;
+    memcpy(config, g.in + g.at, sizeof *config);
+    /* The one member that is not a plain number: any byte but 0 and 1 would be no bool. */
+    unsigned char flag;
+    memcpy(&flag, g.in + g.at + offsetof(hdl_sched_config, prefix_cache), 1);
+    *why = "the configuration in the journal is damaged";
+    if (flag > 1)
+        return HDL_CORRUPT;
+    const char *problem = hdl_sched_config_problem(config);
+    if (problem) {
+        *why = problem;
+        return HDL_CORRUPT;
+    }
+    *r = (hdl_journal_reader){.bytes = bytes, .size = size, .at = HDL_JOURNAL_HEADER_BYTES};
+    *why = NULL;
+    return HDL_OK;
+}
+
+size_t hdl_journal_event_bytes(const hdl_event *ev)
+{
+    size_t array = 0;
+    if (ev->kind == HDL_EV_SUBMIT)
+        array = (size_t)ev->submit.n_prompt * sizeof(hdl_token);
+    else if (ev->kind == HDL_EV_RESULT)
+        array = (size_t)ev->result.n_rows * sizeof(hdl_result_row);
+    return padded(HEAD_BYTES + 16 + 96 + array);
+}
+
+static void put_submit(put *p, const hdl_ev_submit *ev, uint64_t key)
+{
+    put64(p, ev->req.v);
+    put64(p, hdl_hash_combine(key, ev->salt));
+    put64(p, ev->fork_of.v);
+    put64(p, ev->deadline_us);
+    put32(p, ev->tenant);
+    put32(p, ev->priority);
+    put32(p, ev->flags);
+    put32(p, ev->max_new);
+    put32(p, ev->n_stop_ids);
+    put32(p, ev->n_prompt);
+    for (uint32_t i = 0; i < ev->n_prompt; i++)
+        put32(p, (uint32_t)pseudonym(key, i, ev->prompt[i]));
+}
+
+/* The plan that a result would be absorbed against, or NULL. */
+static const hdl_plan_buf *plan_of(const hdl_sched *s, const hdl_ev_result *ev)
+{
+    if (ev->group >= s->config.n_groups)
+        return NULL;
+    const hdl_group *g = &s->groups[ev->group];
+    bool oldest = g->in_flight > 0 && ev->step == g->next_step - g->in_flight;
+    if (!g->up || ev->epoch != g->epoch || !oldest)
+        return NULL;
+    return &g->buf[ev->step % HDL_PLANS_IN_FLIGHT];
+}
+
+/* Row r of the plan when result row `at` answers it and nothing else, so that its token is all
+ * there is to keep. */
+static bool answers(const hdl_plan_row *row, const hdl_result_row *res)
+{
+    return !res->scored && res->slot == row->slot && res->pos == row->pos + row->n_tokens &&
+           res->token >= 0;
+}
+
+static bool answers_all(const hdl_plan_buf *buf, const hdl_ev_result *ev)
+{
+    uint32_t at = 0;
+    for (uint32_t r = 0; r < buf->plan.n_rows; r++) {
+        if (!(buf->rows[r].flags & HDL_ROW_SAMPLE))
+            continue;
+        if (at == ev->n_rows || !answers(&buf->rows[r], &ev->rows[at++]))
+            return false;
+    }
+    return at == ev->n_rows;
+}
+
+static bool ends(const hdl_sched *s, hdl_stay who, hdl_token token)
+{
+    const hdl_seq *seq = &s->seqs[who.seq];
+    if (seq->gen != who.gen)
+        return false;
+    for (uint32_t i = 0; i < seq->n_stop; i++)
+        if (s->cold[who.seq].stop_ids[i] == token)
+            return true;
+    return false;
+}
+
+/* The next row of the plan from *r on that samples, or n_rows. */
+static uint32_t next_sample(const hdl_plan_buf *buf, uint32_t r)
+{
+    while (r < buf->plan.n_rows && !(buf->rows[r].flags & HDL_ROW_SAMPLE))
+        r++;
+    return r;
+}
+
+static hdl_token veil(const hdl_sched *s, uint64_t key, hdl_stay who, const hdl_result_row *res)
+{
+    return ends(s, who, res->token) ? HDL_JOURNAL_STOP : pseudonym(key, res->pos, res->token);
+}
+
+static void put_tokens(put *p, const hdl_sched *s, const hdl_ev_result *ev, uint64_t key)
+{
+    const hdl_plan_buf *buf = plan_of(s, ev);
+    for (uint32_t i = 0, r = 0; i < ev->n_rows; i++, r++) {
+        r = next_sample(buf, r);
+        put32(p, (uint32_t)veil(s, key, buf->who[r], &ev->rows[i]));
+    }
+}
+
+/* As it came. What answers the plan up to the first row that does not is absorbed, so a stop id
+ * must stay one there. */
+static void put_rows(put *p, const hdl_sched *s, const hdl_ev_result *ev, uint64_t key)
+{
+    const hdl_plan_buf *buf = plan_of(s, ev);
+    uint32_t r = 0;
+    for (uint32_t i = 0; i < ev->n_rows; i++) {
+        hdl_result_row row = ev->rows[i];
+        row.logprob = 0;
+        r = buf && !row.scored ? next_sample(buf, r) : r;
+        bool good = buf && !row.scored && r < buf->plan.n_rows && answers(&buf->rows[r], &row);
+        if (good)
+            row.token = veil(s, key, buf->who[r++], &ev->rows[i]);
+        else
+            row.token = row.token < 0 ? -1 : pseudonym(key, row.pos, row.token);
+        memcpy(p->out + p->at, &row, sizeof row);
+        p->at += sizeof row;
+    }
+}
+
+static void put_result(put *p, const hdl_ev_result *ev)
+{
+    put64(p, ev->epoch);
+    put64(p, ev->step);
+    put32(p, ev->group);
+    put32(p, ev->n_rows);
+}
+
+static size_t seal(put *p)
+{
+    size_t end = padded(p->at);
+    memset(p->out + p->at, 0, end - p->at);
+    uint32_t body = (uint32_t)(end - HEAD_BYTES);
+    uint32_t crc = hdl_crc32c(0, p->out + HEAD_BYTES, body);
+    p->at = 0;
+    put32(p, body);
+    put32(p, crc);
+    return end;
+}
+
+size_t hdl_journal_event(const hdl_sched *s, const hdl_event *ev, uint64_t key, unsigned char *out)
+{
+    const hdl_plan_buf *buf = ev->kind == HDL_EV_RESULT ? plan_of(s, &ev->result) : NULL;
+    bool by_plan = buf && answers_all(buf, &ev->result);
+    put p = {.out = out, .at = HEAD_BYTES};
+    put32(&p, by_plan ? (uint32_t)KIND_RESULT_BY_PLAN : (uint32_t)ev->kind);
+    put32(&p, 0);
+    put64(&p, ev->now_us);
+    switch (ev->kind) {
+    case HDL_EV_SUBMIT: put_submit(&p, &ev->submit, key); break;
+    case HDL_EV_CANCEL: put64(&p, ev->cancel.req.v); break;
+    case HDL_EV_RESULT:
+        put_result(&p, &ev->result);
+        (by_plan ? put_tokens : put_rows)(&p, s, &ev->result, key);
+        break;
+    case HDL_EV_RANK_UP:
+    case HDL_EV_RANK_LOST:
+        put64(&p, ev->rank.epoch);
+        put32(&p, ev->rank.group);
+        put32(&p, ev->rank.n_blocks);
+        put32(&p, ev->rank.max_len);
+        break;
+    case HDL_EV_TICK:
+    case HDL_EV_DRAIN:
+    case HDL_EV_COUNT: break;
+    }
+    return seal(&p);
+}
+
+size_t hdl_journal_digest(uint64_t n_events, uint64_t digest, unsigned char *out)
+{
+    put p = {.out = out, .at = HEAD_BYTES};
+    put32(&p, KIND_DIGEST);
+    put32(&p, 0);
+    put64(&p, n_events);
+    put64(&p, digest);
+    return seal(&p);
+}
+
+static bool get_submit(get *g, hdl_ev_submit *ev)
+{
+    *ev = (hdl_ev_submit){.req = {get64(g)}};
+    ev->salt = get64(g);
+    ev->fork_of.v = get64(g);
+    ev->deadline_us = get64(g);
+    ev->tenant = get32(g);
+    ev->priority = get32(g);
+    ev->flags = get32(g);
+    ev->max_new = get32(g);
+    ev->n_stop_ids = get32(g);
+    ev->n_prompt = get32(g);
+    if (ev->n_stop_ids > HDL_STOP_IDS_MAX || ev->n_prompt > PROMPT_MAX)
+        return false;
+    for (uint32_t i = 0; i < ev->n_stop_ids; i++)
+        ev->stop_ids[i] = HDL_JOURNAL_STOP;
+    ev->prompt = get_array(g, ev->n_prompt, sizeof *ev->prompt);
+    return !g->failed;
+}
+
+static bool get_result(get *g, hdl_journal_record *rec)
+{
+    hdl_ev_result *ev = &rec->event.result;
+    *ev = (hdl_ev_result){.epoch = get64(g)};
+    ev->step = get64(g);
+    ev->group = get32(g);
+    ev->n_rows = get32(g);
+    if (rec->by_plan) {
+        rec->n_tokens = ev->n_rows;
+        rec->tokens = get_array(g, rec->n_tokens, sizeof *rec->tokens);
+    } else {
+        ev->rows = get_array(g, ev->n_rows, sizeof *ev->rows);
+    }
+    return !g->failed;
+}
+
+static bool get_record(get *g, hdl_journal_record *rec)
+{
+    *rec = (hdl_journal_record){0};
+    uint32_t kind = get32(g);
+    (void)get32(g);
+    rec->event.now_us = get64(g);
+    rec->by_plan = kind == KIND_RESULT_BY_PLAN;
+    if (kind == KIND_DIGEST) {
+        rec->is_digest = true;
+        rec->n_events = rec->event.now_us;
+        rec->digest = get64(g);
+        return !g->failed;
+    }
+    if (kind >= HDL_EV_COUNT && !rec->by_plan)
+        return false;
+    rec->event.kind = rec->by_plan ? HDL_EV_RESULT : (hdl_event_kind)kind;
+    switch (rec->event.kind) {
+    case HDL_EV_SUBMIT: return get_submit(g, &rec->event.submit);
+    case HDL_EV_CANCEL: rec->event.cancel.req.v = get64(g); break;
+    case HDL_EV_RESULT: return get_result(g, rec);
+    case HDL_EV_RANK_UP:
+    case HDL_EV_RANK_LOST:
+        rec->event.rank.epoch = get64(g);
+        rec->event.rank.group = get32(g);
+        rec->event.rank.n_blocks = get32(g);
+        rec->event.rank.max_len = get32(g);
+        break;
+    case HDL_EV_TICK:
+    case HDL_EV_DRAIN:
+    case HDL_EV_COUNT: break;
+    }
+    return !g->failed;
+}
+
+hdl_err hdl_journal_next(hdl_journal_reader *r, hdl_journal_record *rec)
+{
+    get head = {.in = r->bytes, .size = r->size, .at = r->at};
+    uint32_t body = get32(&head), crc = get32(&head);
+    if (head.failed || body > r->size - head.at)
+        return HDL_NOTFOUND;
+    const unsigned char *at = r->bytes + head.at;
+    if (body % 8 != 0 || hdl_crc32c(0, at, body) != crc)
+        return HDL_CORRUPT;
+    get g = {.in = at, .size = body};
+    if (!get_record(&g, rec))
+        return HDL_CORRUPT;
+    r->at = head.at + body;
+    return HDL_OK;
+}
+
+bool hdl_journal_rows(const hdl_sched *s, hdl_journal_record *rec, hdl_result_row *rows,
+                      uint32_t max)
+{
+    const hdl_plan_buf *buf = plan_of(s, &rec->event.result);
+    if (!buf)
+        return false;
+    uint32_t n = 0;
+    for (uint32_t r = 0; r < buf->plan.n_rows; r++) {
+        const hdl_plan_row *row = &buf->rows[r];
+        if (!(row->flags & HDL_ROW_SAMPLE))
+            continue;
+        if (n == rec->n_tokens || n == max)
+            return false;
+        rows[n] = (hdl_result_row){.slot = row->slot, .pos = row->pos + row->n_tokens};
+        rows[n].token = rec->tokens[n];
+        n++;
+    }
+    rec->event.result.rows = rows;
+    rec->event.result.n_rows = n;
+    return n == rec->n_tokens;
+}
