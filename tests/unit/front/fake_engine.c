@@ -306,7 +306,7 @@ static bool wait_for(fake_engine *fake, const uint32_t *field, uint32_t value)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 10;
+    until.tv_sec += 100;
     int rc = 0;
     pthread_mutex_lock(&fake->lock);
     while (*field != value && rc != ETIMEDOUT)
