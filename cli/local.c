@@ -2,6 +2,7 @@
 #include "cli/local.h"
 
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,7 @@ struct hdl_local {
     hdl_loop *loop; /* the supervisor's */
     hdl_spawn *spawn;
     hdl_thread supervisor;
+    atomic_bool ready, failed; /* failed: a worker cannot run the model */
     /* serve only */
     hdl_front *front;
     hdl_tokenizer *tok;
@@ -44,6 +46,17 @@ static void supervise(void *arg)
     hdl_local *local = arg;
     (void)!hdl_loop_run(local->loop);
     hdl_spawn_stop(local->spawn, 2 * HDL_SEC_US);
+}
+
+/* As in serve.c: a worker that gives up by itself would do so again. */
+static bool on_worker(void *arg, hdl_spawn_child *child, hdl_spawn_event event, const char *line)
+{
+    (void)line;
+    hdl_local *local = arg;
+    if (event != HDL_SPAWN_ENDED || atomic_load(&local->ready) || !cli_workers_gave_up(child))
+        return false;
+    atomic_store(&local->failed, true);
+    return true;
 }
 
 /* Children die with the thread that forked them, so the supervisor's own thread starts them. */
@@ -66,7 +79,9 @@ static void start_workers(hdl_loop *loop, hdl_timer *timer)
                                                .config = &local->config,
                                                .config_path = local->config_path,
                                                .address = hdl_cluster_address(local->cluster),
-                                               .n_workers = job->n_workers},
+                                               .n_workers = job->n_workers,
+                                               .on_event = on_worker,
+                                               .arg = local},
                           job->why);
     (void)!write(job->done_fd[1], "", 1);
 }
@@ -110,8 +125,12 @@ static hdl_err wait_ready(hdl_local *local, hdl_errmsg *why)
         hdl_engine_info info = {0};
         local->engine.info(local->engine.self, &info);
         show_progress(&info, info.ready);
-        if (info.ready)
+        if (info.ready) {
+            atomic_store(&local->ready, true);
             return HDL_OK;
+        }
+        if (atomic_load(&local->failed))
+            return hdl_fail(HDL_PEER, why, "a worker cannot run the model; its words are above");
         uint64_t now_us = hdl_clock_now_us();
         if (info.load_bytes_done != progress) {
             progress = info.load_bytes_done;

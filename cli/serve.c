@@ -117,6 +117,24 @@ static bool on_scheduler(void *arg, hdl_spawn_child *child, hdl_spawn_event even
     return false;
 }
 
+/* Before the first answer a worker that gives up would give up again: wrong options or a broken
+ * model. Later it may be the machine's trouble of a moment, so it is started again. */
+static bool on_worker(void *arg, hdl_spawn_child *child, hdl_spawn_event event, const char *line)
+{
+    (void)line;
+    service *s = arg;
+    char text[64];
+    if (event != HDL_SPAWN_ENDED || s->ready || s->stopping || !cli_workers_gave_up(child))
+        return false;
+    if (!s->failed)
+        fprintf(stderr, "heddle: %s cannot run the model (%s); its words are above\n",
+                hdl_spawn_name(child),
+                hdl_spawn_status_text(hdl_spawn_status(child), text, sizeof text));
+    s->failed = true;
+    hdl_loop_stop(s->loop);
+    return true;
+}
+
 static void say_ready(const service *s)
 {
     printf("ready after %.2f s: %s on %u worker%s, API at %s/v1\n"
@@ -200,7 +218,9 @@ static hdl_err start(service *s, hdl_errmsg *why)
                                                    .config = s->config,
                                                    .config_path = s->config_path,
                                                    .address = s->listen,
-                                                   .n_workers = s->n_workers},
+                                                   .n_workers = s->n_workers,
+                                                   .on_event = on_worker,
+                                                   .arg = s},
                               why));
     s->poll = (hdl_timer){.fn = poll_ready, .arg = s};
     return hdl_timer_set(s->loop, &s->poll, hdl_clock_now_us() + POLL_US);

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include <heddle/topo.h>
 
@@ -20,6 +21,11 @@ hdl_err cli_workers_plan(const hdl_config *config, uint32_t *n_workers, hdl_errm
                          .dp = (uint32_t)config->dp};
     HDL_TRY(hdl_model_desc_load(&desc, config->model_path, why));
     HDL_TRY(hdl_layout_check(&desc, &layout, why));
+    if (config->model_max_len > (int64_t)desc.max_len)
+        return hdl_fail(HDL_UNSUPPORTED, why,
+                        "the longest sequence is to be %lld tokens; the model declares %u; give at "
+                        "most that with --max-len",
+                        (long long)config->model_max_len, desc.max_len);
     *n_workers = layout.dp * hdl_layout_ranks(&layout);
     if (*n_workers > CLI_WORKERS_MAX)
         return hdl_fail(HDL_UNSUPPORTED, why,
@@ -65,8 +71,9 @@ static hdl_err spawn_one(const cli_workers_start *start, const hdl_topo *topo, u
         argv[n++] = cpus;
     }
     hdl_spawn_child *child = NULL;
-    return hdl_spawn_start(start->spawn, &(hdl_spawn_opts){.name = name, .argv = argv}, &child,
-                           why);
+    const hdl_spawn_opts opts = {
+        .name = name, .argv = argv, .on_event = start->on_event, .arg = start->arg};
+    return hdl_spawn_start(start->spawn, &opts, &child, why);
 }
 
 hdl_err cli_workers_spawn(const cli_workers_start *start, hdl_errmsg *why)
@@ -76,6 +83,12 @@ hdl_err cli_workers_spawn(const cli_workers_start *start, hdl_errmsg *why)
     for (uint32_t i = 0; i < start->n_workers; i++)
         HDL_TRY(spawn_one(start, &topo, i, why));
     return HDL_OK;
+}
+
+bool cli_workers_gave_up(const hdl_spawn_child *worker)
+{
+    int status = hdl_spawn_status(worker);
+    return WIFEXITED(status) && WEXITSTATUS(status) != 0;
 }
 
 hdl_err cli_workers_write_config(const hdl_config *config, const char *path, hdl_errmsg *why)

@@ -22,10 +22,16 @@ typedef struct cli_workers_start {
     const char *config_path; /* file with the same configuration, for the workers to read */
     const char *address;     /* of the scheduler */
     uint32_t n_workers;
+    hdl_spawn_fn *on_event; /* of each worker; may be NULL */
+    void *arg;
 } cli_workers_start;
 
 /* Starts them, each on cores of its own as far as the machine has them. */
 hdl_err cli_workers_spawn(const cli_workers_start *start, hdl_errmsg *why) HDL_MUST_CHECK;
+
+/* Whether a worker's end says that a new one would end the same way: it exited by itself with an
+ * error. A signal's victim is started again. */
+bool cli_workers_gave_up(const hdl_spawn_child *worker);
 
 /* Writes the effective configuration to path. */
 hdl_err cli_workers_write_config(const hdl_config *config, const char *path,

@@ -188,7 +188,8 @@ static void after_session(hdl_control *c)
             hdl_err_name(err), HDL_LOG_QUOTE(session->text));
     if (session->dismissed && err == HDL_OK) {
         leave(c, 0);
-    } else if (err == HDL_DENIED || err == HDL_UNSUPPORTED || err == HDL_INVALID) {
+    } else if (!atomic_load(&c->step_failed) && /* which has said why, and is leaving */
+               (err == HDL_DENIED || err == HDL_UNSUPPORTED || err == HDL_INVALID)) {
         fprintf(stderr, "heddle-worker: the scheduler refused this worker; %s\n", session->text);
         leave(c, 1);
     }

@@ -47,6 +47,7 @@ static void fail(hdl_control *c, hdl_rpc_stream *stream, hdl_err err, const char
             HDL_LOG_QUOTE(msg.failed.text));
     answer(c, stream, &msg);
     if (msg.failed.fatal) {
+        fprintf(stderr, "heddle-worker: %s\n", msg.failed.text);
         atomic_store(&c->step_failed, true);
         hdl_loop_wake(c->loop);
     }
