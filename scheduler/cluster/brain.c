@@ -241,7 +241,6 @@ static void on_tick(hdl_loop *loop, hdl_timer *timer)
         c->core_timer_us = 0;
         hdl_brain_feed(c, &(hdl_event){.kind = HDL_EV_TICK});
     }
-    hdl_answer_retry(c);
 }
 
 static void on_turn(hdl_loop *loop, void *arg)
@@ -257,7 +256,11 @@ static void on_turn(hdl_loop *loop, void *arg)
         while (hdl_ring_pop(c->inbox, &order))
             obey(c, &order);
     } while (!hdl_ring_arm(c->notes) || !hdl_ring_arm(c->inbox));
-    set_timer(c, hdl_registry_tick(c));
+    hdl_answer_retry(c);
+    hdl_time_us next_us = hdl_registry_tick(c);
+    if (c->late && next_us > c->now_us + LATE_RETRY_US)
+        next_us = c->now_us + LATE_RETRY_US;
+    set_timer(c, next_us);
     hdl_status_publish(c);
     if (c->stopping)
         hdl_loop_stop(loop);

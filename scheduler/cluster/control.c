@@ -9,6 +9,7 @@
 
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "scheduler/cluster/state.h"
 
 void hdl_conn_free(hdl_conn *conn)
@@ -61,14 +62,29 @@ static int take_slot(hdl_conn *conn)
     return -1;
 }
 
+/* Ranks but the first answer a step with their times alone; the brain need not wake for that. And
+ * it must not: the first rank's answers drive the steps, so the others' may come in bursts. */
+static bool is_times_alone(const hdl_worker_msg *msg)
+{
+    return msg->kind == HDL_WMSG_RESULT && msg->result.rank != 0 && msg->result.err == HDL_OK &&
+           msg->result.n_rows == 0;
+}
+
 /* True: the message was for this thread alone. */
 static bool handle_here(hdl_conn *conn, const hdl_worker_msg *msg)
 {
     if (msg->kind == HDL_WMSG_PROGRESS) {
         atomic_store_explicit(&conn->bytes_total, msg->progress.bytes_total, memory_order_relaxed);
         atomic_store_explicit(&conn->bytes_done, msg->progress.bytes_done, memory_order_relaxed);
+        return true;
     }
-    return msg->kind == HDL_WMSG_PROGRESS || msg->kind == HDL_WMSG_HEARTBEAT;
+    if (msg->kind == HDL_WMSG_RESULT && msg->result.err == HDL_OK &&
+        msg->result.rank < HDL_METRIC_RANKS_MAX) {
+        atomic_store_explicit(&conn->step_us, msg->result.step_us, memory_order_relaxed);
+        atomic_store_explicit(&conn->coll_us, msg->result.coll_us, memory_order_relaxed);
+        hdl_metric_observe(HDL_METRIC_STEP_TIME, msg->result.rank, msg->result.step_us);
+    }
+    return msg->kind == HDL_WMSG_HEARTBEAT || is_times_alone(msg);
 }
 
 static void on_message(void *arg, hdl_rpc_stream *stream, const void *bytes, size_t len)

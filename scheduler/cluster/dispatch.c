@@ -152,9 +152,6 @@ void hdl_dispatch_result(hdl_cluster *c, hdl_conn *conn, const hdl_result *resul
         hdl_registry_end_epoch(c, conn->group, "a step failed");
         return;
     }
-    conn->step_us = result->step_us;
-    conn->coll_us = result->coll_us;
-    hdl_metric_observe(HDL_METRIC_STEP_TIME, conn->rank, result->step_us);
     if (conn->rank != 0)
         return;
     hdl_flight *flight = result->step ? find_flight(group, result->step) : NULL;

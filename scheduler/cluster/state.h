@@ -29,6 +29,7 @@ enum {
     INBOX_COUNT = 4096,
     REFORM_DELAY_US = 50000,       /* after an error without a loss: the loss may be on its way */
     REFORM_DELAY_MAX_US = 5000000, /* doubled up to this while joining keeps failing */
+    LATE_RETRY_US = 10000,         /* between attempts to deliver an end to a full sink */
     TURN_WAIT_US = 2000,           /* most time that a turn waits for full sinks */
 };
 
@@ -55,6 +56,7 @@ typedef struct hdl_conn {
     hdl_rpc_stream *stream;   /* pinned */
     _Atomic uint64_t seen_us; /* when it last said anything */
     _Atomic uint64_t bytes_done, bytes_total;
+    _Atomic uint32_t step_us, coll_us; /* of its last step */
     hdl_slot slots[CONN_SLOTS];
     void *slot_mem; /* owned */
 
@@ -65,7 +67,6 @@ typedef struct hdl_conn {
     uint32_t group, rank;         /* of its assignment */
     hdl_msg_hello hello;
     hdl_msg_ready ready;
-    uint32_t step_us, coll_us; /* of its last step */
 } hdl_conn;
 
 /* -- groups ---------------------------------------------------------------------------------- */

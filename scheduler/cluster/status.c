@@ -90,8 +90,8 @@ static void fill_rank(hdl_cluster *c, uint32_t g, uint32_t r, hdl_rank_status *o
         return;
     hdl_time_us seen = atomic_load_explicit(&conn->seen_us, memory_order_relaxed);
     out->pid = conn->hello.pid;
-    out->step_us = conn->step_us;
-    out->coll_us = conn->coll_us;
+    out->step_us = atomic_load_explicit(&conn->step_us, memory_order_relaxed);
+    out->coll_us = atomic_load_explicit(&conn->coll_us, memory_order_relaxed);
     out->bytes_done = atomic_load_explicit(&conn->bytes_done, memory_order_relaxed);
     out->bytes_total = atomic_load_explicit(&conn->bytes_total, memory_order_relaxed);
     out->silent_us = c->now_us > seen ? c->now_us - seen : 0;
