@@ -17,6 +17,7 @@ import pathlib
 import shlex
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -33,7 +34,10 @@ PROFILES = {
     "default": ["--tp", "2", "--ep", "2"],
     # So few blocks that running requests must be preempted.
     "small-kv": ["--tp", "2", "--ep", "2", "--kv-bytes", "1MiB"],
+    # TLS and API keys; make_files makes them.
+    "secure": ["--ssl-certfile", "cert.pem", "--ssl-keyfile", "key.pem", "--api-key-file", "keys"],
 }
+API_KEY = "integration-test-key"
 READY_SECONDS = 120
 
 
@@ -51,12 +55,29 @@ def free_port():
         return s.getsockname()[1]
 
 
+def make_files(folder):
+    """A certificate for 127.0.0.1 and a file of keys."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+        + ["-subj", "/CN=heddle test", "-addext", "subjectAltName=IP:127.0.0.1"]
+        + ["-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+        check=True,
+        capture_output=True,
+    )
+    (folder / "keys").write_text(f"# test\ntester:{API_KEY}\n")
+
+
 class Server:
     """`heddle serve` as a child, stopped again at the end."""
 
     def __init__(self, heddle, model, args, log):
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.tls = None
+        if "cert.pem" in args:
+            make_files(log.parent)
+            args = [str(log.parent / a) if a in ("cert.pem", "key.pem", "keys") else a for a in args]
+            self.tls = ssl.create_default_context(cafile=log.parent / "cert.pem")
+        self.url = f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
         command = [heddle, "serve", model, "--port", str(self.port), *args]
         print("#", shlex.join(command), flush=True)
         self.log = open(log, "wb")
@@ -69,7 +90,7 @@ class Server:
             if self.process.poll() is not None:
                 sys.exit(f"run.py: heddle serve ended with {self.process.returncode}; see {self.log.name}")
             try:
-                with urllib.request.urlopen(self.url + "/readyz", timeout=5):
+                with urllib.request.urlopen(self.url + "/readyz", timeout=5, context=self.tls):
                     return
             except urllib.error.HTTPError as e:
                 last = json.load(e).get("state", "")
@@ -102,10 +123,10 @@ def run_modules(modules):
     return unittest.TextTestRunner(stream=sys.stdout, verbosity=2).run(suite)
 
 
-def run_profile(profile, modules, url):
+def run_profile(profile, modules, url, tls=None):
     import client
 
-    client.connect(url)
+    client.connect(url, tls, API_KEY)
     return run_modules(m for m in modules if profile in profiles_of(m))
 
 
@@ -123,7 +144,7 @@ def run_all_profiles(args, bin_dir, modules):
         server = Server(str(bin_dir / "heddle"), args.model, extra, pathlib.Path(log_dir) / f"{profile}.log")
         try:
             server.wait_ready()
-            results.append(run_profile(profile, modules, server.url))
+            results.append(run_profile(profile, modules, server.url, server.tls))
         finally:
             server.stop()
     print(f"# logs in {log_dir}")

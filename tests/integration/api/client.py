@@ -15,11 +15,13 @@ except ImportError:  # the tests that need it say so and are skipped
 
 _url = None
 _model = None
+_tls = None  # an ssl.SSLContext that trusts the server
+_key = "none"
 
 
-def connect(url):
-    global _url, _model
-    _url = url.rstrip("/")
+def connect(url, tls=None, key="none"):
+    global _url, _model, _tls, _key
+    _url, _tls, _key = url.rstrip("/"), tls, key
     status, _, body = request("GET", "/v1/models")
     assert status == 200, body
     _model = json.loads(body)["data"][0]["id"]
@@ -40,9 +42,12 @@ def address():
 
 def request(method, path, body=None, headers=None):
     """One request on a connection of its own: status, headers, bytes."""
-    connection = http.client.HTTPConnection(*address(), timeout=60)
+    if _tls:
+        connection = http.client.HTTPSConnection(*address(), timeout=60, context=_tls)
+    else:
+        connection = http.client.HTTPConnection(*address(), timeout=60)
     try:
-        headers = dict(headers or {})
+        headers = dict({"Authorization": f"Bearer {_key}"} if headers is None else headers)
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
         if body is not None:
@@ -83,10 +88,12 @@ def wait_until(condition, seconds=30.0):
 
 
 class Raw:
-    """A TCP connection and what came over it."""
+    """A TCP (or TLS) connection and what came over it."""
 
-    def __init__(self, data=b""):
+    def __init__(self, data=b"", tls=None):
         self.socket = socket.create_connection(address(), timeout=30)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=address()[0])
         self.received = b""
         if data:
             self.send(data)
@@ -129,12 +136,26 @@ def raw_post(path, body):
     return head.encode() + data
 
 
+def tls():
+    return _tls
+
+
+def key():
+    return _key
+
+
+def _http(make):
+    return make(verify=_tls) if _tls else None
+
+
 def sync_client():
-    return openai.OpenAI(base_url=_url + "/v1", api_key="none", max_retries=0, timeout=120)
+    return openai.OpenAI(
+        base_url=_url + "/v1", api_key=_key, max_retries=0, timeout=120, http_client=_http(openai.DefaultHttpxClient)
+    )
 
 
 def async_client():
-    return openai.AsyncOpenAI(base_url=_url + "/v1", api_key="none", max_retries=0, timeout=300)
+    return openai.AsyncOpenAI(base_url=_url + "/v1", api_key=_key, max_retries=0, timeout=300)
 
 
 needs_openai = unittest.skipIf(openai is None, "the openai package is not installed")
