@@ -4,6 +4,7 @@
  * wants. Time is read once per turn. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include <heddle/types.h>
 
@@ -44,7 +45,7 @@ void hdl_brain_feed(hdl_cluster *c, hdl_event *event)
     HDL_ON_THREAD(BRAIN);
     event->now_us = c->now_us;
     hdl_alloc_freeze(); /* on the token path nothing allocates; what must, thaws */
-    hdl_sched_step(c->sched, event, &actions);
+    hdl_recorder_step(c->recorder, c->sched, event, &actions);
     for (uint32_t i = 0; i < actions.count; i++)
         act(c, &actions.list[i]);
     hdl_alloc_thaw();
@@ -189,6 +190,19 @@ static hdl_err make_tables(hdl_cluster *c)
     return HDL_OK;
 }
 
+/* Without it the service works as well: a disk that fails is said and no more. */
+static void open_recorder(hdl_cluster *c, const hdl_sched_config *sc)
+{
+    hdl_errmsg why = {0};
+    hdl_recorder_opts opts = {.path = c->config->recorder_path,
+                              .cap_bytes = c->config->recorder_bytes};
+    if (opts.path[0] == '\0')
+        return;
+    if (getrandom(&opts.key, sizeof opts.key, 0) != sizeof opts.key ||
+        hdl_recorder_open(&c->recorder, &opts, sc, &why) != HDL_OK)
+        HDL_LOG(ERROR, BRAIN, "recorder_failed", "why=%s", HDL_LOG_QUOTE(why.text));
+}
+
 hdl_err hdl_brain_make_core(hdl_cluster *c, const hdl_cluster_group *group)
 {
     uint32_t n_blocks = UINT32_MAX;
@@ -216,6 +230,7 @@ hdl_err hdl_brain_make_core(hdl_cluster *c, const hdl_cluster_group *group)
     if (!c->sched_mem)
         return HDL_NOMEM;
     c->sched = hdl_sched_init(c->sched_mem, bytes, &sc);
+    open_recorder(c, &sc);
     log_memory(c, &sc, bytes);
     if (c->draining)
         hdl_brain_feed(c, &(hdl_event){.kind = HDL_EV_DRAIN});
@@ -257,6 +272,10 @@ static void on_turn(hdl_loop *loop, void *arg)
             obey(c, &order);
     } while (!hdl_ring_arm(c->notes) || !hdl_ring_arm(c->inbox));
     hdl_answer_retry(c);
+    if (c->recorder && c->now_us >= c->flush_at_us) {
+        hdl_recorder_flush(c->recorder);
+        c->flush_at_us = c->now_us + HDL_SEC_US;
+    }
     hdl_time_us next_us = hdl_registry_tick(c);
     if (c->late && next_us > c->now_us + LATE_RETRY_US)
         next_us = c->now_us + LATE_RETRY_US;
@@ -293,4 +312,5 @@ void hdl_brain_main(void *arg)
     if (err != HDL_OK)
         HDL_LOG(ERROR, BRAIN, "loop_failed", "err=%s", hdl_err_name(err));
     say_goodbye(c);
+    hdl_recorder_close(c->recorder);
 }

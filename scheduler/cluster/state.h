@@ -22,6 +22,7 @@
 #include "proto/wire.h"
 #include "scheduler/cluster/cluster.h"
 #include "scheduler/core/sched.h"
+#include "scheduler/record/recorder.h"
 
 enum {
     CONNS_MAX = 1024, /* worker connections, spares included */
@@ -188,6 +189,8 @@ struct hdl_cluster {
     const hdl_sampling **sampling_refs; /* [max_seqs] owned */
     void *sched_mem;                    /* owned */
     hdl_sched *sched;                   /* NULL until the first group has said what it holds */
+    hdl_recorder *recorder;             /* owned; NULL: off */
+    hdl_time_us flush_at_us;
     uint32_t max_seqs, step_tokens, block_tokens, blocks_max, max_len, vocab;
     hdl_sched_stats stats, counted; /* counted: what the metrics have been told */
     const hdl_result *result;       /* while its event is absorbed */
