@@ -46,6 +46,7 @@ typedef struct service {
     hdl_engine engine;
     hdl_tokenizer *tokenizer;
     hdl_template *chat;
+    hdl_front_sampling sampling;
     char model_name[256];
     hdl_timer timer;
     bool draining;
@@ -102,8 +103,12 @@ static hdl_err open_model(service *s, hdl_errmsg *why)
             HDL_LOG(WARN, MAIN, "no_chat", "why=%s", HDL_LOG_QUOTE(chat_why.text));
     }
     name_model(s);
-    const hdl_front_model model = {
-        .engine = &s->engine, .tokenizer = s->tokenizer, .chat = s->chat, .name = s->model_name};
+    HDL_TRY(hdl_front_sampling_load(&s->sampling, s->config->model_path, why));
+    const hdl_front_model model = {.engine = &s->engine,
+                                   .tokenizer = s->tokenizer,
+                                   .chat = s->chat,
+                                   .name = s->model_name,
+                                   .sampling = &s->sampling};
     hdl_front_set_model(s->front, &model);
     return HDL_OK;
 }
