@@ -3,6 +3,7 @@
 
 #include <heddle/limits.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,7 +44,7 @@ static hdl_err find_tenant(key_table *table, const char *name, uint32_t *out, hd
                         "too many tenants; there is room for %d; give several keys one name",
                         HDL_TENANTS_MAX - 1);
     *out = ++table->n_tenants;
-    strcpy(table->names[*out], name);
+    (void)snprintf(table->names[*out], sizeof table->names[*out], "%s", name);
     return HDL_OK;
 }
 

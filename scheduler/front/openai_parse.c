@@ -93,7 +93,7 @@ static const field fields[] = {
     {"reasoning_effort", CHAT, .kind = F_REFUSE, .hint = "is not served; leave it out"},
     {"verbosity", CHAT, .kind = F_REFUSE, .hint = "is not served; say it in the prompt"},
     {"audio", CHAT, .kind = F_REFUSE, .hint = "is not served; this model answers in text"},
-    {"web_search_options", CHAT, .kind = F_REFUSE, .hint = "is not served; nothing leaves the cluster"},
+    {"web_search_options", CHAT, .kind = F_REFUSE, .hint = "is not served here"},
     {"min_tokens", BOTH, .kind = F_REFUSE, .hint = "is not served; use ignore_eos with max_tokens"},
     {"use_beam_search", BOTH, .kind = F_REFUSE, .hint = "is not served; sample with n instead"},
     {"guided_json", BOTH, .kind = F_REFUSE, .hint = "structured output is not served yet"},
@@ -101,7 +101,7 @@ static const field fields[] = {
     {"guided_choice", BOTH, .kind = F_REFUSE, .hint = "structured output is not served yet"},
     {"guided_grammar", BOTH, .kind = F_REFUSE, .hint = "structured output is not served yet"},
     {"structured_outputs", BOTH, .kind = F_REFUSE, .hint = "structured output is not served yet"},
-    {"chat_template", CHAT, .kind = F_REFUSE, .hint = "the model's own template is used; leave it out"},
+    {"chat_template", CHAT, .kind = F_REFUSE, .hint = "is not taken; the model's own is used"},
     {"prompt_logprobs", BOTH, .kind = F_REFUSE, .hint = "is not served; use echo with logprobs"},
 };
 /* clang-format on */
