@@ -32,9 +32,10 @@ struct hdl_sampler {
 static bool open_scratch(hdl_sample_scratch *s, uint32_t vocab)
 {
     s->z = calloc(vocab, sizeof(*s->z));
+    s->p = calloc(vocab, sizeof(*s->p));
     s->marks = calloc(vocab, sizeof(*s->marks));
     s->kept = calloc(vocab, sizeof(*s->kept));
-    return s->z && s->marks && s->kept;
+    return s->z && s->p && s->marks && s->kept;
 }
 
 hdl_err hdl_sampler_open(hdl_sampler **out, const hdl_sampler_opts *opts, hdl_errmsg *why)
@@ -72,6 +73,7 @@ void hdl_sampler_close(hdl_sampler *s)
         return;
     for (uint32_t i = 0; s->scratch && i < s->opts.n_threads; i++) {
         free(s->scratch[i].z);
+        free(s->scratch[i].p);
         free(s->scratch[i].marks);
         free(s->scratch[i].kept);
     }
@@ -161,31 +163,43 @@ static void apply_penalties(const hdl_sampler *s, hdl_sample_scratch *x, uint32_
     }
 }
 
-static hdl_token sample(const hdl_sampler *s, hdl_sample_scratch *x, const hdl_sample_job *job)
+/* The largest raw logit and its token. */
+typedef struct largest {
+    float most;
+    hdl_token token;
+} largest;
+
+/* best: of the raw logits on entry; its token is the sampled one afterwards. False when bias or
+ * penalties took the logits out of the finite numbers. */
+static bool sample(const hdl_sampler *s, hdl_sample_scratch *x, const hdl_sample_job *job,
+                   largest *best)
 {
     const tenant *t = &s->tenants[job->slot];
     const hdl_sampling *p = &t->params;
+    bool greedy = p->temperature < TEMPERATURE_MIN;
+    bool adjusted = p->n_bias != 0 || t->keeps_history;
+    if (greedy && !adjusted)
+        return true;
     memcpy(x->z, job->logits, s->opts.vocab * sizeof(*x->z));
     for (uint32_t i = 0; i < p->n_bias; i++)
         x->z[p->bias[i].token] += p->bias[i].bias;
     if (t->keeps_history)
         apply_penalties(s, x, job->slot);
-    if (p->temperature < TEMPERATURE_MIN)
-        return hdl_sample_argmax(x->z, s->opts.vocab);
+    if (adjusted && !hdl_sample_largest(x->z, s->opts.vocab, &best->most, &best->token))
+        return false;
+    if (greedy)
+        return true;
     uint32_t key[2] = {(uint32_t)p->seed, (uint32_t)(p->seed >> 32)};
     uint32_t ctr[4] = {job->pos, 0, 0, 0}, word[4];
     hdl_philox(ctr, key, word);
-    return hdl_sample_draw(x, p, s->opts.vocab, hdl_philox_unit(word[0]));
+    best->token = hdl_sample_draw(x, p, s->opts.vocab, hdl_philox_unit(word[0]));
+    return true;
 }
 
-/* Natural logarithm of the sum of exp(logits). */
-static double log_sum(const float *logits, uint32_t n, float most)
-{
-    double sum = 0;
-    for (uint32_t i = 0; i < n; i++)
-        sum += expf(logits[i] - most);
-    return (double)most + log(sum);
-}
+typedef struct scoring {
+    uint32_t vocab, n_tops;
+    float most; /* the largest logit */
+} scoring;
 
 /* The n best, best first, ties by token id; tops holds logits until the caller normalises. */
 static void find_tops(const float *logits, uint32_t vocab, uint32_t n, hdl_logprob *tops)
@@ -203,40 +217,46 @@ static void find_tops(const float *logits, uint32_t vocab, uint32_t n, hdl_logpr
     }
 }
 
-static void add_logprobs(const hdl_sampler *s, const hdl_sample_job *job, uint32_t n_tops,
-                         hdl_result_row *out, hdl_logprob *tops)
+static void add_logprobs(hdl_sample_scratch *x, const hdl_sample_run *run, uint32_t i, scoring want)
 {
-    uint32_t vocab = s->opts.vocab;
-    double norm = log_sum(job->logits, vocab, job->logits[hdl_sample_argmax(job->logits, vocab)]);
-    out->logprob = (float)(job->logits[out->token] - norm);
-    out->n_top = hdl_min_u32(n_tops, vocab);
+    const hdl_sample_job *job = &run->jobs[i];
+    hdl_result_row *out = &run->out[i];
+    hdl_logprob *tops = run->tops + (size_t)i * HDL_TOP_LOGPROBS_MAX;
+    uint32_t vocab = want.vocab;
+    float most = want.most;
+    double norm = (double)most + log(hdl_sample_exps(job->logits, vocab, most, x->p));
+    out->logprob = (float)((double)job->logits[out->token] - norm);
+    out->n_top = hdl_min_u32(want.n_tops, vocab);
     if (out->n_top == 0)
         return;
     find_tops(job->logits, vocab, out->n_top, tops);
-    for (uint32_t i = 0; i < out->n_top; i++)
-        tops[i].logprob = (float)(tops[i].logprob - norm);
+    for (uint32_t k = 0; k < out->n_top; k++)
+        tops[k].logprob = (float)((double)tops[k].logprob - norm);
 }
 
-static bool numbers(const float *logits, uint32_t n)
-{
-    /* 0 * x is not 0 for an infinity or a NaN; a sum of zeros stays one. */
-    float sum = 0;
-    for (uint32_t i = 0; i < n; i++)
-        sum += 0.0f * logits[i];
-    return sum == 0;
-}
-
-static void run_one(hdl_sampler *s, hdl_sample_scratch *x, const hdl_sample_run *run, uint32_t i)
+static bool run_one(hdl_sampler *s, hdl_sample_scratch *x, const hdl_sample_run *run, uint32_t i)
 {
     const hdl_sample_job *job = &run->jobs[i];
     const hdl_sampling *p = &s->tenants[job->slot].params;
     hdl_result_row *out = &run->out[i];
     bool scored = job->score >= 0;
-    *out = (hdl_result_row){.slot = job->slot, .pos = job->pos, .scored = scored};
-    out->token = scored ? job->score : sample(s, x, job);
+    largest raw;
+    *out =
+        (hdl_result_row){.slot = job->slot, .pos = job->pos, .token = job->score, .scored = scored};
+    if (!hdl_sample_largest(job->logits, s->opts.vocab, &raw.most, &raw.token))
+        return false;
+    float most = raw.most;
+    if (!scored) {
+        if (!sample(s, x, job, &raw))
+            return false;
+        out->token = raw.token;
+    }
     if (scored || p->n_logprobs >= 0)
-        add_logprobs(s, job, p->n_logprobs > 0 ? (uint32_t)p->n_logprobs : 0, out,
-                     run->tops + (size_t)i * HDL_TOP_LOGPROBS_MAX);
+        add_logprobs(x, run, i,
+                     (scoring){.vocab = s->opts.vocab,
+                               .n_tops = p->n_logprobs > 0 ? (uint32_t)p->n_logprobs : 0,
+                               .most = most});
+    return true;
 }
 
 /* ---- many, by the stream's threads -------------------------------------------------------- */
@@ -257,9 +277,7 @@ static void run_thread(void *arg, uint32_t thread, uint32_t n_threads)
         uint32_t i = atomic_fetch_add(&t->next, 1);
         if (i >= t->run->n)
             return;
-        if (numbers(t->run->jobs[i].logits, s->opts.vocab))
-            run_one(s, &s->scratch[thread], t->run, i);
-        else
+        if (!run_one(s, &s->scratch[thread], t->run, i))
             atomic_store(&t->bad, true);
     }
 }

@@ -15,9 +15,10 @@
  *   9. One Philox word keyed by (seed, position) picks from what is left.
  * Log-probabilities are those of the logits as the model gave them, before 1.
  *
- * Arithmetic: logits and exp in f32, every sum in double in a fixed order; nothing depends on the
- * batch or the number of threads (numerics contract N5). Owner: the worker, on its step thread;
- * jobs of one run are shared by the stream's threads. Nothing allocates after open. */
+ * Arithmetic: logits and exp in f32, every sum in double in a fixed order, no libm function over
+ * the vocabulary; nothing depends on the batch or the number of threads (numerics contract N5).
+ * Owner: the worker, on its step thread; jobs of one run are shared by the stream's threads.
+ * Nothing allocates after open. */
 #pragma once
 
 #include <heddle/device.h>

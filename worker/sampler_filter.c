@@ -12,18 +12,6 @@
 #include "base/assert.h"
 #include "worker/sampler_impl.h"
 
-hdl_token hdl_sample_argmax(const float *z, uint32_t n)
-{
-    hdl_token best = -1;
-    float most = -INFINITY;
-    for (uint32_t i = 0; i < n; i++)
-        if (z[i] > most) {
-            most = z[i];
-            best = (hdl_token)i;
-        }
-    return best;
-}
-
 static bool before(hdl_candidate a, hdl_candidate b)
 {
     return a.z > b.z || (a.z == b.z && a.token < b.token);
@@ -65,39 +53,36 @@ static uint32_t bucket_of(float most, float z)
     return distance < HDL_SAMPLE_BUCKETS - 1 ? (uint32_t)distance : HDL_SAMPLE_BUCKETS - 1;
 }
 
-/* Everything is kept: walk the vocabulary in order of id. */
-static hdl_token draw_all(const float *z, uint32_t vocab, float most, float unit)
+/* Everything is kept: walk the vocabulary in order of id, first in strides, then inside one. */
+enum { STRIDE = 512 };
+
+static hdl_token draw_all(const float *p, uint32_t vocab, double total, float unit)
 {
-    double total = 0, sum = 0;
-    hdl_token last = 0;
-    for (uint32_t i = 0; i < vocab; i++)
-        total += expf(z[i] - most);
-    double target = total * (double)unit;
-    for (uint32_t i = 0; i < vocab; i++) {
-        float p = expf(z[i] - most);
-        sum += p;
-        if (p > 0)
-            last = (hdl_token)i;
+    double target = total * (double)unit, sum = 0;
+    uint32_t at = 0;
+    for (; at + STRIDE < vocab; at += STRIDE) {
+        double next = sum + hdl_sample_sum(p + at, STRIDE);
+        if (next > target)
+            break;
+        sum = next;
+    }
+    for (uint32_t i = at; i < vocab; i++) {
+        sum += (double)p[i];
         if (sum > target)
             return (hdl_token)i;
     }
-    return last;
+    return (hdl_token)vocab - 1; /* rounding left the target past the end */
 }
 
-/* Counts and masses of the buckets; returns the mass of all. */
-static double fill_buckets(hdl_sample_scratch *s, uint32_t vocab, float most)
+static void fill_buckets(hdl_sample_scratch *s, uint32_t vocab, float most)
 {
-    double total = 0;
     memset(s->counts, 0, sizeof(s->counts));
     memset(s->masses, 0, sizeof(s->masses));
     for (uint32_t i = 0; i < vocab; i++) {
         uint32_t b = bucket_of(most, s->z[i]);
-        float p = expf(s->z[i] - most);
         s->counts[b]++;
-        s->masses[b] += p;
-        total += p;
+        s->masses[b] += (double)s->p[i];
     }
-    return total;
 }
 
 /* The first buckets that surely hold whatever the filters keep. */
@@ -120,50 +105,53 @@ static uint32_t buckets_needed(const hdl_sample_scratch *s, const hdl_sampling *
     return HDL_SAMPLE_BUCKETS;
 }
 
+/* Tokens of the first n_buckets; the same comparison as in bucket_of. */
 static uint32_t collect(hdl_sample_scratch *s, uint32_t vocab, float most, uint32_t n_buckets)
 {
     uint32_t n = 0;
+    float end = n_buckets < HDL_SAMPLE_BUCKETS ? (float)n_buckets : INFINITY;
     for (uint32_t i = 0; i < vocab; i++)
-        if (bucket_of(most, s->z[i]) < n_buckets)
+        if ((most - s->z[i]) * HDL_SAMPLE_BUCKETS_PER_UNIT < end)
             s->kept[n++] = (hdl_candidate){.z = s->z[i], .token = (hdl_token)i};
     return n;
 }
 
-/* Length of the run that top_p keeps, of n sorted candidates with the given mass. */
-static uint32_t cut_top_p(const hdl_candidate *kept, uint32_t n, double want)
+/* Length of the run that top_p keeps, of n sorted candidates. */
+static uint32_t cut_top_p(const hdl_sample_scratch *s, uint32_t n, double want)
 {
     double sum = 0;
     for (uint32_t i = 0; i < n; i++) {
-        sum += expf(kept[i].z - kept[0].z);
+        sum += (double)s->p[s->kept[i].token];
         if (sum >= want)
             return i + 1;
     }
     return n;
 }
 
-static double mass_of(const hdl_candidate *kept, uint32_t n)
+static double mass_of(const hdl_sample_scratch *s, uint32_t n)
 {
     double sum = 0;
     for (uint32_t i = 0; i < n; i++)
-        sum += expf(kept[i].z - kept[0].z);
+        sum += (double)s->p[s->kept[i].token];
     return sum;
 }
 
 static uint32_t filter(hdl_sample_scratch *s, const hdl_sampling *params, uint32_t vocab,
-                       float most)
+                       double total)
 {
     bool has_top_k = params->top_k > 0 && (uint32_t)params->top_k < vocab;
     uint32_t top_k = has_top_k ? (uint32_t)params->top_k : vocab;
-    double total = fill_buckets(s, vocab, most);
+    float most = s->kept[0].z; /* put there by the caller */
+    fill_buckets(s, vocab, most);
     uint32_t n = collect(s, vocab, most, buckets_needed(s, params, top_k, total));
     sort(s->kept, n);
     n = hdl_min_u32(n, top_k);
     if (params->top_p < 1) {
-        double of = has_top_k ? mass_of(s->kept, n) : total;
-        n = cut_top_p(s->kept, n, of * (double)params->top_p);
+        double of = has_top_k ? mass_of(s, n) : total;
+        n = cut_top_p(s, n, of * (double)params->top_p);
     }
     if (params->min_p > 0) {
-        float least = s->kept[0].z + logf(params->min_p);
+        float least = most + logf(params->min_p);
         while (n > 1 && s->kept[n - 1].z < least)
             n--;
     }
@@ -173,16 +161,20 @@ static uint32_t filter(hdl_sample_scratch *s, const hdl_sampling *params, uint32
 hdl_token hdl_sample_draw(hdl_sample_scratch *s, const hdl_sampling *params, uint32_t vocab,
                           float unit)
 {
-    float most = s->z[hdl_sample_argmax(s->z, vocab)] / params->temperature;
+    float most = 0;
+    hdl_token best = 0;
     for (uint32_t i = 0; i < vocab; i++)
         s->z[i] /= params->temperature;
+    HDL_ASSERT(hdl_sample_largest(s->z, vocab, &most, &best));
+    double total = hdl_sample_exps(s->z, vocab, most, s->p);
     if (params->top_k <= 0 && params->top_p >= 1 && params->min_p <= 0)
-        return draw_all(s->z, vocab, most, unit);
-    uint32_t n = filter(s, params, vocab, most);
+        return draw_all(s->p, vocab, total, unit);
+    s->kept[0] = (hdl_candidate){.z = most, .token = best};
+    uint32_t n = filter(s, params, vocab, total);
     HDL_ASSERT_LT(0u, n);
-    double target = mass_of(s->kept, n) * (double)unit, sum = 0;
+    double target = mass_of(s, n) * (double)unit, sum = 0;
     for (uint32_t i = 0; i < n; i++) {
-        sum += expf(s->kept[i].z - s->kept[0].z);
+        sum += (double)s->p[s->kept[i].token];
         if (sum > target)
             return s->kept[i].token;
     }

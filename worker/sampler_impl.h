@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Inside the sampler: what a thread works with, and the steps between logits and a token. Private
- * to sampler.c and sampler_filter.c. */
+ * to sampler.c, sampler_filter.c and sampler_math.c. */
 #pragma once
 
 #include "worker/sampler.h"
@@ -18,6 +18,7 @@ typedef struct hdl_candidate {
 /* One thread's memory. */
 typedef struct hdl_sample_scratch {
     float *z;            /* [vocab] adjusted logits */
+    float *p;            /* [vocab] exp(z - largest) */
     uint32_t *marks;     /* [vocab] all zero between jobs */
     hdl_candidate *kept; /* [vocab] */
     uint32_t counts[HDL_SAMPLE_BUCKETS];
@@ -29,5 +30,15 @@ typedef struct hdl_sample_scratch {
 hdl_token hdl_sample_draw(hdl_sample_scratch *s, const hdl_sampling *params, uint32_t vocab,
                           float unit);
 
-/* Largest value, ties by the lowest index; -1 when none is a number. */
-hdl_token hdl_sample_argmax(const float *z, uint32_t n);
+/* ---- sampler_math.c: loops over the vocabulary, written so that compilers make vectors of them --
+ */
+
+/* Largest of n > 0 values, and the lowest index that has it. False when one is no finite number. */
+bool hdl_sample_largest(const float *z, uint32_t n, float *most, hdl_token *token);
+
+/* p[i] = exp(z[i] - most), z[i] <= most, within 2 ulp, never below exp(-87); returns the
+ * sum. */
+double hdl_sample_exps(const float *z, uint32_t n, float most, float *p);
+
+/* Sum of p in the order that the sum above has. */
+double hdl_sample_sum(const float *p, uint32_t n);
