@@ -6,15 +6,16 @@
  * order, however many rows are computed together. */
 #include "kernels/cpu/attention.h"
 
-#define UNROLL _Pragma("GCC unroll 32")
-
-/* Rows that one kernel call keeps in registers, two v16 each. */
+/* How many rows one kernel call keeps in registers, the most first, and how many v16 of an output
+ * row. AVX2 has room for 12 accumulators, which are 6 v16. */
 #if defined(__AVX512F__)
-enum { ROWS_WIDE = 12 };
-#define ROW_STEPS(X) X(12) X(8) X(4) X(2) X(1)
+enum { ACCUMULATORS = 24, VALUE_WIDTH = 2 };
+#define SCORE_STEPS(X) X(12) X(8) X(4) X(2) X(1)
+#define VALUE_STEPS(X) X(12) X(8) X(4) X(2) X(1)
 #else
-enum { ROWS_WIDE = 3 };
-#define ROW_STEPS(X) X(3) X(2) X(1)
+enum { ACCUMULATORS = 6, VALUE_WIDTH = 1 };
+#define SCORE_STEPS(X) X(3) X(2) X(1)
+#define VALUE_STEPS(X) X(6) X(4) X(2) X(1)
 #endif
 
 /* Transposes 16 x 16 words: afterwards lane j of r[i] is what lane i of r[j] was. */
@@ -123,15 +124,15 @@ static void transpose_keys(const hdl_attn_tile *tile, uint32_t head_dim, float *
 V16_FN void scores(const hdl_attn_tile_args *a, uint32_t first, const int rows)
 {
     const float *q = a->work->q + first, *keys = a->work->keys;
-    v16 acc[2 * ROWS_WIDE];
+    v16 acc[ACCUMULATORS];
     UNROLL for (int r = 0; r < 2 * rows; r++) acc[r] = v16_zero();
     for (uint32_t d = 0; d < a->head_dim; d++, q += HDL_ATTN_ROWS, keys += HDL_ATTN_TILE) {
-        v16 k0 = v16_load(keys), k1 = v16_load(keys + HDL_LANES);
-        UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int half = 0; half < 2; half++)
         {
-            v16 b = v16_set1(q[r]);
-            acc[2 * r] = v16_fma(b, k0, acc[2 * r]);
-            acc[2 * r + 1] = v16_fma(b, k1, acc[2 * r + 1]);
+            v16 k = v16_load(keys + half * HDL_LANES);
+            UNROLL for (int r = 0; r < rows; r++) acc[2 * r + half] =
+                v16_fma(v16_set1(q[r]), k, acc[2 * r + half]);
+            FORGET_LOADS;
         }
     }
     float *out = a->work->weight + (size_t)first * HDL_ATTN_TILE;
@@ -149,7 +150,7 @@ V16_FN void values(const hdl_attn_tile_args *a, uint32_t first, const int rows, 
 {
     const float *weight = a->work->weight + (size_t)first * HDL_ATTN_TILE;
     float *out = a->state->out + (size_t)first * a->head_dim + d;
-    v16 acc[2 * ROWS_WIDE];
+    v16 acc[ACCUMULATORS];
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int i = 0; i < width; i++)
         acc[r * width + i] = v16_load(out + (size_t)r * a->head_dim + i * HDL_LANES);
     const hdl_attn_tile *next = first == 0 ? a->next : NULL;
@@ -175,8 +176,8 @@ V16_FN void values(const hdl_attn_tile_args *a, uint32_t first, const int rows, 
 V16_FN void values_rows(const hdl_attn_tile_args *a, uint32_t first, const int rows)
 {
     uint32_t d = 0;
-    for (; d + 2 * HDL_LANES <= a->head_dim; d += 2 * HDL_LANES)
-        values(a, first, rows, 2, d);
+    for (; d + VALUE_WIDTH * HDL_LANES <= a->head_dim; d += VALUE_WIDTH * HDL_LANES)
+        values(a, first, rows, VALUE_WIDTH, d);
     if (d < a->head_dim)
         values(a, first, rows, 1, d);
 }
@@ -222,7 +223,7 @@ static void scores_all(const hdl_attn_tile_args *a, uint32_t r, uint32_t end)
 #define STEP(rows)                                                                                 \
     for (; r + (rows) <= end; r += (rows))                                                         \
         scores(a, r, rows);
-    ROW_STEPS(STEP)
+    SCORE_STEPS(STEP)
 #undef STEP
 }
 
@@ -231,7 +232,7 @@ static void values_all(const hdl_attn_tile_args *a, uint32_t r, uint32_t end)
 #define STEP(rows)                                                                                 \
     for (; r + (rows) <= end; r += (rows))                                                         \
         values_rows(a, r, rows);
-    ROW_STEPS(STEP)
+    VALUE_STEPS(STEP)
 #undef STEP
 }
 

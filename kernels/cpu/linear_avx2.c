@@ -6,13 +6,17 @@
  * vpmaddwd, which is exact. vpmaddubsw was not taken: 255 * 127 * 2 saturates its 16-bit sums. */
 #include "kernels/cpu/gemm.h"
 
-#define UNROLL _Pragma("GCC unroll 32")
-
 /* sum += a * b. gcc 12 likes to let the product land in the register of an operand, and then spills
  * accumulators to make up for it (10 of 12 in bf16_6x1): the asm says where the sum stays. */
 V16_FN void fma_into(__m256 *sum, __m256 a, __m256 b)
 {
     __asm__("vfmadd231ps %2, %1, %0" : "+x"(*sum) : "x"(a), "x"(b));
+}
+
+/* sum += n, in place for the same reason. */
+V16_FN void add_into(__m256i *sum, __m256i n)
+{
+    __asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(n));
 }
 
 /* tokens and tiles are constants at every call; two accumulators per token and tile. */
@@ -44,7 +48,6 @@ V16_FN void leaf_bf16(const hdl_leaf_args *a, const int tokens, const int tiles)
 {
     const float *x = (const float *)(const void *)a->x;
     const unsigned char *w = a->w;
-    __m256i top = _mm256_set1_epi32((int32_t)0xffff0000);
     __m256 acc[12];
     UNROLL for (int i = 0; i < 2 * tokens * tiles; i++) acc[i] = _mm256_setzero_ps();
     for (uint32_t k = 0; k < a->k; k += 2, w += HDL_TILE * sizeof(uint32_t))
@@ -52,8 +55,9 @@ V16_FN void leaf_bf16(const hdl_leaf_args *a, const int tokens, const int tiles)
         {
             const void *row = w + (size_t)j * a->w_tile_bytes;
             __m256i p0 = _mm256_load_si256(row), p1 = _mm256_load_si256((const __m256i *)row + 1);
-            p0 = odd ? _mm256_slli_epi32(p0, 16) : _mm256_and_si256(p0, top);
-            p1 = odd ? _mm256_slli_epi32(p1, 16) : _mm256_and_si256(p1, top);
+            /* Two shifts, not a mask: the mask's register is needed. */
+            p0 = _mm256_slli_epi32(odd ? p0 : _mm256_srli_epi32(p0, 16), 16);
+            p1 = _mm256_slli_epi32(odd ? p1 : _mm256_srli_epi32(p1, 16), 16);
             UNROLL for (int i = 0; i < tokens; i++)
             {
                 __m256 b = _mm256_broadcast_ss(x + i);
@@ -61,6 +65,7 @@ V16_FN void leaf_bf16(const hdl_leaf_args *a, const int tokens, const int tiles)
                 fma_into(&sum[0], b, _mm256_castsi256_ps(p0));
                 fma_into(&sum[1], b, _mm256_castsi256_ps(p1));
             }
+            FORGET_LOADS; /* pairs are not kept for odd k */
         }
     UNROLL for (int i = 0; i < 2 * tokens * tiles; i++) _mm256_store_ps(a->out + i * 8, acc[i]);
 }
@@ -90,8 +95,8 @@ V16_FN void leaf_q8(const hdl_leaf_args *a, const int tokens)
                     int64_t word;
                     memcpy(&word, quad_x + i * 8, sizeof word);
                     __m256i b = _mm256_set1_epi64x(word);
-                    dot[2 * i] = _mm256_add_epi32(dot[2 * i], _mm256_madd_epi16(w0, b));
-                    dot[2 * i + 1] = _mm256_add_epi32(dot[2 * i + 1], _mm256_madd_epi16(w1, b));
+                    add_into(&dot[2 * i], _mm256_madd_epi16(w0, b));
+                    add_into(&dot[2 * i + 1], _mm256_madd_epi16(w1, b));
                 }
             }
             __m256 w_scale = _mm256_load_ps((const float *)(const void *)w + half * 8);

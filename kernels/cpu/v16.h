@@ -13,6 +13,17 @@
 
 #define V16_FN static inline __attribute__((always_inline, unused))
 
+/* Before a loop of constant length whose array must end up in registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+/* What was loaded before is loaded again after it: compilers would rather keep it in a register,
+ * and spill an accumulator for that. */
+#define FORGET_LOADS __asm__ volatile("" ::: "memory")
+
 #if defined(__AVX512F__)
 
 typedef __m512 v16;
