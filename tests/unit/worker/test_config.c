@@ -210,10 +210,11 @@ static void test_folder_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_moe),        cmocka_unit_test(test_dense_layers_of_a_mixture),
-        cmocka_unit_test(test_rope_forms), cmocka_unit_test(test_eos_forms),
-        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_bad_values),
-        cmocka_unit_test(test_no_json),    cmocka_unit_test(test_folder_errors),
+        cmocka_unit_test(test_moe),           cmocka_unit_test(test_dense_layers_of_a_mixture),
+        cmocka_unit_test(test_rope_forms),    cmocka_unit_test(test_moe_extras),
+        cmocka_unit_test(test_eos_forms),     cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_bad_values),    cmocka_unit_test(test_no_json),
+        cmocka_unit_test(test_folder_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
