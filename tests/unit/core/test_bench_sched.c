@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The shape of the benchmark's output; its figures are nobody's pass or fail. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "bench/sched/bench_sched.h"
+
+static void test_json(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    hdl_bench_sched_opts opts = {.running = {50, 100}, .steps = 20, .json = true, .out = out};
+    assert_int_equal(hdl_bench_sched(&opts), 0);
+    fclose(out);
+    unsigned running = 0;
+    double median = 0, p99 = 0;
+    assert_int_equal(
+        sscanf(text, "{\"rows\":[{\"running\":%u,\"step_us_median\":%lf,\"step_us_p99\":%lf}",
+               &running, &median, &p99),
+        3);
+    assert_in_range(running, 45, 55);
+    assert_true(median > 0 && p99 >= median);
+    assert_string_equal(text + len - 4, "}]}\n");
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_json)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
