@@ -255,9 +255,11 @@ static hdl_err read_post(hdl_tokenizer *tok, const hdl_jv *json, hdl_errmsg *why
         return HDL_OK;
     if (strcmp(name, "TemplateProcessing") == 0)
         return read_template(tok, json, why);
-    if (strcmp(name, "Sequence") != 0)
-        return unsupported(
-            &type, why, "is not supported; heddle has ByteLevel, TemplateProcessing and Sequence");
+    if (strcmp(name, "Sequence") != 0) {
+        hdl_jv_fail(&type, why,
+                    "is \"%.32s\"; heddle has ByteLevel, TemplateProcessing and Sequence", name);
+        return hdl_fail_prefix(HDL_UNSUPPORTED, why, "tokenizer.json");
+    }
     for (size_t i = 0; i < hdl_jv_len(&list); i++) {
         hdl_jv item = hdl_jv_at(&list, i), inner = hdl_jv_get(&item, "type");
         HDL_TRY(hdl_jv_string(&inner, &name, NULL, why));

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "scheduler/text/regex.h"
+
+#include "scheduler/text/regex_rewrite.h"
+#include "text_help.h"
+
+static void refused_patterns_say_why(void **state)
+{
+    static const struct {
+        const char *pattern, *part;
+    } cases[] = {
+        {"[a&&[^b]]", "intersection"},
+        {"[a&&b]", "intersection"},
+        {"[^(\\s|[.,!])]", "class inside a class"},
+        {"[[:alpha:]]", "class inside a class"},
+        {"\\h", "escaped letter"},
+        {"\\R", "escaped letter"},
+        {"\\X", "escaped letter"},
+        {"a\\Kb", "escaped letter"},
+        {"(a)\\1", "back-reference"},
+        {"(?<name>a)", "kind of group"},
+        {"(?P<name>a)", "kind of group"},
+        {"(?m:a)", "kind of group"},
+        {"(?R)", "kind of group"},
+        {"(*UTF)a", "verb"},
+        {"a{,3}", "lower bound"},
+        {"a{2}?", "lazy"},
+        {"a{1,3}+", "possessive interval"},
+        {"\\pL", "without braces"},
+        {"\\p{L", "unfinished"},
+        {"[\\W]", "inside a class"},
+        {"[a", "unfinished class"},
+        {"[]a]", "first of a class"},
+        {"\\x80", "raw byte"},
+        {"\\u12", "all its digits"},
+        {"a\\", "backslash"},
+        {"\\p{NoSuchScript}", "does not compile"},
+        {"(a", "does not compile"},
+        {"((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((a))))))))))))))"
+         "))))))"
+         "))))))))))))))))))))))))))))))))))))))))))))))))))))))",
+         "does not compile"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        hdl_regex *re = NULL;
+        hdl_errmsg why = {""};
+        assert_err(
+            hdl_regex_open(&re, (hdl_text){cases[i].pattern, strlen(cases[i].pattern)}, &why),
+            UNSUPPORTED);
+        assert_has(why.text, cases[i].part);
+    }
+}
+
+/* All matches of a pattern as "[a][b]". */
+static const char *matches(const char *pattern, const char *text)
+{
+    static char out[512];
+    hdl_regex *re;
+    hdl_regex_work *work;
+    hdl_errmsg why = {""};
+    if (hdl_regex_open(&re, (hdl_text){pattern, strlen(pattern)}, &why) != HDL_OK)
+        fail_msg("%s: %s", pattern, why.text);
+    assert_ok(hdl_regex_work_new(&work));
+    hdl_regex_scan scan = {.regex = re, .work = work, .subject = {text, strlen(text)}};
+    out[0] = '\0';
+    for (bool found;;) {
+        assert_ok(hdl_regex_next(&scan, &found));
+        if (!found)
+            break;
+        size_t n = strlen(out);
+        snprintf(out + n, sizeof out - n, "[%.*s]", (int)(scan.end - scan.start),
+                 text + scan.start);
+    }
+    hdl_regex_work_free(work);
+    hdl_regex_free(re);
+    return out;
+}
+
+static void patterns_mean_what_oniguruma_means(void **state)
+{
+    (void)state;
+    /* Han is the script, not its extensions: the comma is common to several. */
+    assert_string_equal(matches("\\p{Han}+", "漢字、かな漢"), "[漢字][漢]");
+    assert_string_equal(matches("[^\\p{Han}]+", "漢、a漢"), "[、a]");
+    assert_string_equal(matches("\\p{^Han}|\\P{Han}", "漢、"), "[、]");
+    /* U+180E is no white space; marks and connectors are word characters. */
+    assert_string_equal(matches("\\s+", "a \u3000\u180e\u2028b"), "[ \u3000][\u2028]");
+    assert_string_equal(matches("[^\\s]+", "a \u180eb"), "[a][\u180eb]");
+    assert_string_equal(matches("\\S+", "a \u180eb"), "[a][\u180eb]");
+    assert_string_equal(matches("\\w+", "e\u0301_x-y"), "[e\u0301_x][y]");
+    assert_string_equal(matches("\\W+", "e\u0301_x-y"), "[-]");
+    assert_string_equal(matches("'s\\b", "it's 'sx 's"), "['s]['s]");
+    assert_string_equal(matches("a\\B", "ab a"), "[a]");
+    /* ^ and $ are line ends. */
+    assert_string_equal(matches("^a$", "a\nb\na"), "[a][a]");
+    assert_string_equal(matches("\\u00e9|\\x41|\\x{42}", "éAB"), "[é][A][B]");
+    assert_string_equal(matches("(?i:'S|'t)", "'s 'T"), "['s]['T]");
+    assert_string_equal(matches("\\p{N}{1,3}", "12345"), "[123][45]");
+    /* Empty matches: one at each place, none right after a match. */
+    assert_string_equal(matches("x*", "axb"), "[][x][]");
+    assert_string_equal(matches("", "é"), "[][]");
+}
+
+static void a_greedy_pattern_stops_at_the_limit(void **state)
+{
+    hdl_regex *re;
+    hdl_regex_work *work;
+    char text[64];
+    bool found;
+    (void)state;
+    memset(text, 'a', sizeof text);
+    assert_ok(hdl_regex_open(&re, (hdl_text){"(a|aa)+[bc]", 11}, NULL));
+    assert_ok(hdl_regex_work_new(&work));
+    hdl_regex_scan scan = {.regex = re, .work = work, .subject = {text, sizeof text}};
+    assert_err(hdl_regex_next(&scan, &found), INVALID);
+    hdl_regex_work_free(work);
+    hdl_regex_free(re);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refused_patterns_say_why),
+        cmocka_unit_test(patterns_mean_what_oniguruma_means),
+        cmocka_unit_test(a_greedy_pattern_stops_at_the_limit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
