@@ -113,17 +113,29 @@ static hdl_err exec_if(hdl_jrun *run, const hdl_jnode *node, hdl_jnode_kind *jum
     return HDL_OK;
 }
 
+/* An empty scope for the next turn of a loop: the last turn's again unless something holds on to
+ * it. */
+static hdl_err next_turn(hdl_jrun *run, hdl_jframe *outer, hdl_jframe **frame)
+{
+    if (*frame == NULL || (*frame)->kept)
+        *frame = hdl_jframe_new(run, outer);
+    if (*frame == NULL)
+        return HDL_BUSY;
+    (*frame)->n = 0;
+    run->frame = *frame;
+    return HDL_OK;
+}
+
 /* Items that pass the loop's filter, which sees the loop's variables but not `loop`. */
 static hdl_err filter_items(hdl_jrun *run, const hdl_jnode *node, hdl_jframe *outer,
                             hdl_jlist **items)
 {
     hdl_jlist *kept;
+    hdl_jframe *frame = NULL;
     HDL_TRY(hdl_jlist_new(&run->mem, 0, &kept));
     for (size_t i = 0; i < (*items)->n; i++) {
         hdl_jval pass;
-        run->frame = hdl_jframe_new(run, outer);
-        if (run->frame == NULL)
-            return HDL_BUSY;
+        HDL_TRY(next_turn(run, outer, &frame));
         HDL_TRY(assign(run, node->target, &(*items)->v[i]));
         HDL_TRY(hdl_jeval(run, node->b, &pass));
         if (hdl_jval_true(&pass))
@@ -136,7 +148,7 @@ static hdl_err filter_items(hdl_jrun *run, const hdl_jnode *node, hdl_jframe *ou
 
 static hdl_err exec_for(hdl_jrun *run, const hdl_jnode *node)
 {
-    hdl_jframe *outer = run->frame;
+    hdl_jframe *outer = run->frame, *frame = NULL;
     const char *loop_name = hdl_jnames_find(&run->program->names, (hdl_text){"loop", 4});
     hdl_jval iterable;
     hdl_jlist *items;
@@ -152,9 +164,7 @@ static hdl_err exec_for(hdl_jrun *run, const hdl_jnode *node)
     for (size_t i = 0; i < items->n && jump != HDL_JN_BREAK; i++) {
         jump = HDL_JN_TEXT;
         loop->at = i;
-        run->frame = hdl_jframe_new(run, outer);
-        if (run->frame == NULL)
-            return HDL_BUSY;
+        HDL_TRY(next_turn(run, outer, &frame));
         if (loop_name != NULL)
             HDL_TRY(hdl_jframe_set(run, run->frame, loop_name,
                                    (hdl_jval){.kind = HDL_J_LOOP, .loop = loop}));
@@ -196,6 +206,7 @@ static hdl_err define(hdl_jrun *run, const hdl_jnode *node, hdl_jval *out)
     hdl_jmacro *macro = hdl_jmem_alloc(&run->mem, sizeof *macro);
     if (macro == NULL)
         return HDL_BUSY;
+    run->frame->kept = true;
     *macro = (hdl_jmacro){.node = node, .frame = run->frame};
     *out = (hdl_jval){.kind = HDL_J_MACRO, .macro = macro};
     return HDL_OK;

@@ -361,11 +361,12 @@ static hdl_err eval_concat(hdl_jrun *run, const hdl_jnode *node, hdl_jval *out)
         hdl_jval v;
         HDL_TRY(hdl_jeval(run, node->items[i], &v));
         HDL_TRY(hdl_jto_string(run, &v, &v));
-        HDL_TRY(hdl_jstep(run, v.s.len / 64));
-        if (i == 0)
+        if (i == 0) {
             joined = v;
-        else
-            HDL_TRY(hdl_jconcat(&run->mem, joined.s, v.s, &joined));
+            continue;
+        }
+        HDL_TRY(hdl_jstep(run, v.s.len / 64)); /* what joined grows by: it grows in place */
+        HDL_TRY(hdl_jconcat(&run->mem, joined.s, v.s, &joined));
     }
     *out = joined;
     return HDL_OK;

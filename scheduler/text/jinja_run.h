@@ -22,6 +22,7 @@ typedef struct hdl_jframe {
     const char **names; /* interned */
     hdl_jval *values;
     size_t n, size;
+    bool kept; /* a macro was defined here: the scope outlives its turn */
 } hdl_jframe;
 
 typedef struct hdl_jrun {

@@ -206,23 +206,31 @@ static void hostile_templates_are_stopped(void **state)
 static void deep_sources_are_refused(void **state)
 {
     enum { DEEP = 20000 };
-    static const char *const openers[] = {"(",  "[", "-", "not ", "{'a':", "1 if 1 else ",
-                                          "x[", "f("};
-    char *source = malloc(DEEP * 16);
+    static const struct {
+        const char *open, *close;
+    } pairs[] = {{"(", ")"},     {"[", "]"},           {"-", ""},   {"not ", ""},
+                 {"{'a':", "}"}, {"1 if 1 else ", ""}, {"x[", "]"}, {"f(", ")"}};
+    hdl_buf source;
     (void)state;
-    for (size_t k = 0; k < sizeof openers / sizeof *openers; k++) {
-        strcpy(source, "{{ ");
-        size_t n = 3;
-        for (int i = 0; i < DEEP; i++, n += strlen(openers[k]))
-            strcpy(source + n, openers[k]);
-        strcpy(source + n, "1 }}");
-        check(source, "{\"messages\":[]}", (hdl_chat){0}, HDL_UNSUPPORTED, "nested deeper");
+    hdl_buf_init(&source, 1 << 20);
+    for (size_t k = 0; k < sizeof pairs / sizeof *pairs; k++) {
+        hdl_buf_clear(&source);
+        hdl_buf_puts(&source, "{{ ");
+        for (int i = 0; i < DEEP; i++)
+            hdl_buf_puts(&source, pairs[k].open);
+        hdl_buf_puts(&source, "1");
+        for (int i = 0; i < DEEP; i++)
+            hdl_buf_puts(&source, pairs[k].close);
+        hdl_buf_puts(&source, " }}");
+        check(hdl_buf_cstr(&source), "{\"messages\":[]}", (hdl_chat){0}, HDL_UNSUPPORTED,
+              "nested deeper");
     }
-    size_t n = 0;
-    for (int i = 0; i < DEEP; i++, n += 11)
-        strcpy(source + n, "{% if 1 %}x");
-    check(source, "{\"messages\":[]}", (hdl_chat){0}, HDL_UNSUPPORTED, "nested deeper");
-    free(source);
+    hdl_buf_clear(&source);
+    for (int i = 0; i < DEEP; i++)
+        hdl_buf_puts(&source, "{% if 1 %}x");
+    check(hdl_buf_cstr(&source), "{\"messages\":[]}", (hdl_chat){0}, HDL_UNSUPPORTED,
+          "nested deeper");
+    hdl_buf_deinit(&source);
 }
 
 /* `ns.s = ns.s ~ x`, as many templates build their prompt, stays linear: 300 kB here out of a
