@@ -2,6 +2,7 @@
 #include "cli/local.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +41,37 @@ struct hdl_local {
     hdl_tokenizer *tok;
     hdl_template *chat;
 };
+
+/* Set by Ctrl-C, SIGTERM and a terminal that goes: what waits returns, and the command cleans up.
+ */
+static atomic_bool interrupted;
+
+static void on_end_signal(int sig)
+{
+    (void)sig;
+    atomic_store_explicit(&interrupted, true, memory_order_relaxed);
+}
+
+/* Without SA_RESTART, so that a wait ends. On the main thread alone, once the others are there:
+ * they inherit a mask that blocks all. */
+static void catch_end_signals(void)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < HDL_ARRAY_LEN(signals); i++) {
+        sigaction(signals[i], &(struct sigaction){.sa_handler = on_end_signal}, NULL);
+        sigaddset(&set, signals[i]);
+    }
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+static hdl_err check_interrupted(hdl_errmsg *why)
+{
+    if (!atomic_load_explicit(&interrupted, memory_order_relaxed))
+        return HDL_OK;
+    return hdl_fail(HDL_CANCELLED, why, "interrupted");
+}
 
 static void supervise(void *arg)
 {
@@ -123,6 +155,7 @@ static hdl_err wait_ready(hdl_local *local, hdl_errmsg *why)
     uint64_t progress = 0, since_us = hdl_clock_now_us();
     for (;;) {
         hdl_engine_info info = {0};
+        HDL_TRY(check_interrupted(why));
         local->engine.info(local->engine.self, &info);
         show_progress(&info, info.ready);
         if (info.ready) {
@@ -195,6 +228,7 @@ hdl_err hdl_local_open(hdl_local **out, const hdl_config *config, hdl_errmsg *wh
         local->engine = hdl_cluster_engine(local->cluster);
         err = open_workers(local, n_workers, why);
     }
+    catch_end_signals();
     if (err == HDL_OK)
         err = wait_ready(local, why);
     if (err != HDL_OK) {
@@ -265,6 +299,7 @@ hdl_err hdl_local_next(hdl_local *local, hdl_emit *emit, hdl_errmsg *why)
             return HDL_OK;
         if (!hdl_ring_arm(local->emits))
             continue;
+        HDL_TRY(check_interrupted(why));
         struct pollfd wait = {.fd = hdl_ring_fd(local->emits), .events = POLLIN};
         if (poll(&wait, 1, STALL_US / 1000) == 0)
             return hdl_fail(HDL_TIMEOUT, why,

@@ -27,7 +27,8 @@ void hdl_local_info(hdl_local *local, hdl_engine_info *out);
 /* Takes the request (and its prompt) in any case. */
 hdl_err hdl_local_submit(hdl_local *local, hdl_request *req, hdl_errmsg *why) HDL_MUST_CHECK;
 
-/* Next emit of any submitted request, in order. PEER: the workers are gone for good. */
+/* Next emit of any submitted request, in order. TIMEOUT: the workers hang or do not come back.
+ * CANCELLED, here and from open: Ctrl-C or SIGTERM. */
 hdl_err hdl_local_next(hdl_local *local, hdl_emit *emit, hdl_errmsg *why) HDL_MUST_CHECK;
 
 void hdl_local_close(hdl_local *local);

@@ -18,24 +18,23 @@
 #include "cli/engine_options.h"
 #include "cli/local.h"
 
-/* Set by Ctrl-C: ends the answer under way. At the prompt it ends nothing but the line. */
-static atomic_bool stop_answer;
+/* stop_answer is set by Ctrl-C: it ends the answer under way; at the prompt it ends nothing but the
+ * line. The other signals end the program, too, in good order. */
+static atomic_bool stop_answer, stop_program;
 
-static void on_sigint(int sig)
+static void on_signal(int sig)
 {
-    (void)sig;
+    if (sig != SIGINT)
+        atomic_store_explicit(&stop_program, true, memory_order_relaxed);
     atomic_store_explicit(&stop_answer, true, memory_order_relaxed);
 }
 
-/* Without SA_RESTART, so that Ctrl-C also ends a getline. A local cluster has blocked all signals.
- */
-static void catch_sigint(void)
+/* Without SA_RESTART, so that a getline ends, too. */
+static void catch_signals(void)
 {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaction(SIGINT, &(struct sigaction){.sa_handler = on_sigint}, NULL);
-    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < HDL_ARRAY_LEN(signals); i++)
+        sigaction(signals[i], &(struct sigaction){.sa_handler = on_signal}, NULL);
 }
 
 static const hdl_arg_opt run_opts[] = {
@@ -86,13 +85,13 @@ typedef struct session {
 
 static void print_stats(const cli_chat_stats *stats)
 {
-    double decode_s = (double)(stats->total_us - stats->ttft_us) / 1e6;
+    /* From the question on: a short answer arrives in one piece, whose own rate says nothing. */
+    double seconds = (double)stats->total_us / 1e6;
     fprintf(stderr,
             "[%lld prompt tokens, %lld of them cached; %lld new; first token after %.0f ms; "
             "%.1f tokens/s; %s]\n",
             (long long)stats->n_prompt, (long long)stats->n_cached, (long long)stats->n_new,
-            (double)stats->ttft_us / 1e3,
-            stats->n_new > 1 && decode_s > 0 ? (double)(stats->n_new - 1) / decode_s : 0.0,
+            (double)stats->ttft_us / 1e3, seconds > 0 ? (double)stats->n_new / seconds : 0.0,
             stats->finish[0] != '\0' ? stats->finish : "stopped");
 }
 
@@ -100,10 +99,12 @@ static int answer(session *s, const char *text)
 {
     hdl_errmsg why = {0};
     cli_chat_stats stats;
-    atomic_store_explicit(&stop_answer, false, memory_order_relaxed);
     hdl_err err = cli_chat_turn(&s->chat, text, &stats, &why);
-    fputc('\n', stdout);
+    if (err == HDL_OK || err == HDL_CANCELLED || stats.ttft_us > 0)
+        fputc('\n', stdout);
     fflush(stdout);
+    /* Only now: a Ctrl-C before the first byte was meant for this answer, too. */
+    atomic_store_explicit(&stop_answer, false, memory_order_relaxed);
     if (err != HDL_OK && err != HDL_CANCELLED)
         return cli_fail(err, &why);
     if (s->verbose)
@@ -111,45 +112,62 @@ static int answer(session *s, const char *text)
     return err == HDL_OK || s->interactive ? CLI_OK : CLI_FAILED;
 }
 
-static void set_value(session *s, const char *name, const char *value)
+static void set_number(double *setting, const char *name, const char *value)
 {
     double number = -1;
-    bool is_default = strcmp(value, "default") == 0;
-    if (!is_default && (!hdl_parse_float(value, &number) || number < 0)) {
+    if (strcmp(value, "default") != 0 && (!hdl_parse_float(value, &number) || number < 0))
         fprintf(stderr, "%s needs a number from 0, or default\n", name);
-        return;
-    }
+    else
+        *setting = number;
+}
+
+static void set_integer(int64_t *setting, const char *name, const char *value)
+{
+    int64_t number = -1;
+    if (strcmp(value, "default") != 0 && (!hdl_parse_int(value, &number) || number < 0))
+        fprintf(stderr, "%s needs an integer from 0, or default\n", name);
+    else
+        *setting = number;
+}
+
+static void set_value(session *s, const char *name, const char *value)
+{
     if (strcmp(name, "temperature") == 0)
-        s->chat.temperature = number;
+        set_number(&s->chat.temperature, name, value);
     else if (strcmp(name, "top_p") == 0)
-        s->chat.top_p = number;
+        set_number(&s->chat.top_p, name, value);
     else if (strcmp(name, "max_tokens") == 0)
-        s->chat.max_tokens = (int64_t)number;
+        set_integer(&s->chat.max_tokens, name, value);
     else if (strcmp(name, "seed") == 0)
-        s->chat.seed = (int64_t)number;
+        set_integer(&s->chat.seed, name, value);
     else
         fprintf(stderr, "there is no setting %s; /help lists them\n", name);
+}
+
+static void show_number(const char *name, double value)
+{
+    if (value < 0)
+        printf("%s: default\n", name);
+    else
+        printf("%s: %g\n", name, value);
+}
+
+static void show_integer(const char *name, int64_t value)
+{
+    if (value < 0)
+        printf("%s: default\n", name);
+    else
+        printf("%s: %lld\n", name, (long long)value);
 }
 
 static void show(const session *s)
 {
     printf("system: %s\n%zu messages\n", s->chat.system != NULL ? s->chat.system : "(none)",
            s->chat.n_messages);
-    const struct {
-        const char *name;
-        double value;
-    } rows[] = {
-        {"temperature", s->chat.temperature},
-        {"top_p", s->chat.top_p},
-        {"max_tokens", (double)s->chat.max_tokens},
-        {"seed", (double)s->chat.seed},
-    };
-    for (size_t i = 0; i < HDL_ARRAY_LEN(rows); i++) {
-        if (rows[i].value < 0)
-            printf("%s: default\n", rows[i].name);
-        else
-            printf("%s: %g\n", rows[i].name, rows[i].value);
-    }
+    show_number("temperature", s->chat.temperature);
+    show_number("top_p", s->chat.top_p);
+    show_integer("max_tokens", s->chat.max_tokens);
+    show_integer("seed", s->chat.seed);
 }
 
 /* A line that begins with a slash. Returns false to end the chat. */
@@ -202,6 +220,8 @@ static bool read_entry(session *s, hdl_buf *text)
         ssize_t len = getline(&line, &size, stdin);
         if (len < 0) {
             free(line);
+            if (atomic_load_explicit(&stop_program, memory_order_relaxed))
+                return false;
             if (atomic_exchange_explicit(&stop_answer, false, memory_order_relaxed)) {
                 clearerr(stdin); /* Ctrl-C at the prompt: a fresh line */
                 fputc('\n', stdout);
@@ -232,17 +252,18 @@ static int chat_loop(session *s)
     hdl_buf text;
     hdl_buf_init(&text, 16 << 20);
     printf("Ask something. /help lists what else can be typed; Ctrl-C stops an answer.\n");
-    while (read_entry(s, &text)) {
-        if (text.len == 0)
+    while (!atomic_load_explicit(&stop_program, memory_order_relaxed) && read_entry(s, &text)) {
+        const char *said = hdl_buf_cstr(&text);
+        if (strspn(said, " \t\n") == text.len)
             continue;
-        if (hdl_buf_data(&text)[0] == '/') {
-            char *line = strdup(hdl_buf_cstr(&text));
+        if (said[0] == '/') {
+            char *line = strdup(said);
             bool go_on = line != NULL && run_command(s, line);
             free(line);
             if (!go_on)
                 break;
         } else {
-            (void)answer(s, hdl_buf_cstr(&text));
+            (void)answer(s, said);
         }
     }
     hdl_buf_deinit(&text);
@@ -302,29 +323,21 @@ static hdl_err read_settings(session *s, const hdl_args *args, hdl_errmsg *why)
     return HDL_OK;
 }
 
-static int talk(const hdl_args *args, hdl_client *client, int64_t wait_s)
+/* What there is to say: an argument, what is piped in, or a person's lines. */
+static int talk(session *s, const hdl_args *args, int64_t wait_s)
 {
-    session s = {.interactive = false};
     hdl_errmsg why = {0};
-    cli_chat_init(&s.chat, client);
-    int rc;
-    hdl_err err = read_settings(&s, args, &why);
+    hdl_err err = wait_ready(s->chat.client, wait_s, &why);
     if (err == HDL_OK)
-        err = wait_ready(client, wait_s, &why);
-    if (err == HDL_OK)
-        err = cli_chat_find_model(&s.chat, &why);
-    if (err != HDL_OK) {
-        rc = cli_fail(err, &why);
-    } else if (args->positionals_count > 1) {
-        rc = answer(&s, args->positionals[1]);
-    } else if (!isatty(STDIN_FILENO)) {
-        rc = answer_stdin(&s);
-    } else {
-        s.interactive = true;
-        rc = chat_loop(&s);
-    }
-    cli_chat_deinit(&s.chat);
-    return rc;
+        err = cli_chat_find_model(&s->chat, &why);
+    if (err != HDL_OK)
+        return cli_fail(err, &why);
+    if (args->positionals_count > 1)
+        return answer(s, args->positionals[1]);
+    if (!isatty(STDIN_FILENO))
+        return answer_stdin(s);
+    s->interactive = true;
+    return chat_loop(s);
 }
 
 static hdl_err read_key(const hdl_args *args, char **key, hdl_errmsg *why)
@@ -341,6 +354,63 @@ static hdl_err read_key(const hdl_args *args, char **key, hdl_errmsg *why)
     return HDL_OK;
 }
 
+/* "http://host:port" as it is, "host:port" with http:// before it; false: a model. */
+static bool read_url(const char *target, char *url, size_t size)
+{
+    bool has_scheme = strncmp(target, "http://", 7) == 0 || strncmp(target, "https://", 8) == 0;
+    const char *colon = strrchr(target, ':');
+    bool has_port = colon != NULL && colon[1] != '\0' &&
+                    strspn(colon + 1, "0123456789") == strlen(colon + 1) &&
+                    access(target, F_OK) != 0;
+    int len = snprintf(url, size, "%s%s", has_scheme ? "" : "http://", target);
+    return (has_scheme || has_port) && len > 0 && (size_t)len < size;
+}
+
+/* A running server has been told how to run its model; to ignore such an option would mislead. */
+static hdl_err refuse_engine_options(const hdl_args *args, hdl_errmsg *why)
+{
+    for (size_t i = 0; i < args->spec->opts_count; i++) {
+        const hdl_arg_opt *opt = &args->spec->opts[i];
+        if (opt->config != NULL && args->values[i] != NULL)
+            return hdl_fail(HDL_INVALID, why,
+                            "--%s says how a model is run; %s is a server that runs one already; "
+                            "give it to heddle serve",
+                            opt->name, args->positionals[0]);
+    }
+    return HDL_OK;
+}
+
+typedef struct target {
+    char url[1024];
+    bool is_url;
+    int64_t wait_s;
+    char *key;          /* owned */
+    hdl_local *local;   /* owned; NULL: a server of somebody else's */
+    hdl_client *client; /* owned */
+} target;
+
+static hdl_err read_options(target *t, session *s, const hdl_args *args, hdl_errmsg *why)
+{
+    t->is_url = read_url(args->positionals[0], t->url, sizeof t->url);
+    t->wait_s = t->is_url ? 0 : 600;
+    if (t->is_url)
+        HDL_TRY(refuse_engine_options(args, why));
+    HDL_TRY(hdl_args_int(args, (hdl_args_int_opt){"wait", 0, 86400}, &t->wait_s, why));
+    HDL_TRY(read_settings(s, args, why));
+    return read_key(args, &t->key, why);
+}
+
+static hdl_err open_target(target *t, const hdl_args *args, hdl_errmsg *why)
+{
+    if (!t->is_url) {
+        HDL_TRY(hdl_local_serve(&t->local, args, args->positionals[0], why));
+        snprintf(t->url, sizeof t->url, "http://127.0.0.1:%u", hdl_local_port(t->local));
+    }
+    catch_signals();
+    const hdl_client_opts opts = {.base_url = t->url, .api_key = t->key, .cancel = &stop_answer};
+    return hdl_client_open(&t->client, &opts, why);
+}
+
 int cli_run(char **argv)
 {
     hdl_args args;
@@ -348,37 +418,21 @@ int cli_run(char **argv)
     if (rc >= 0)
         return rc;
     hdl_errmsg why = {0};
-    const char *target = args.positionals[0];
-    bool is_url = strncmp(target, "http://", 7) == 0 || strncmp(target, "https://", 8) == 0;
-    int64_t wait_s = is_url ? 0 : 600;
-    hdl_err err = hdl_args_int(&args, (hdl_args_int_opt){"wait", 0, 86400}, &wait_s, &why);
-    if (err != HDL_OK)
-        return cli_usage(&run_spec, &why);
-
-    hdl_local *local = NULL;
-    char url[256];
-    if (!is_url) {
-        err = hdl_local_serve(&local, &args, target, &why);
-        if (err == HDL_OK)
-            snprintf(url, sizeof url, "http://127.0.0.1:%u", hdl_local_port(local));
-        target = url;
-    }
-    char *key = NULL;
-    hdl_client *client = NULL;
-    if (err == HDL_OK)
-        err = read_key(&args, &key, &why);
-    if (err == HDL_OK)
-        err = hdl_client_open(
-            &client, &(hdl_client_opts){.base_url = target, .api_key = key, .cancel = &stop_answer},
-            &why);
-    if (err == HDL_OK) {
-        catch_sigint();
-        rc = talk(&args, client, wait_s);
-    } else {
+    static session s; /* a thousand messages */
+    target t = {.local = NULL};
+    cli_chat_init(&s.chat, NULL);
+    hdl_err err = read_options(&t, &s, &args, &why);
+    if (err != HDL_OK) {
+        rc = cli_usage(&run_spec, &why);
+    } else if ((err = open_target(&t, &args, &why)) != HDL_OK) {
         rc = cli_fail(err, &why);
+    } else {
+        s.chat.client = t.client;
+        rc = talk(&s, &args, t.wait_s);
     }
-    hdl_client_close(client);
-    hdl_local_close(local);
-    free(key);
+    cli_chat_deinit(&s.chat);
+    hdl_client_close(t.client);
+    hdl_local_close(t.local);
+    free(t.key);
     return rc;
 }

@@ -178,7 +178,8 @@ static void on_signal(hdl_loop *loop, hdl_watch *watch, uint32_t ready)
     if (read(watch->fd, &info, sizeof info) != sizeof info)
         return;
     pid_t pid = hdl_spawn_pid(s->scheduler);
-    if (info.ssi_signo == SIGHUP) {
+    bool terminal_went = info.ssi_code == SI_KERNEL; /* sent by no process */
+    if (info.ssi_signo == SIGHUP && !terminal_went) {
         if (pid > 0)
             kill(pid, SIGHUP);
         return;

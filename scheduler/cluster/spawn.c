@@ -118,13 +118,15 @@ static hdl_err watch_output(output *o, int fd)
 
 /* -- start ----------------------------------------------------------------------------------- */
 
-/* After fork: only calls that are safe there, then exec. */
+/* After fork: only calls that are safe there, then exec. A process group of its own keeps the
+ * terminal's Ctrl-C from it: the supervisor says in which order to stop, so that what was admitted
+ * can finish. */
 static _Noreturn void become(const hdl_spawn_child *child, pid_t parent, int out, int err)
 {
     sigset_t none;
     int in = open("/dev/null", O_RDONLY);
     sigemptyset(&none);
-    if (in < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0 ||
+    if (setpgid(0, 0) != 0 || in < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0 ||
         prctl(PR_SET_PDEATHSIG, SIGTERM) != 0 || getppid() != parent ||
         sigprocmask(SIG_SETMASK, &none, NULL) != 0)
         _exit(126);
@@ -212,7 +214,9 @@ static void on_end(hdl_loop *loop, hdl_watch *watch, uint32_t ready)
         continue; /* its last words */
     close_output(&child->out);
     close_output(&child->err);
-    if (!child->stopping)
+    if (child->status == 0)
+        HDL_LOG(INFO, CLUSTER, "child_ended", "child=%s", HDL_LOG_QUOTE(child->name));
+    else if (!child->stopping)
         HDL_LOG(WARN, CLUSTER, "child_ended", "child=%s status=%s", HDL_LOG_QUOTE(child->name),
                 HDL_LOG_QUOTE(hdl_spawn_status_text(child->status, text, sizeof text)));
     bool enough = tell(child, HDL_SPAWN_ENDED, NULL);

@@ -2,10 +2,10 @@
 /* Child processes under supervision: `heddle serve` runs the scheduler and its workers with it,
  * commands that bring their own cluster run workers.
  *
- * A set belongs to one thread and its hdl_loop. Children have no standard input, get the default
- * signal mask, die with this process, and what they print comes out on standard error line by
- * line behind their name. One that ends is started again after a back-off that doubles up to a
- * limit and is forgotten once it has lived for long enough. */
+ * A set belongs to one thread and its hdl_loop. Children have no standard input, a process group of
+ * their own and the default signal mask, die with this process, and what they print comes out on
+ * standard error line by line behind their name. One that ends is started again after a back-off
+ * that doubles up to a limit and is forgotten once it has lived for long enough. */
 #pragma once
 
 #include <stdbool.h>
