@@ -44,8 +44,9 @@ typedef struct hdl_worker_opts {
     uint32_t n_cpus;
     hdl_isa isa;
 
-    const char *logits_dump_path;     /* rank 0 appends the logits of HDL_ROW_LOGITS rows, f32
-                                         [token, vocab] in order of position; NULL: refuse such rows */
+    /* Rank 0 appends the logits of HDL_ROW_LOGITS rows, f32 [token, vocab] in order of position;
+     * NULL: such rows are refused. */
+    const char *logits_dump_path;
     hdl_worker_progress_fn *progress; /* may be NULL */
     void *progress_arg;
 } hdl_worker_opts;
