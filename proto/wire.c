@@ -315,6 +315,7 @@ static hdl_err read_assign(const Heddle__V1__Assign *pb, hdl_msg_assign *m, hdl_
     TRY_RANGE("assign.step_tokens", m->step_tokens, 1, HDL_STEP_TOKENS_MAX);
     TRY_RANGE("assign.block_tokens", m->block_tokens, 0, 65536);
     TRY_RANGE("assign.max_len", m->max_len, 0, INT32_MAX);
+    TRY_RANGE("assign.coll_timeout", m->coll_timeout_us, 1000, TIME_US_MAX);
     TRY_RANGE("assign.heartbeat", m->heartbeat_us, 1000, TIME_US_MAX);
     TRY_RANGE("assign.hang", m->hang_us, 1000, TIME_US_MAX);
     return HDL_OK;
@@ -323,6 +324,7 @@ static hdl_err read_assign(const Heddle__V1__Assign *pb, hdl_msg_assign *m, hdl_
 static hdl_err read_join(const Heddle__V1__Join *pb, hdl_msg_join *m, hdl_errmsg *why)
 {
     m->epoch = pb->epoch;
+    m->self_test = pb->self_test != 0;
     WIRE_TRY_TEXT(m->backend, pb->backend, "join.backend");
     WIRE_TRY_TEXT(m->address, pb->address, "join.address");
     return HDL_OK;
@@ -354,6 +356,7 @@ hdl_err hdl_wire_encode_sched(hdl_wire_encoder *encoder, const hdl_sched_msg *ms
     case HDL_SMSG_JOIN:
         heddle__v1__join__init(&body.join);
         body.join.epoch = msg->join.epoch;
+        body.join.self_test = msg->join.self_test;
         body.join.backend = WIRE_TEXT_OF(msg->join.backend);
         body.join.address = WIRE_TEXT_OF(msg->join.address);
         break;

@@ -59,6 +59,7 @@ typedef struct hdl_msg_assign {
 
 typedef struct hdl_msg_join {
     uint64_t epoch;
+    bool self_test;
     char backend[HDL_WIRE_NAME_BYTES], address[HDL_WIRE_TEXT_BYTES];
 } hdl_msg_join;
 

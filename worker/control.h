@@ -76,7 +76,8 @@ typedef struct hdl_control {
 
     /* step thread */
     hdl_thread step_thread;
-    uint64_t joined; /* epoch whose steps are taken; 0: none */
+    uint64_t coll_timeout_us; /* as assigned */
+    uint64_t joined;          /* epoch whose steps are taken; 0: none */
     hdl_wire_encoder encoder;
     hdl_rpc_stream *progress_stream; /* borrowed: during open */
     hdl_time_us progress_us;

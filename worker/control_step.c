@@ -168,6 +168,7 @@ static void assign(hdl_control *c, hdl_rpc_stream *stream, const hdl_msg_assign 
     hdl_errmsg why = {0};
     hdl_err err = HDL_OK;
     c->joined = 0;
+    c->coll_timeout_us = a->coll_timeout_us;
     if (atomic_load(&c->holds) != a->key) {
         hdl_time_us from = hdl_clock_now_us();
         c->progress_stream = stream;
@@ -199,11 +200,10 @@ void hdl_control_abort(hdl_control *c, uint64_t epoch)
 
 static hdl_err join_and_test(hdl_control *c, const hdl_msg_join *join, hdl_errmsg *why)
 {
-    const hdl_coll_opts opts = {.backend = join->backend,
-                                .address = join->address,
-                                .timeout_us = c->config->coll_timeout_us};
+    const hdl_coll_opts opts = {
+        .backend = join->backend, .address = join->address, .timeout_us = c->coll_timeout_us};
     HDL_TRY(hdl_worker_join(c->worker, &opts, join->epoch, why));
-    return hdl_worker_self_test(c->worker, why);
+    return join->self_test ? hdl_worker_self_test(c->worker, why) : HDL_OK;
 }
 
 static void join(hdl_control *c, hdl_rpc_stream *stream, const hdl_msg_join *join)

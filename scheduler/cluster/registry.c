@@ -153,6 +153,21 @@ static uint32_t count_in(const hdl_cluster *c, const hdl_cluster_group *group, h
     return n;
 }
 
+/* Machine, device and weights: what the self-test is a test of. */
+static uint64_t tested_word(const hdl_conn *conn)
+{
+    uint64_t word = hdl_hash_bytes(conn->hello.host, strlen(conn->hello.host), conn->ready.key);
+    return hdl_hash_bytes(conn->ready.device, strlen(conn->ready.device), word);
+}
+
+static bool needs_test(const hdl_cluster *c, const hdl_cluster_group *group)
+{
+    for (uint32_t r = 0; r < c->n_ranks; r++)
+        if (group->tested[r] != tested_word(group->ranks[r]))
+            return true;
+    return false;
+}
+
 static void form(hdl_cluster *c, uint32_t g)
 {
     hdl_cluster_group *group = &c->groups[g];
@@ -167,7 +182,8 @@ static void form(hdl_cluster *c, uint32_t g)
     group->epoch++;
     group->state = HDL_GROUP_JOINING;
     group->n_joined = 0;
-    hdl_sched_msg msg = {.kind = HDL_SMSG_JOIN, .join = {.epoch = group->epoch}};
+    hdl_sched_msg msg = {.kind = HDL_SMSG_JOIN,
+                         .join = {.epoch = group->epoch, .self_test = needs_test(c, group)}};
     snprintf(msg.join.backend, sizeof msg.join.backend, "%s", c->n_ranks == 1 ? "self" : "shm");
     snprintf(msg.join.address, sizeof msg.join.address, "heddle-%016llx-g%u-e%llu",
              (unsigned long long)c->instance, g, (unsigned long long)group->epoch);
@@ -192,6 +208,7 @@ static void on_joined(hdl_cluster *c, hdl_conn *conn, uint64_t epoch)
     for (uint32_t r = 0; r < c->n_ranks; r++) {
         n_blocks = hdl_min_u32(n_blocks, group->ranks[r]->ready.kv_blocks);
         max_len = hdl_min_u32(max_len, group->ranks[r]->ready.max_len);
+        group->tested[r] = tested_word(group->ranks[r]);
     }
     group->state = HDL_GROUP_UP;
     group->last_result_us = c->now_us;

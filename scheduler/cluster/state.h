@@ -91,9 +91,10 @@ typedef struct hdl_cluster_group {
     hdl_group_state state;
     uint64_t epoch; /* current, or the last one */
     hdl_conn *ranks[HDL_RANKS_MAX];
-    uint32_t n_joined, n_fails; /* failed attempts in a row */
-    hdl_time_us form_at_us;     /* not before */
-    hdl_time_us lost_us;        /* when it ended; 0: tokens have flowed since */
+    uint64_t tested[HDL_RANKS_MAX]; /* what passed the self-test as this rank, see registry.c */
+    uint32_t n_joined, n_fails;     /* failed attempts in a row */
+    hdl_time_us form_at_us;         /* not before */
+    hdl_time_us lost_us;            /* when it ended; 0: tokens have flowed since */
     hdl_time_us last_result_us;
     hdl_flight flights[HDL_PLANS_IN_FLIGHT];
     hdl_req_id *slot_req; /* [max_seqs] owned; who holds a slot since its last open */

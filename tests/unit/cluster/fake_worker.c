@@ -92,7 +92,7 @@ static void run_step(fake_worker *w, const hdl_msg_step *msg)
         w->rows[0].token = FAKE_VOCAB;
     if (w->assign.rank != 0 || out.result.err != HDL_OK)
         out.result.n_rows = out.result.n_tops = 0;
-    if (atomic_exchange(&w->stale_next, false)) {
+    if (atomic_load(&w->stale)) {
         hdl_worker_msg stale = out;
         stale.result.epoch--;
         if (stale.result.n_rows)

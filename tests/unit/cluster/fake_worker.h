@@ -38,7 +38,7 @@ typedef struct fake_worker {
     atomic_bool hold;       /* takes no step until let go; see fake_let_go */
     atomic_uint fail_next;  /* hdl_err: the next step ends with it */
     atomic_bool wrong_next; /* the next result holds a token that does not exist */
-    atomic_bool stale_next; /* the next result is sent twice, first under the old epoch */
+    atomic_bool stale;      /* results are sent twice, first wrong and under the old epoch */
 
     /* what happened */
     atomic_uint n_assigns, n_joins, n_steps, n_aborts;

@@ -150,10 +150,12 @@ static void scheduler_messages(void **state)
     assert_memory_equal(&out.assign, &in.assign, offsetof(hdl_msg_assign, model_path));
     assert_string_equal(out.assign.model_path, "/models/a b");
 
-    in = (hdl_sched_msg){.kind = HDL_SMSG_JOIN,
-                         .join = {.epoch = 4, .backend = "shm", .address = "heddle-x"}};
+    in = (hdl_sched_msg){
+        .kind = HDL_SMSG_JOIN,
+        .join = {.epoch = 4, .self_test = true, .backend = "shm", .address = "heddle-x"}};
     assert_int_equal(through_sched(&f, &in, &out), HDL_OK);
     assert_int_equal(out.join.epoch, 4);
+    assert_true(out.join.self_test);
     assert_string_equal(out.join.address, "heddle-x");
 
     in = (hdl_sched_msg){.kind = HDL_SMSG_ABORT, .abort = {.epoch = UINT64_MAX}};
