@@ -125,15 +125,14 @@ void kt_same_bytes(kt *t, const char *what, const void *want, const void *got, s
         report(t, what, "bytes differ");
 }
 
-void kt_near(kt *t, const char *what, const double *want, const float *got, const double *bound,
-             size_t n)
+void kt_near(kt *t, const char *what, kt_exact exact, const float *got)
 {
     char detail[128];
     t->checks++;
-    for (size_t i = 0; i < n; i++)
-        if (!(fabs(want[i] - (double)got[i]) <= bound[i])) {
-            snprintf(detail, sizeof detail, "[%zu] of %zu: %.9g, expected %.9g +- %.3g", i, n,
-                     (double)got[i], want[i], bound[i]);
+    for (size_t i = 0; i < exact.n; i++)
+        if (!(fabs(exact.want[i] - (double)got[i]) <= exact.bound[i])) {
+            snprintf(detail, sizeof detail, "[%zu] of %zu: %.9g, expected %.9g +- %.3g", i, exact.n,
+                     (double)got[i], exact.want[i], exact.bound[i]);
             report(t, what, detail);
             return;
         }

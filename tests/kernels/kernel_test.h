@@ -53,9 +53,12 @@ hdl_weight kt_pack(kt *t, const hdl_ops *ops, hdl_wformat format, hdl_tensor row
 /* Compares; `what` and the index of the first difference go into the report. */
 void kt_same(kt *t, const char *what, const float *want, const float *got, size_t n);
 void kt_same_bytes(kt *t, const char *what, const void *want, const void *got, size_t bytes);
-/* |want - got| <= bound[i] for all i. */
-void kt_near(kt *t, const char *what, const double *want, const float *got, const double *bound,
-             size_t n);
+/* |want[i] - got[i]| <= bound[i] for all i. */
+typedef struct kt_exact {
+    const double *want, *bound; /* [n] */
+    size_t n;
+} kt_exact;
+void kt_near(kt *t, const char *what, kt_exact exact, const float *got);
 void kt_check(kt *t, bool ok, const char *what);
 
 /* for (level) for (stream): the name for reports. */

@@ -45,7 +45,7 @@ static void check_exact(kt *t, const hdl_attention_args *a, const kt_step *step)
         want[i] /= sum;
         bound[i] = 2e-5; /* f32 sums of up to some thousand terms of size about 1 */
     }
-    kt_near(t, "ref against softmax in double", want, a->out + at, bound, dim);
+    kt_near(t, "ref against softmax in double", (kt_exact){want, bound, dim}, a->out + at);
 }
 
 /* One row whose tokens come one by one (or in two chunks) gives the same. */

@@ -80,7 +80,7 @@ static void check_exact(kt *t, const input *in, const float *y)
             bound[at] = (s->k + 4) * 0x1p-24 * size + step;
             got[at] = y[tok * in->y_stride + row];
         }
-    kt_near(t, "ref against the exact sum", want, got, bound, n);
+    kt_near(t, "ref against the exact sum", (kt_exact){want, bound, n}, got);
 }
 
 static void check_alone(kt *t, const input *in, const float *y, int level, int stream)

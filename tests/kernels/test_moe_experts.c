@@ -15,15 +15,19 @@ static const struct {
     {HDL_WFORMAT_BF16, 4, 0, 1, 1, 64, 32, 1, 100},  {HDL_WFORMAT_BF16, 8, 0, 8, 2, 640, 544, 1, 6},
 };
 
-static hdl_weight *pack_all(kt *t, const hdl_ops *ops, int c, const float *rows, uint32_t n,
-                            uint32_t k, uint32_t n_leaves)
+/* One matrix of every local expert. */
+typedef struct matrices {
+    float *rows; /* [n_local, n, k] */
+    uint32_t n, k, n_leaves;
+} matrices;
+
+static hdl_weight *pack_all(kt *t, const hdl_ops *ops, int c, matrices m)
 {
     hdl_weight *w = KT_NEW(t, hdl_weight, shapes[c].n_local);
     for (uint32_t e = 0; e < shapes[c].n_local; e++)
-        w[e] = kt_pack(
-            t, ops, shapes[c].format,
-            hdl_tensor_2d((void *)(uintptr_t)(rows + (size_t)e * n * k), HDL_DTYPE_F32, n, k),
-            n_leaves);
+        w[e] = kt_pack(t, ops, shapes[c].format,
+                       hdl_tensor_2d(m.rows + (size_t)e * m.n * m.k, HDL_DTYPE_F32, m.n, m.k),
+                       m.n_leaves);
     return w;
 }
 
@@ -31,8 +35,9 @@ static void test(kt *t, int c)
 {
     uint32_t hidden = shapes[c].hidden, inter = shapes[c].inter, topk = shapes[c].topk;
     size_t n_choices = (size_t)shapes[c].n_tokens * topk, n = n_choices * hidden;
-    float *up = kt_floats(t, (size_t)shapes[c].n_local * 2 * inter * hidden, 0.1f);
-    float *down = kt_floats(t, (size_t)shapes[c].n_local * inter * hidden, 0.1f);
+    size_t n_weights = (size_t)shapes[c].n_local * inter * hidden;
+    matrices up = {kt_floats(t, 2 * n_weights, 0.1f), 2 * inter, hidden, 1};
+    matrices down = {kt_floats(t, n_weights, 0.1f), hidden, inter, shapes[c].n_leaves};
     uint32_t *ids = KT_NEW(t, uint32_t, n_choices);
     for (size_t i = 0; i < n_choices; i++) /* choices of a token differ, some experts are popular */
         ids[i] =
@@ -46,14 +51,14 @@ static void test(kt *t, int c)
                               .expert_lo = shapes[c].expert_lo,
                               .n_local = shapes[c].n_local};
     hdl_moe_experts_args r = a;
-    r.gate_up = pack_all(t, t->ref, c, up, 2 * inter, hidden, 1);
-    r.down = pack_all(t, t->ref, c, down, hidden, inter, shapes[c].n_leaves);
+    r.gate_up = pack_all(t, t->ref, c, up);
+    r.down = pack_all(t, t->ref, c, down);
     float *want = r.ye = KT_NEW(t, float, n);
     t->ref->moe_experts(&r, t->streams[0]);
     KT_EACH(t, level, stream)
     {
-        a.gate_up = pack_all(t, t->levels[level], c, up, 2 * inter, hidden, 1);
-        a.down = pack_all(t, t->levels[level], c, down, hidden, inter, shapes[c].n_leaves);
+        a.gate_up = pack_all(t, t->levels[level], c, up);
+        a.down = pack_all(t, t->levels[level], c, down);
         a.ye = KT_NEW(t, float, n);
         t->levels[level]->moe_experts(&a, t->streams[stream]);
         kt_same(t, kt_name(t, "moe_experts", level, stream), want, a.ye, n);

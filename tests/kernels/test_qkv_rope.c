@@ -37,7 +37,7 @@ static void check_exact(kt *t, const hdl_qkv_rope_args *a, const kt_step *step)
     want[1] = hi * cos(angle) + lo * sin(angle);
     const float *q = a->q + (size_t)token * a->n_heads * dim;
     float got[2] = {q[1], q[1 + half]};
-    kt_near(t, "ref against the formula", want, got, bound, 2);
+    kt_near(t, "ref against the formula", (kt_exact){want, bound, 2}, got);
     const float *v = x + (size_t)(a->n_heads + a->kv.n_kv_heads) * dim;
     kt_check(t, a->kv.v[kt_paged_at(step, row, pos, 0)] == hdl_bf16_from_f32(v[0]), "v is stored");
 }

@@ -17,11 +17,18 @@ static const shape shapes[] = {
     {HDL_WFORMAT_Q8, 96, 768, 5},   {HDL_WFORMAT_F32, 40, 256, 1},  {HDL_WFORMAT_F32, 96, 512, 14},
 };
 
-static float *run(kt *t, int level, const shape *s, hdl_tensor w, const float *x, uint32_t n_leaves)
+typedef struct input {
+    const shape *s;
+    hdl_tensor w;   /* F32 [n, k of this rank] */
+    const float *x; /* [n_tokens, k], from this rank's first k */
+} input;
+
+static float *run(kt *t, int level, const input *in, uint32_t n_leaves)
 {
+    const shape *s = in->s;
     float *y = KT_NEW(t, float, (size_t)s->n_tokens * s->n);
-    hdl_weight packed = kt_pack(t, t->levels[level], s->format, w, n_leaves);
-    t->levels[level]->linear(&(hdl_linear_args){.x = x,
+    hdl_weight packed = kt_pack(t, t->levels[level], s->format, in->w, n_leaves);
+    t->levels[level]->linear(&(hdl_linear_args){.x = in->x,
                                                 .x_stride = s->k,
                                                 .w = &packed,
                                                 .y = y,
@@ -31,18 +38,19 @@ static float *run(kt *t, int level, const shape *s, hdl_tensor w, const float *x
     return y;
 }
 
-static void check_ranks(kt *t, int level, const shape *s, hdl_tensor w, const float *x,
-                        const float *want)
+static void check_ranks(kt *t, int level, const input *in, const float *want)
 {
+    const shape *s = in->s;
     size_t n = (size_t)s->n_tokens * s->n;
     for (uint32_t ranks = 2; ranks <= HDL_LEAVES_MAX; ranks *= 2) {
         float *part[HDL_LEAVES_MAX] = {0};
         uint32_t k = s->k / ranks;
         for (uint32_t r = 0; r < ranks; r++) {
-            hdl_tensor slice = w;
-            slice.data = (float *)w.data + r * k;
-            slice.shape[1] = k;
-            part[r] = run(t, level, s, slice, x + r * k, HDL_LEAVES_MAX / ranks);
+            input slice = *in;
+            slice.w.data = (float *)in->w.data + r * k;
+            slice.w.shape[1] = k;
+            slice.x = in->x + r * k;
+            part[r] = run(t, level, &slice, HDL_LEAVES_MAX / ranks);
         }
         for (uint32_t width = ranks; width > 1; width /= 2)
             for (uint32_t r = 0; r < width / 2; r++)
@@ -77,13 +85,13 @@ static void check_sources(kt *t, int level, const shape *s, hdl_tensor w)
 static void test(kt *t, int case_idx)
 {
     const shape *s = &shapes[case_idx];
-    hdl_tensor w =
-        hdl_tensor_2d(kt_floats(t, (size_t)s->n * s->k, 0.1f), HDL_DTYPE_F32, s->n, s->k);
-    float *x = kt_floats(t, (size_t)s->n_tokens * s->k, 1.0f);
+    float *rows = kt_floats(t, (size_t)s->n * s->k, 0.1f);
+    input in = {.s = s,
+                .w = hdl_tensor_2d(rows, HDL_DTYPE_F32, s->n, s->k),
+                .x = kt_floats(t, (size_t)s->n_tokens * s->k, 1.0f)};
     for (int level = 0; level < t->n_levels; level++) {
-        float *want = run(t, level, s, w, x, HDL_LEAVES_MAX);
-        check_ranks(t, level, s, w, x, want);
-        check_sources(t, level, s, w);
+        check_ranks(t, level, &in, run(t, level, &in, HDL_LEAVES_MAX));
+        check_sources(t, level, s, in.w);
     }
 }
 
