@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -249,11 +250,34 @@ static void test_refused_steps_touch_nothing(void **state)
     run(refused_steps, NULL);
 }
 
-static void *abort_soon(void *arg)
+/* Aborts a worker again and again until told to stop: an abort that comes before the call that it
+ * is meant for has no effect. */
+typedef struct aborter {
+    hdl_worker *worker;
+    pthread_t thread;
+    _Atomic bool stop;
+} aborter;
+
+static void *abort_often(void *arg)
 {
-    hdl_clock_sleep_us(30000);
-    hdl_worker_abort(arg);
+    aborter *a = arg;
+    while (!a->stop) {
+        hdl_clock_sleep_us(5000);
+        hdl_worker_abort(a->worker);
+    }
     return NULL;
+}
+
+static void start_aborting(aborter *a, hdl_worker *worker)
+{
+    *a = (aborter){.worker = worker};
+    MUST(pthread_create(&a->thread, NULL, abort_often, a) == 0);
+}
+
+static void stop_aborting(aborter *a)
+{
+    a->stop = true;
+    pthread_join(a->thread, NULL);
 }
 
 /* Rank 1 stops taking part; rank 0 hangs in a collective, then in a join, until it is aborted; then
@@ -264,20 +288,18 @@ static void aborted(rig_rank *r)
     hdl_errmsg why = {0};
     hdl_result result;
     hdl_sampling greedy = rig_greedy();
-    pthread_t t;
+    aborter a;
     if (r->rank == 0) {
         rig_next(p);
         rig_open(p, 0, &greedy);
         rig_row(p, 0, 0, prompt, PROMPT, HDL_ROW_SAMPLE);
-        MUST(pthread_create(&t, NULL, abort_soon, r->worker) == 0);
+        start_aborting(&a, r->worker);
         MUST(hdl_worker_step(r->worker, &p->plan, p->sampling, &result) == HDL_CANCELLED);
-        pthread_join(t, NULL);
         /* The epoch is over for this rank. */
         p->plan.step++;
         MUST(hdl_worker_step(r->worker, &p->plan, p->sampling, &result) == HDL_INVALID);
-        MUST(pthread_create(&t, NULL, abort_soon, r->worker) == 0);
         MUST(join(r, "heddle-nobody", 2, &why) == HDL_CANCELLED);
-        pthread_join(t, NULL);
+        stop_aborting(&a);
     }
     MUST(join(r, r->arg, 3, &why) == HDL_OK);
     rig_plan_init(p, 3);

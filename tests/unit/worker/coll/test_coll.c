@@ -354,6 +354,7 @@ static void test_killed_peer(void **state)
     hdl_coll_close(c);
 }
 
+/* Waits until the rank is in the collective or about to be: either way it must come back. */
 static void *abort_soon(void *arg)
 {
     hdl_clock_sleep_us(20000);
