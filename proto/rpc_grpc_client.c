@@ -136,6 +136,16 @@ static bool enlist(hdl_rpc_client *client, client_stream *item)
     return ok;
 }
 
+static grpc_call *create_call(hdl_rpc_client *client, grpc_completion_queue *cq, const char *path,
+                              gpr_timespec deadline)
+{
+    grpc_slice method = grpc_slice_from_copied_string(path);
+    grpc_call *call = grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, cq,
+                                               method, NULL, deadline, NULL);
+    grpc_slice_unref(method); /* the call has a reference of its own */
+    return call;
+}
+
 hdl_err hdl_rpc_stream_open(hdl_rpc_stream **out, hdl_rpc_client *client, const char *path,
                             const hdl_rpc_callbacks *callbacks)
 {
@@ -152,9 +162,7 @@ hdl_err hdl_rpc_stream_open(hdl_rpc_stream **out, hdl_rpc_client *client, const 
         (hdl_rpc_callbacks){.on_message = wrap_message, .on_close = wrap_close, .arg = item};
     s->open_tag.fn = on_opened;
     s->close_tag.fn = on_status;
-    s->call = grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS,
-                                       client->queue.cq, grpc_slice_from_copied_string(path), NULL,
-                                       gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    s->call = create_call(client, client->queue.cq, path, gpr_inf_future(GPR_CLOCK_MONOTONIC));
     s->peer = grpc_call_get_peer(s->call);
     if (!enlist(client, item)) {
         free(item);
@@ -235,9 +243,7 @@ hdl_err hdl_rpc_call(hdl_rpc_client *client, const hdl_rpc_request *request, voi
     *reply = NULL;
     *reply_len = 0;
     grpc_completion_queue *cq = grpc_completion_queue_create_for_pluck(NULL);
-    grpc_call *call = grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, cq,
-                                               grpc_slice_from_copied_string(request->path), NULL,
-                                               rpc_deadline_in(request->timeout_us), NULL);
+    grpc_call *call = create_call(client, cq, request->path, rpc_deadline_in(request->timeout_us));
     call_result r = {.sent = rpc_bytes_from(request->bytes, request->len)};
     grpc_metadata_array_init(&r.initial_md);
     grpc_metadata_array_init(&r.trailing_md);
