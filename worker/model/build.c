@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "kernels/numeric.h"
 #include "worker/model/rope.h"
 
 /* Lays the model out twice: once without memory to measure it, once to set the pointers. */
@@ -128,6 +129,24 @@ static hdl_err measure(cursor *c, hdl_errmsg *why)
     return HDL_OK;
 }
 
+/* What ops assert at every call is refused here, where a person reads it. */
+static hdl_err check_limits(const hdl_model_desc *d, hdl_errmsg *why)
+{
+    const struct {
+        const char *what;
+        uint32_t value, max;
+    } limits[] = {{"head_dim", d->head_dim, HDL_HEAD_DIM_MAX},
+                  {"number of experts", d->n_experts, HDL_EXPERTS_MAX},
+                  {"number of experts per token", d->topk, HDL_TOPK_MAX}};
+    for (size_t i = 0; i < HDL_ARRAY_LEN(limits); i++)
+        if (limits[i].value > limits[i].max)
+            return hdl_fail(HDL_UNSUPPORTED, why,
+                            "the model's %s is %u; the kernels take at most %u; choose another "
+                            "model",
+                            limits[i].what, limits[i].value, limits[i].max);
+    return HDL_OK;
+}
+
 hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *why)
 {
     hdl_err err = HDL_NOMEM;
@@ -137,6 +156,7 @@ hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *
                        .format = opts->format,
                        .max_len = opts->max_len,
                        .device = opts->device};
+    HDL_TRY(check_limits(opts->desc, why));
     size_t n_experts = (size_t)2 * opts->shard.n_experts * opts->desc->n_layers;
     out->layers = calloc(opts->desc->n_layers, sizeof(*out->layers));
     out->experts = calloc(n_experts ? n_experts : 1, sizeof(*out->experts));

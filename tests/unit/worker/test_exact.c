@@ -93,15 +93,67 @@ static void test_dense(void **state)
     compare(rig_config_llama, HDL_WFORMAT_Q8, dense, HDL_ARRAY_LEN(dense));
 }
 
+/* Shapes that fill no vector, and every instruction-set level that this machine has: the
+ * reference's bytes. */
+static const char config_odd[] =
+    "{\"architectures\":[\"Qwen3MoeForCausalLM\"],\"vocab_size\":97,\"hidden_size\":40,"
+    "\"intermediate_size\":56,\"moe_intermediate_size\":24,\"num_hidden_layers\":3,"
+    "\"num_attention_heads\":6,\"num_key_value_heads\":3,\"head_dim\":10,\"num_experts\":6,"
+    "\"num_experts_per_tok\":5,\"norm_topk_prob\":false,\"mlp_only_layers\":[1],"
+    "\"hidden_act\":\"silu\",\"rms_norm_eps\":1e-6,\"rope_theta\":1000.0,"
+    "\"max_position_embeddings\":256,\"tie_word_embeddings\":true}";
+
+static void compare_levels(const char *config, hdl_wformat weights)
+{
+    static const hdl_isa levels[] = {HDL_ISA_AVX2, HDL_ISA_AVX512};
+    char model[256];
+    rig_make_model(model, config, HDL_DTYPE_BF16);
+    rig_logits_opts o = {.worker = {.model_path = model, .weights = weights, .isa = HDL_ISA_REF},
+                         .ids = ids,
+                         .n = N};
+    float *expected = rig_logits(&o, VOCAB);
+    for (size_t i = 0; i < HDL_ARRAY_LEN(levels); i++) {
+        hdl_errmsg why;
+        if (!hdl_ops_cpu(levels[i], &why))
+            continue;
+        o.worker.isa = levels[i];
+        o.chunk = 9;
+        o.others = 5;
+        float *got = rig_logits(&o, VOCAB);
+        if (memcmp(got, expected, N * VOCAB * sizeof(float)) != 0)
+            fail_msg("level %d: other logits than the reference", (int)levels[i]);
+        free(got);
+    }
+    free(expected);
+    rig_remove(model);
+}
+
+static void test_levels(void **state)
+{
+    (void)state;
+    compare_levels(config_odd, HDL_WFORMAT_BF16);
+    compare_levels(config_odd, HDL_WFORMAT_F32);
+    compare_levels(rig_config_moe, HDL_WFORMAT_BF16);
+    compare_levels(rig_config_moe, HDL_WFORMAT_Q8);
+    compare_levels(rig_config_llama, HDL_WFORMAT_Q8);
+}
+
+static void test_odd_shapes(void **state)
+{
+    static const variant odd[] = {
+        {"ep2", 1, 2, 0, 1, 0}, {"ep2 chunk 7", 1, 2, 7, 2, 0}, {"31 others", 1, 1, 5, 2, 31}};
+    (void)state;
+    compare(config_odd, HDL_WFORMAT_BF16, odd, HDL_ARRAY_LEN(odd));
+}
+
 int main(void)
 {
     for (uint32_t i = 0; i < N; i++)
         ids[i] = (hdl_token)((i * 37 + i * i * 5 + 11) % VOCAB);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_moe_bf16),
-        cmocka_unit_test(test_moe_q8),
-        cmocka_unit_test(test_moe_f32),
-        cmocka_unit_test(test_dense),
+        cmocka_unit_test(test_moe_bf16), cmocka_unit_test(test_moe_q8),
+        cmocka_unit_test(test_moe_f32),  cmocka_unit_test(test_dense),
+        cmocka_unit_test(test_levels),   cmocka_unit_test(test_odd_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -143,6 +143,20 @@ static void test_format_that_does_not_fit(void **state)
     rig_remove(dir);
 }
 
+static void test_shapes_beyond_the_kernels(void **state)
+{
+    char dir[256], config[1024];
+    const char *at = strstr(rig_config_llama, "\"head_dim\":16");
+    (void)state;
+    snprintf(config, sizeof(config), "%.*s\"head_dim\":300%s", (int)(at - rig_config_llama),
+             rig_config_llama, at + strlen("\"head_dim\":16"));
+    rig_make_model(dir, config, HDL_DTYPE_BF16);
+    hdl_worker_opts o = options();
+    o.model_path = dir;
+    refuse(o, HDL_UNSUPPORTED, "head_dim is 300");
+    rig_remove(dir);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -164,6 +178,7 @@ int main(void)
         cmocka_unit_test(test_kv_sizes),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_format_that_does_not_fit),
+        cmocka_unit_test(test_shapes_beyond_the_kernels),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
