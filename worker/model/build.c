@@ -147,6 +147,18 @@ static hdl_err check_limits(const hdl_model_desc *d, hdl_errmsg *why)
     return HDL_OK;
 }
 
+/* 128k positions would take one thread a third of a second. */
+static void fill_rope(void *arg, uint32_t thread, uint32_t n_threads)
+{
+    hdl_model *m = arg;
+    uint64_t len = m->max_len;
+    hdl_rope_part part = {.from = (uint32_t)(len * thread / n_threads),
+                          .to = (uint32_t)(len * (thread + 1) / n_threads),
+                          .cos = m->rope_cos,
+                          .sin = m->rope_sin};
+    hdl_rope_fill(&m->desc->rope, part);
+}
+
 hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *why)
 {
     hdl_err err = HDL_NOMEM;
@@ -178,7 +190,7 @@ hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *
     }
     c = (cursor){.model = out, .base = out->memory};
     place_all(&c);
-    hdl_rope_tables(&out->desc->rope, out->max_len, out->rope_cos, out->rope_sin);
+    hdl_stream_run(hdl_device_stream(out->device), fill_rope, out);
     return HDL_OK;
 fail:
     hdl_model_free(out);

@@ -30,15 +30,15 @@ static float frequency(const hdl_rope *rope, uint32_t i)
     return freq;
 }
 
-void hdl_rope_tables(const hdl_rope *rope, uint32_t max_len, float *cos_out, float *sin_out)
+void hdl_rope_fill(const hdl_rope *rope, hdl_rope_part part)
 {
     uint32_t half = rope->dim / 2;
     for (uint32_t i = 0; i < half; i++) {
         float freq = frequency(rope, i);
-        for (uint32_t pos = 0; pos < max_len; pos++) {
+        for (uint32_t pos = part.from; pos < part.to; pos++) {
             float angle = (float)pos * freq;
-            cos_out[(size_t)pos * half + i] = (float)cos(angle);
-            sin_out[(size_t)pos * half + i] = (float)sin(angle);
+            part.cos[(size_t)pos * half + i] = (float)cos((double)angle);
+            part.sin[(size_t)pos * half + i] = (float)sin((double)angle);
         }
     }
 }

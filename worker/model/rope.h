@@ -4,6 +4,11 @@
 
 #include <heddle/model.h>
 
-/* cos, sin: [max_len, rope->dim / 2]. Frequencies and angles are rounded to f32 as transformers
- * does (modeling_rope_utils.py), so that far positions agree with it. */
-void hdl_rope_tables(const hdl_rope *rope, uint32_t max_len, float *cos_out, float *sin_out);
+/* Tables of positions [from, to) of [max_len, rope->dim / 2]; several threads may fill parts of
+ * one. Frequencies and angles are rounded to f32 as transformers does (modeling_rope_utils.py), so
+ * that far positions agree with it. */
+typedef struct hdl_rope_part {
+    uint32_t from, to;
+    float *cos, *sin; /* of position 0 */
+} hdl_rope_part;
+void hdl_rope_fill(const hdl_rope *rope, hdl_rope_part part);
