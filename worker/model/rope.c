@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "base/assert.h"
+
 /* HF: _compute_llama3_parameters. Long wavelengths are slowed by factor, short ones kept, those
  * between blended. */
 static double llama3(const hdl_rope *rope, double freq)
@@ -30,13 +32,18 @@ static float frequency(const hdl_rope *rope, uint32_t i)
     return freq;
 }
 
+enum { HALF_MAX = 512 }; /* config.json may ask for heads of 1024 at most */
+
 void hdl_rope_fill(const hdl_rope *rope, hdl_rope_part part)
 {
     uint32_t half = rope->dim / 2;
-    for (uint32_t i = 0; i < half; i++) {
-        float freq = frequency(rope, i);
-        for (uint32_t pos = part.from; pos < part.to; pos++) {
-            float angle = (float)pos * freq;
+    float freq[HALF_MAX];
+    HDL_ASSERT_LE(half, HALF_MAX);
+    for (uint32_t i = 0; i < half; i++)
+        freq[i] = frequency(rope, i);
+    for (uint32_t pos = part.from; pos < part.to; pos++) {
+        for (uint32_t i = 0; i < half; i++) {
+            float angle = (float)pos * freq[i];
             part.cos[(size_t)pos * half + i] = (float)cos((double)angle);
             part.sin[(size_t)pos * half + i] = (float)sin((double)angle);
         }
