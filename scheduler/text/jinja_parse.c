@@ -226,7 +226,7 @@ static hdl_err parse_signature(hdl_jparser *p, hdl_jnode *node)
 {
     HDL_TRY(hdl_jparse_expect_op(p, "("));
     while (!hdl_jparse_op(p, ")")) {
-        hdl_jnode *arg;
+        hdl_jnode *arg = NULL;
         if (node->n_items > 0)
             HDL_TRY(hdl_jparse_expect_op(p, ","));
         HDL_TRY(hdl_jparse_node(p, HDL_JN_NAME, &arg));
@@ -267,7 +267,7 @@ static hdl_err parse_call_block(hdl_jparser *p, hdl_jnode *node)
 static hdl_err parse_with(hdl_jparser *p, hdl_jnode *node)
 {
     while (p->at->kind != HDL_JT_BLOCK_END) {
-        hdl_jnode *set;
+        hdl_jnode *set = NULL;
         if (node->n_items > 0)
             HDL_TRY(hdl_jparse_expect_op(p, ","));
         HDL_TRY(hdl_jparse_node(p, HDL_JN_SET, &set));
