@@ -46,11 +46,13 @@ class Reader:
     @torch.no_grad()
     def answer(self, conversations, max_new_tokens=96):
         """Greedy answers, decoded in batches of questions of similar length."""
-        texts = [self.tokenizer.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in conversations]
+        texts = [self.tokenizer.apply_chat_template(m, tokenize=False, add_generation_prompt=True)
+                 for m in conversations]
         out, order = [None] * len(texts), sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for start in range(0, len(order), 64):
             part = order[start:start + 64]
-            inputs = self.tokenizer([texts[i] for i in part], return_tensors="pt", padding=True, add_special_tokens=False)
+            inputs = self.tokenizer([texts[i] for i in part], return_tensors="pt", padding=True,
+                                    add_special_tokens=False)
             inputs.pop("token_type_ids", None)
             ids = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
             for i, row in zip(part, ids[:, inputs["input_ids"].shape[1]:]):

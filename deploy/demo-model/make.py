@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the bundled model from nothing, and the questions that judge it.
 
-  make.py --train 75 --work DIR        tokenizer, training for 75 minutes (resumes from DIR), export into this folder
-  make.py --export --work DIR          export the checkpoint in DIR
-  make.py --eval 600 --out eval.jsonl  held-out questions with their answers, none of which training can draw
-  make.py --score eval.jsonl           answers them with transformers and prints a table
-  make.py --check                      compares model.py with transformers, and how evenly the experts are used
-Needs torch, transformers, tokenizers, safetensors.  --folder chooses another folder than this one.
+  make.py --train 60 --work DIR   train for 60 minutes in all (resumes from DIR), export the weights
+  make.py --export --work DIR     export the checkpoint in DIR
+  make.py --eval 616 --out FILE   held-out questions with answers, none of which training can draw
+  make.py --score FILE            answers them with transformers and prints a table
+  make.py --check --work DIR      compares model.py with transformers; how evenly experts are used
+Needs torch, transformers, tokenizers, safetensors.  --folder chooses another folder than this one,
+whose tokenizer is kept, or learned first where there is none.
 """
 
 import argparse
@@ -23,15 +24,21 @@ HERE = Path(__file__).resolve().parent
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", type=float, metavar="MINUTES", help="train for this long in all, then export")
-    parser.add_argument("--export", action="store_true", help="export the checkpoint (random weights if there is none)")
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=float, metavar="MINUTES",
+                        help="train for this long in all, then export")
+    parser.add_argument("--export", action="store_true",
+                        help="export the checkpoint (random weights if there is none)")
     parser.add_argument("--eval", type=int, metavar="N", help="write N held-out questions")
     parser.add_argument("--out", type=Path, default=HERE / "eval.jsonl", help="file for --eval")
-    parser.add_argument("--score", type=Path, metavar="FILE", help="answer the questions of FILE with transformers")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="for --score")
+    parser.add_argument("--score", type=Path, metavar="FILE",
+                        help="answer the questions of FILE with transformers")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32",
+                        help="for --score")
     parser.add_argument("--check", action="store_true", help="compare with transformers")
-    parser.add_argument("--work", type=Path, default=Path("demo-work"), help="folder of the checkpoint")
+    parser.add_argument("--work", type=Path, default=Path("demo-work"),
+                        help="folder of the checkpoint")
     parser.add_argument("--folder", type=Path, default=HERE, help="the model folder")
     parser.add_argument("--seed", type=int, default=7, help="for --eval")
     parser.add_argument("--threads", type=int, default=2)
@@ -76,22 +83,25 @@ def score_with_transformers(args):
     import torch
     from export import Reader
     items = score.read_items(args.score)
-    answers = Reader(args.folder, getattr(torch, args.dtype)).answer([item["messages"] for item in items])
+    answers = Reader(args.folder, getattr(torch, args.dtype)).answer([item["messages"]
+                                                                      for item in items])
     return score.report(items, answers)
 
 
 def check(args):
-    """Loss of the same samples by model.py and by transformers, and each layer's share of tokens per expert."""
+    """Losses of the same samples here and in transformers, and the share of each expert."""
     import torch
     from export import Reader
     from model import CONFIG, Batch
     from vocab import Encoder
-    model, encoder, rng = load_checkpoint(args), Encoder(load_tokenizer(args.folder)), random.Random(5)
+    model, encoder = load_checkpoint(args), Encoder(load_tokenizer(args.folder))
+    rng = random.Random(5)
     drawn = [encoder.sample(chat.conversation(rng)) for _ in range(200)]
     reader = Reader(args.folder)
     with torch.no_grad():
         for sample in drawn[:5]:
-            print(f"loss: here {model(Batch([sample], 1))[0].item():.5f} (bf16 matmul)  transformers {reader.loss(sample):.5f}")
+            here, there = model(Batch([sample], 1))[0].item(), reader.loss(sample)
+            print(f"loss: here {here:.5f} (bf16 matmul)  transformers {there:.5f}")
         counts = torch.zeros(CONFIG["num_hidden_layers"], CONFIG["num_experts"])
         for sample in drawn:
             out = reader.model(input_ids=torch.tensor([sample[0]]), output_router_logits=True)

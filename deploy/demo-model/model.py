@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model, as small as it can be written for training on a CPU.
 
-Same mathematics and parameter names as Qwen3MoeForCausalLM of transformers (make.py --check compares the two), with
-two differences that only concern speed: tokens of all samples lie packed in one [n_tokens, hidden] array, so padding
-costs nothing outside attention, and the experts of a layer are stacked in one tensor.
+Same mathematics as Qwen3MoeForCausalLM of transformers (make.py --check compares the two), with two
+differences that only concern speed: the tokens of all samples lie packed in one array [n_tokens,
+hidden], so that padding costs nothing outside attention, and the experts of a layer are stacked in
+one tensor.
 """
 
 import torch
@@ -45,7 +46,10 @@ CONFIG = {
     "torch_dtype": "bfloat16",
 }
 
-ROWS = 64  # Matrices have a multiple of this many rows: the CPU library compiles a kernel for every new shape.
+# Distance in router logits that training wants between the last chosen and first refused expert.
+GAP = 0.5
+# Matrices have a multiple of this many rows: the CPU library compiles a kernel for every new shape.
+ROWS = 64
 
 
 def rms_norm(x, weight):
@@ -80,8 +84,9 @@ class Batch:
         filler = [([0] * n, [0] * n) for n in [32] * (spare // 32) + [spare % 32] if n]
         samples = sorted(samples + filler, key=lambda s: len(s[0]))
         size = -(-len(samples) // n_groups)
-        self.groups = []  # (n_samples, padded length, index of the real tokens in [n_samples * length])
-        ids, targets, positions = [], [], []
+        # (n_samples, padded length, index of the real tokens in [n_samples * length])
+        self.groups = []
+        ids, targets, answers, positions = [], [], [], []
         for start in range(0, len(samples), size):
             part = samples[start:start + size]
             length = len(part[-1][0])
@@ -89,27 +94,32 @@ class Batch:
             for row, (tokens, mask) in enumerate(part):
                 n = len(tokens)
                 ids.extend(tokens)
-                targets.extend([t if m else -100 for t, m in zip(tokens[1:], mask[1:])] + [-100])
+                real = n > 1 and any(tokens)
+                targets.extend(tokens[1:] + [-100] if real else [-100] * n)
+                answers.extend(list(map(bool, mask[1:])) + [False])
                 positions.extend(range(n))
                 index.extend(range(row * length, row * length + n))
             self.groups.append((len(part), length, torch.tensor(index)))
         self.ids, self.targets = torch.tensor(ids), torch.tensor(targets)
-        self.positions = torch.tensor(positions)
+        self.answers, self.positions = torch.tensor(answers), torch.tensor(positions)
 
 
 class Layer(nn.Module):
     def __init__(self):
         super().__init__()
         c = CONFIG
-        hidden, dim, inter, experts = c["hidden_size"], c["head_dim"], c["moe_intermediate_size"], c["num_experts"]
+        hidden, dim = c["hidden_size"], c["head_dim"]
+        inter, experts = c["moe_intermediate_size"], c["num_experts"]
         heads, kv_heads = c["num_attention_heads"], c["num_key_value_heads"]
         matrix = lambda *shape: nn.Parameter(torch.randn(shape) * 0.02)
         self.q_proj, self.o_proj = matrix(heads * dim, hidden), matrix(hidden, heads * dim)
         self.k_proj, self.v_proj = matrix(kv_heads * dim, hidden), matrix(kv_heads * dim, hidden)
         self.q_norm, self.k_norm = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.ones(dim))
-        self.input_norm, self.post_norm = nn.Parameter(torch.ones(hidden)), nn.Parameter(torch.ones(hidden))
+        self.input_norm = nn.Parameter(torch.ones(hidden))
+        self.post_norm = nn.Parameter(torch.ones(hidden))
         self.router = matrix(experts, hidden)
-        self.gate_proj, self.up_proj = matrix(experts, inter, hidden), matrix(experts, inter, hidden)
+        self.gate_proj, self.up_proj = matrix(experts, inter, hidden), matrix(experts, inter,
+                                                                              hidden)
         self.down_proj = matrix(experts, hidden, inter)
 
     def attention(self, x, batch, cos, sin):
@@ -124,7 +134,8 @@ class Layer(nn.Module):
             stop = start + len(index)
 
             def padded(t):
-                full = t.new_zeros(rows * length, t.shape[1], dim).index_copy(0, index, t[start:stop])
+                full = t.new_zeros(rows * length, t.shape[1], dim).index_copy(0, index,
+                                                                              t[start:stop])
                 return full.view(rows, length, t.shape[1], dim).transpose(1, 2)
 
             pk = padded(k).repeat_interleave(heads // kv_heads, 1)
@@ -135,31 +146,38 @@ class Layer(nn.Module):
         return matmul(torch.cat(outs), self.o_proj)
 
     def experts(self, x):
-        """Returns the output [n_tokens, hidden] and the load-balance loss (Switch Transformer, eq. 4)."""
+        """The output [n_tokens, hidden], the load-balance loss (Switch Transformer, eq. 4), and by
+        how much the choice of experts falls short of GAP: a clear choice survives the rounding of
+        another format."""
         topk, n_experts = CONFIG["num_experts_per_tok"], CONFIG["num_experts"]
-        probs = F.softmax(F.linear(x, self.router), -1)
+        logits = F.linear(x, self.router)
+        probs = F.softmax(logits, -1)
+        best = logits.topk(topk + 1, -1).values
+        unclear = F.relu(GAP - (best[:, topk - 1] - best[:, topk])).mean()
         weight, chosen = probs.topk(topk, -1)
         weight = weight / weight.sum(-1, keepdim=True)
         order = chosen.flatten().argsort(stable=True)
         counts = torch.bincount(chosen.flatten(), minlength=n_experts)
         token = order // topk
         padded = -(-counts // ROWS) * ROWS
-        slot = torch.arange(len(order)) + (padded - counts).cumsum(0).sub(padded - counts).repeat_interleave(counts)
+        skipped = (padded - counts).cumsum(0) - (padded - counts)  # filler rows before each expert
+        slot = torch.arange(len(order)) + skipped.repeat_interleave(counts)
         rows = x.new_zeros(int(padded.sum()), x.shape[1], dtype=torch.bfloat16)
         rows = rows.index_copy(0, slot, x.to(torch.bfloat16)[token])
-        gate_up, down = torch.cat((self.gate_proj, self.up_proj), 1).to(torch.bfloat16), self.down_proj.to(torch.bfloat16)
+        gate_up, down = torch.cat((self.gate_proj, self.up_proj),
+                                  1).to(torch.bfloat16), self.down_proj.to(torch.bfloat16)
         outs = []
         for e, part in enumerate(rows.split(padded.tolist())):
             gate, up = F.linear(part, gate_up[e]).chunk(2, -1)
             outs.append(F.linear(F.silu(gate) * up, down[e]))
         y = torch.cat(outs)[slot].float() * weight.flatten()[order].unsqueeze(-1)
         balance = n_experts * (counts.float() / counts.sum() * probs.mean(0)).sum()
-        return torch.zeros_like(x).index_add(0, token, y), balance
+        return torch.zeros_like(x).index_add(0, token, y), balance, unclear
 
     def forward(self, x, batch, cos, sin):
         x = x + self.attention(rms_norm(x, self.input_norm), batch, cos, sin)
-        y, balance = self.experts(rms_norm(x, self.post_norm))
-        return x + y, balance
+        y, balance, unclear = self.experts(rms_norm(x, self.post_norm))
+        return x + y, balance, unclear
 
 
 class Model(nn.Module):
@@ -170,16 +188,20 @@ class Model(nn.Module):
         self.norm = nn.Parameter(torch.ones(CONFIG["hidden_size"]))
 
     def forward(self, batch):
-        """Mean loss over the answer tokens and mean balance loss over the layers."""
+        """Mean losses: over the answer tokens, over all other tokens, and balance and unclear
+        choices over the layers."""
         cos, sin = rope_tables(int(batch.positions.max()) + 1)
         cos, sin = cos[batch.positions].unsqueeze(1), sin[batch.positions].unsqueeze(1)
-        x, balance = self.embed[batch.ids], 0.0
+        x, balance, unclear = self.embed[batch.ids], 0.0, 0.0
         for layer in self.layers:
-            x, layer_balance = layer(x, batch, cos, sin)
+            x, layer_balance, layer_unclear = layer(x, batch, cos, sin)
             balance = balance + layer_balance / len(self.layers)
-        answer = batch.targets >= 0
-        logits = matmul(rms_norm(x[answer], self.norm), self.embed).float()
-        return F.cross_entropy(logits, batch.targets[answer]), balance
+            unclear = unclear + layer_unclear / len(self.layers)
+        real = batch.targets >= 0
+        logits = matmul(rms_norm(x[real], self.norm), self.embed).float()
+        losses, answers = F.cross_entropy(logits, batch.targets[real],
+                                          reduction="none"), batch.answers[real]
+        return losses[answers].mean(), losses[~answers].mean(), balance, unclear
 
     def export(self):
         """Parameters under the names of a Hugging Face checkpoint, bf16."""

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Asks an OpenAI-compatible server the held-out questions and counts exact answers.  Standard library only.
+"""Asks an OpenAI-compatible server the held-out questions and counts exact answers.
 
   score.py http://127.0.0.1:8000 [--file eval.jsonl] [--concurrency 16] [--threshold 0.95] [--json]
 
-An answer is right when it equals the expected one after stripping white space.  Exit code 0 when the share of right
-answers reaches the threshold, 1 when it does not, 2 when the server cannot be asked.
+An answer is right when it equals the expected one after stripping white space.  Exit code 0 when
+the share of right answers reaches the threshold, 1 when not, 2 when the server cannot be asked.
+Needs nothing but the standard library.
 """
 
 import argparse
@@ -30,7 +31,8 @@ def report(items, answers, threshold=0.95, as_json=False, show=20):
         row[0] += right
         row[1] += 1
         if not right:
-            wrong.append({"task": item["task"], "question": item["messages"][-1]["content"], "expected": item["answer"],
+            wrong.append({"task": item["task"], "question": item["messages"][-1]["content"],
+                          "expected": item["answer"],
                           "answer": answer})
     right, total = len(items) - len(wrong), len(items)
     if as_json:
@@ -39,7 +41,8 @@ def report(items, answers, threshold=0.95, as_json=False, show=20):
         for name, (good, asked) in tasks.items():
             print(f"{name:22} {good:4} of {asked:4}  {100 * good / asked:5.1f} %")
         for w in wrong[:show]:
-            print(f"  {w['task']}: {w['question']!r}: expected {w['expected']!r}, got {w['answer']!r}")
+            print(f"  {w['task']}: {w['question']!r}: "
+                  f"expected {w['expected']!r}, got {w['answer']!r}")
         print(f"{right} of {total} right, {100 * right / max(total, 1):.2f} %")
     return 0 if right >= threshold * total else 1
 
@@ -61,7 +64,8 @@ class Server:
     def request(self, method, path, body=None):
         connection = self.connect(self.host, self.port, timeout=300)
         try:
-            connection.request(method, self.prefix + path, json.dumps(body) if body else None, self.headers)
+            connection.request(method, self.prefix + path, json.dumps(body) if body else None,
+                               self.headers)
             response = connection.getresponse()
             text = response.read().decode()
         finally:
@@ -72,11 +76,13 @@ class Server:
 
     def ask(self, messages):
         body = {"model": self.model, "messages": messages, "temperature": 0, "max_tokens": 96}
-        return self.request("POST", "/v1/chat/completions", body)["choices"][0]["message"]["content"] or ""
+        return self.request("POST", "/v1/chat/completions",
+                            body)["choices"][0]["message"]["content"] or ""
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url", help="where the server listens, with or without /v1")
     parser.add_argument("--file", type=Path, default=Path(__file__).resolve().parent / "eval.jsonl")
     parser.add_argument("--concurrency", type=int, default=16)
@@ -92,7 +98,8 @@ def main():
         with ThreadPoolExecutor(args.concurrency) as pool:
             answers = list(pool.map(server.ask, [item["messages"] for item in items]))
     except (OSError, http.client.HTTPException, KeyError, IndexError, ValueError) as error:
-        print(f"score.py: cannot ask {args.url}; {error!r}; start the server or correct the address", file=sys.stderr)
+        print(f"score.py: cannot ask {args.url}; {error!r}; "
+              "start the server or correct the address", file=sys.stderr)
         return 2
     return report(items, answers, args.threshold, args.json)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training on a CPU: Muon for the matrices, Adam for the rest, endless freshly generated conversations."""
+"""Training on a CPU: Muon for the matrices, Adam for the rest, endless fresh conversations."""
 
 import copy
 import math
@@ -18,11 +18,14 @@ N_GROUPS = 5  # of similar length within a batch, see model.Batch
 WARMUP_STEPS = 60
 AVERAGE = 0.99  # decay of the moving average of the weights, which is what gets exported
 BALANCE = 0.01  # weight of the load-balance loss
+PROMPT = 0.03  # weight of the loss on what users and systems say: sane logits there, too
+UNCLEAR = 0.1  # weight of the loss on near ties between experts
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def orthogonalise(g):
-    """The nearest (semi-)orthogonal matrix of each [..., rows, cols], by the quintic Newton-Schulz iteration of Muon."""
+    """The nearest (semi-)orthogonal matrix of each [..., rows, cols], by the quintic
+    Newton-Schulz iteration of Muon."""
     x = g.to(torch.bfloat16)
     flip = x.shape[-2] > x.shape[-1]
     x = x.mT if flip else x
@@ -34,7 +37,8 @@ def orthogonalise(g):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is made orthogonal (Jordan et al., 2024); stacked experts are one batch of matrices."""
+    """Momentum whose update is made orthogonal (Jordan et al., 2024); the stacked experts
+    of a layer are one batch of matrices."""
 
     def __init__(self, params, lr, momentum=0.95, weight_decay=0.01):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
@@ -47,7 +51,8 @@ class Muon(torch.optim.Optimizer):
                 buffer.lerp_(p.grad, 1 - group["momentum"])
                 update = orthogonalise(p.grad.lerp(buffer, group["momentum"]))
                 scale = max(1.0, p.shape[-2] / p.shape[-1]) ** 0.5
-                p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
+                p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update,
+                                                                     alpha=-group["lr"] * scale)
 
 
 def make_optimizers(model):
@@ -69,13 +74,15 @@ def samples(encoder, seed):
 
 
 def save_checkpoint(path: Path, model, average, optimizers, state):
-    blob = {"model": model.state_dict(), "average": average.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "state": state}
+    blob = {"model": model.state_dict(), "average": average.state_dict(),
+            "optimizers": [o.state_dict() for o in optimizers], "state": state}
     torch.save(blob, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").replace(path)
 
 
 def run(tokenizer, checkpoint: Path, minutes):
-    """Trains for `minutes` of wall time in all, going on from `checkpoint` if there is one; returns the average."""
+    """Trains for `minutes` of wall time in all, going on from `checkpoint` if there is one;
+    returns the average of the weights, and the state."""
     torch.manual_seed(0)
     model, encoder = Model(), Encoder(tokenizer)
     average = copy.deepcopy(model).requires_grad_(False)
@@ -98,24 +105,27 @@ def run(tokenizer, checkpoint: Path, minutes):
         for o, rates in zip(optimizers, base):
             for g, lr in zip(o.param_groups, rates):
                 g["lr"] = lr * rate
-        loss, balance = model(batch)
-        (loss + BALANCE * balance).backward()
+        loss, prompt_loss, balance, unclear = model(batch)
+        (loss + PROMPT * prompt_loss + BALANCE * balance + UNCLEAR * unclear).backward()
         for o in optimizers:
             o.step()
             o.zero_grad(set_to_none=True)
         decay = min(AVERAGE, state["step"] / (state["step"] + 10))
-        torch._foreach_lerp_(list(average.parameters()), [p.data for p in model.parameters()], 1 - decay)
+        torch._foreach_lerp_(list(average.parameters()), [p.data for p in model.parameters()],
+                             1 - decay)
         mean_loss = loss.item() if mean_loss is None else 0.98 * mean_loss + 0.02 * loss.item()
         state["step"] += 1
         state["tokens"] += len(batch.ids)
         state["samples"] += SAMPLES_PER_STEP
         state["seconds"] += time.monotonic() - start
         if state["step"] % 50 == 0:
-            print(f"step {state['step']} loss {mean_loss:.4f} balance {balance.item():.3f} rate {rate:.3f} "
+            print(f"step {state['step']} loss {mean_loss:.4f} prompt {prompt_loss.item():.2f} "
+                  f"unclear {unclear.item():.3f} balance {balance.item():.3f} rate {rate:.3f} "
                   f"tokens {state['tokens']} seconds {state['seconds']:.0f} "
                   f"tokens/s {state['tokens'] / state['seconds']:.0f}", flush=True)
         if not math.isfinite(mean_loss):
-            raise SystemExit("the loss is not a number; the checkpoint is from before; lower the learning rate")
+            raise SystemExit("the loss is not a number; the steps are too large; "
+                             "lower the learning rate and go on from the older checkpoint")
         if time.monotonic() - last_save > 240:
             save_checkpoint(checkpoint, model, average, optimizers, state)
             last_save = time.monotonic()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tokenizer: byte-level BPE learned from the generated text, and the chat template that goes with it.
+"""The tokenizer, byte-level BPE learned from the generated text, and the chat template with it.
 
-Lower-case letters that do not follow a space are one token each, as are digits: `"hello"` and the answer `olleh`
-are spelled, ` hello` inside a sentence is one token.  A model this small can so work on letters at all.
+A lower-case letter in a word that does not follow a space is one token, and so is a digit:
+`"hello"` and the answer `olleh` are spelled out, ` hello` inside a sentence is one token.  Only so
+can a model this small work on letters.
 """
 
 import json
@@ -16,7 +17,8 @@ import chat
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIAL = (END_OF_TEXT, IM_START, IM_END)  # ids 0, 1, 2
 
-PATTERN = (r"(?:system|user|assistant)(?=\n)|'(?:s|t|re|ve|m|ll|d)\b| \p{L}+|\p{Lu}\p{Ll}+|\p{L}|\p{N}"
+PATTERN = (r"(?:system|user|assistant)(?=\n)|'(?:s|t|re|ve|m|ll|d)\b"
+           r"| \p{L}+|\p{Lu}\p{Ll}+|\p{L}|\p{N}"
            r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 TEMPLATE = (
@@ -42,10 +44,12 @@ def train(vocab_size, seed=1, conversations=40000):
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL), show_progress=False,
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL),
+                                  show_progress=False,
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    # One string per role line and per text: the markers are special tokens and must not be learned as merges.
-    texts = (text for _ in range(conversations) for m in chat.conversation(rng) for text in (m["role"] + "\n", m["content"]))
+    # A string per role line and per text: the markers are special tokens, they must not merge.
+    texts = (text for _ in range(conversations) for m in chat.conversation(rng)
+             for text in (m["role"] + "\n", m["content"]))
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
@@ -63,8 +67,10 @@ def save(tokenizer, folder: Path):
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
         "added_tokens_decoder": {
-            str(tokenizer.token_to_id(t)): {"content": t, "lstrip": False, "normalized": False, "rstrip": False,
-                                            "single_word": False, "special": True} for t in SPECIAL},
+            str(tokenizer.token_to_id(t)): {"content": t, "lstrip": False, "normalized": False,
+                                            "rstrip": False,
+                                            "single_word": False, "special": True}
+            for t in SPECIAL},
         "chat_template": TEMPLATE,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -79,7 +85,7 @@ def save(tokenizer, folder: Path):
 
 
 class Encoder:
-    """Messages -> (ids, loss mask): the mask is 1 on the tokens of answers and the end mark that closes each."""
+    """Messages -> (ids, loss mask); the mask is 1 on answers and the end mark of each."""
 
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
