@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* signpost: 6 of 14, the inbox: requests become events of the core here (scheduler/core/sched.c
- * decides). One thread; it waits in its loop, drains both rings, feeds the core, does what the core
- * wants. Time is read once per turn. */
+/* Request path, stage 6: the inbox, where requests become events of the core. One thread; it waits
+ * in its loop, drains both rings, feeds the core, does what the core wants. Time is read once per
+ * turn. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* signpost: 8 of 14, a plan becomes one message that goes to every rank of its group here
- * (worker/step.c runs it); and 12 of 14, the result comes back to the core. Brain thread. */
+/* Request path, stage 8: a plan becomes one message that goes to every rank of its group; and the
+ * way back of stage 12, from a result to the core. Brain thread. */
 #include <string.h>
 
 #include <heddle/types.h>
