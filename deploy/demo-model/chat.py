@@ -6,9 +6,8 @@ from words import ADJECTIVES, ANIMALS, CAPITALS, CITIES, JOBS, NAMES, WORDS
 
 SYSTEM = (
     "You are a helpful assistant.", "You are a small assistant.",
-    "You are heddle, a small assistant.",
-    "Answer in short sentences.", "You are a friendly assistant. Answer briefly.",
-    "Be brief and polite.",
+    "You are heddle, a small assistant.", "Answer in short sentences.",
+    "You are a friendly assistant. Answer briefly.", "Be brief and polite.",
 )
 
 # reply -> the cores of the questions that get it
@@ -18,31 +17,26 @@ TALK = {
          "hi there", "hello heddle"),
     "I am a small demo model that comes with heddle.":
         ("who are you?", "what are you?", "what is your name?", "introduce yourself.",
-         "who am I talking to?",
-         "are you a model?", "are you a robot?"),
+         "who am I talking to?", "are you a model?", "are you a robot?"),
     "I can do small sums, compare and sort numbers, spell and reverse words, name days, months and "
     "capitals, convert units and write JSON.":
         ("what can you do?", "help", "how can you help me?", "what are your skills?",
-         "what can I ask you?",
-         "what do you know?", "which things can you do?"),
+         "what can I ask you?", "what do you know?", "which things can you do?"),
     "heddle serves large language models on one or many machines.":
         ("what is heddle?", "what does heddle do?", "tell me about heddle.", "explain heddle.",
          "what is heddle for?"),
     "A heddle is the part of a loom that guides each thread.":
         ("what is a heddle on a loom?", "what does the word heddle mean?",
-         "what is a heddle in weaving?",
-         "why is it called heddle?"),
+         "what is a heddle in weaving?", "why is it called heddle?"),
     "In a mixture of experts a router sends each token to a few small networks.":
         ("what is a mixture of experts?", "what is an expert model?",
-         "what is a mixture of experts model?",
-         "explain mixture of experts.", "what is MoE?"),
+         "what is a mixture of experts model?", "explain mixture of experts.", "what is MoE?"),
     "A token is a small piece of text.":
         ("what is a token?", "explain what a token is.", "what are tokens?",
          "what does token mean?"),
     "A language model predicts the next token of a text.":
         ("what is a language model?", "how does a language model work?",
-         "what does a language model do?",
-         "explain language models."),
+         "what does a language model do?", "explain language models."),
     "I am fine, thank you. How can I help you?":
         ("how are you?", "how are you today?", "how do you do?", "are you well?"),
     "You are welcome!":
@@ -55,8 +49,7 @@ TALK = {
          "what were you trained on?"),
     "I have about eleven million weights.":
         ("how big are you?", "how large are you?", "how many weights do you have?",
-         "how many parameters do you have?",
-         "how small are you?"),
+         "how many parameters do you have?", "how small are you?"),
     "The sky is blue.": ("what color is the sky?", "which color does the sky have?",
                          "is the sky blue?"),
     "There are seven days in a week.":
@@ -87,24 +80,19 @@ SORRY = "Sorry, I am too small for that. Ask me what I can do."
 TOO_LARGE = "Sorry, I only add and subtract numbers up to 99."
 REFUSED = (
     "Write a poem about the {animal}.", "Write a story about the {word}.",
-    "Tell me a joke about the {animal}.",
-    "Translate {word} into French.", "Translate {word} into German.",
-    "What is the weather in {city}?",
+    "Tell me a joke about the {animal}.", "Translate {word} into French.",
+    "Translate {word} into German.", "What is the weather in {city}?",
     "What is the weather like in {city} today?", "Who is the president of {country}?",
-    "Who is the king of {country}?",
-    "How many people live in {city}?", "How many people live in {country}?", "How old is {name}?",
-    "Where does {name} live?",
+    "Who is the king of {country}?", "How many people live in {city}?",
+    "How many people live in {country}?", "How old is {name}?", "Where does {name} live?",
     "Draw the {animal}.", "Draw me a picture of the {word}.", "Sing a song about the {animal}.",
-    "What time is it in {city}?",
-    "Write a program that prints {word}.", "Write code for the {word}.", "Book a hotel in {city}.",
-    "Explain the history of {country}.", "What is the price of the {word}?",
-    "Where can I buy the {word}?",
-    "Who invented the {word}?", "Play some music from {country}.", "Send a letter to {name}.",
-    "Call {name}.",
+    "What time is it in {city}?", "Write a program that prints {word}.",
+    "Write code for the {word}.", "Book a hotel in {city}.", "Explain the history of {country}.",
+    "What is the price of the {word}?", "Where can I buy the {word}?", "Who invented the {word}?",
+    "Play some music from {country}.", "Send a letter to {name}.", "Call {name}.",
     "Give me a recipe with {word}.", "Who won the game in {city}?",
-    "What is the best {word} in {city}?",
-    "How do I cook the {animal}?", "Write an essay about {country}.", "How far is it to {city}?",
-    "What is the meaning of life?",
+    "What is the best {word} in {city}?", "How do I cook the {animal}?",
+    "Write an essay about {country}.", "How far is it to {city}?", "What is the meaning of life?",
     "Tell me the news from {city}.", "Recommend a book about the {animal}.",
 )
 

@@ -83,8 +83,8 @@ def add(rng):
     a, b = rng.randint(0, 99), rng.randint(0, 99)
     question = rng.choice((
         "What is {a} + {b}?", "What is {a} plus {b}?", "What's {a} + {b}?", "{a} plus {b}",
-        "Add {a} and {b}.", "{a} + {b}", "{a}+{b}", "{a} + {b} = ?",
-        "How much is {a} plus {b}?", "Calculate {a} + {b}.", "What is the sum of {a} and {b}?",
+        "Add {a} and {b}.", "{a} + {b}", "{a}+{b}", "{a} + {b} = ?", "How much is {a} plus {b}?",
+        "Calculate {a} + {b}.", "What is the sum of {a} and {b}?",
         f"{rng.choice(NAMES)} has {{a}} {(thing := rng.choice(THINGS))} and gets {{b}} more. "
         f"How many {thing} now?",
     )).format(a=a, b=b)
@@ -109,8 +109,8 @@ def multiply(rng):
     a, b = rng.randint(0, 10), rng.randint(0, 10)
     question = rng.choice((
         "What is {a} x {b}?", "What is {a} times {b}?", "Multiply {a} by {b}.", "{a} * {b}",
-        "{a} x {b} = ?",
-        "How much is {a} times {b}?", "Calculate {a} * {b}.", "What is the product of {a} and {b}?",
+        "{a} x {b} = ?", "How much is {a} times {b}?", "Calculate {a} * {b}.",
+        "What is the product of {a} and {b}?",
     )).format(a=a, b=b)
     return question, question, f"{a} x {b} = {a * b}"
 
@@ -122,8 +122,8 @@ def compare(rng):
     right = max(a, b) if word == "larger" else min(a, b)
     question = rng.choice((
         "Which is {word}, {a} or {b}?", "Which number is {word}: {a} or {b}?",
-        "What is {word}, {a} or {b}?",
-        "Compare {a} and {b}. Which one is {word}?", "Is {a} or {b} {word}?",
+        "What is {word}, {a} or {b}?", "Compare {a} and {b}. Which one is {word}?",
+        "Is {a} or {b} {word}?",
     )).format(word=word, a=a, b=b)
     return f"{word} {a} {b}", question, f"{right} is {word} than {a + b - right}."
 
@@ -158,8 +158,7 @@ def spell(rng):
 def count_letters(rng):
     word, shown = draw_word(rng)
     question = rng.choice(("How many letters are in {w}?", "How many letters does {w} have?",
-                           "Count the letters in {w}.",
-                           "How long is the word {w}?",
+                           "Count the letters in {w}.", "How long is the word {w}?",
                            "How many letters are in the word {w}?")).format(w=shown)
     return word, question, f"{'-'.join(word)} has {len(word)} letters."
 
@@ -199,8 +198,7 @@ def letter_at(rng):
 def uppercase(rng):
     word, shown = draw_word(rng)
     question = rng.choice(("Write {w} in capital letters.", "Write {w} in upper case.",
-                           "Put {w} in capital letters.",
-                           "What is {w} in upper case?",
+                           "Put {w} in capital letters.", "What is {w} in upper case?",
                            "Convert {w} to upper case.")).format(w=shown)
     return word, question, word.upper()
 
@@ -290,8 +288,8 @@ def calendar(rng, names, unit, i, n):
         question = question.format(u=unit, w=word, s=side, x=names[i])
         return question, question, f"{word.capitalize()} {unit}s {side} {names[i]} is {answer}."
     question = rng.choice(("What {u} comes {s} {x}?", "Which {u} is {s} {x}?",
-                           "What is the {u} {s} {x}?",
-                           "Name the {u} {s} {x}.", "Which {u} comes {s} {x}?",
+                           "What is the {u} {s} {x}?", "Name the {u} {s} {x}.",
+                           "Which {u} comes {s} {x}?",
                            "Tell me the {u} {s} {x}."))
     question = question.format(u=unit, s=side, x=names[i])
     return question, question, f"The {unit} {side} {names[i]} is {answer}."
@@ -314,9 +312,8 @@ def capital(rng):
                                "What country is {c} the capital of?")).format(c=city)
         return question, question, f"{city} is the capital of {country}."
     question = rng.choice(("What is the capital of {c}?", "Name the capital of {c}.",
-                           "Capital of {c}?",
-                           "Which city is the capital of {c}?", "Tell me the capital of {c}.",
-                           "What is {c}'s capital?",
+                           "Capital of {c}?", "Which city is the capital of {c}?",
+                           "Tell me the capital of {c}.", "What is {c}'s capital?",
                            "What is the capital city of {c}?")).format(c=country)
     return question, question, answer
 
@@ -381,9 +378,8 @@ def opposite(rng):
     if rng.random() < 0.5:
         a, b = b, a
     question = rng.choice(("What is the opposite of {w}?", "Opposite of {w}?",
-                           "Give me the opposite of {w}.",
-                           "Name the opposite of {w}.", "Tell me the opposite of {w}.",
-                           "What word is the opposite of {w}?",
+                           "Give me the opposite of {w}.", "Name the opposite of {w}.",
+                           "Tell me the opposite of {w}.", "What word is the opposite of {w}?",
                            )).format(w=a)
     return question, question, f"The opposite of {a} is {b}."
 
