@@ -86,14 +86,17 @@ static void find_keys(const attn_job *job, const attn_block *b, uint32_t pos, ui
 {
     tile->n_keys = hdl_min_u32(HDL_ATTN_TILE, end - pos);
     const hdl_kv_view *kv = &job->a->kv;
-    for (uint32_t j = 0; j < tile->n_keys; j++) {
+    for (uint32_t j = 0; j < tile->n_keys;) { /* a piece of a cache block at a time */
         uint32_t at = (pos + j) % kv->block_tokens,
                  block = b->row->table[(pos + j) / kv->block_tokens];
         HDL_ASSERT_LT(block, kv->n_blocks);
         size_t offset =
             (((size_t)block * kv->n_kv_heads + b->kv_head) * kv->block_tokens + at) * kv->head_dim;
-        tile->k[j] = kv->k + offset;
-        tile->v[j] = kv->v + offset;
+        uint32_t piece_end = hdl_min_u32(tile->n_keys, j + kv->block_tokens - at);
+        for (; j < piece_end; j++, offset += kv->head_dim) {
+            tile->k[j] = kv->k + offset;
+            tile->v[j] = kv->v + offset;
+        }
     }
 }
 
