@@ -68,9 +68,12 @@ static hdl_err load(hdl_worker *w, hdl_errmsg *why)
     const hdl_worker_opts *o = &w->opts;
     uint64_t start_us = hdl_clock_now_us();
     HDL_TRY(hdl_st_open(&w->files, o->model_path, why));
-    hdl_model_opts model = {
-        .desc = &w->desc, .shard = w->shard, .device = w->device, .max_len = o->max_len};
-    HDL_TRY(hdl_quant_choose(&w->desc, w->files, o->weights, &model.format, why));
+    hdl_model_opts model = {.desc = &w->desc,
+                            .shard = w->shard,
+                            .device = w->device,
+                            .format = o->weights,
+                            .max_len = o->max_len};
+    HDL_TRY(hdl_quant_choose(&w->desc, w->files, &model.format, why));
     HDL_TRY(hdl_model_build(&w->model, &model, why));
     hdl_place_opts place = {.stream = hdl_device_stream(w->device),
                             .progress = o->progress,

@@ -72,25 +72,29 @@ static void add_open(bench *b, uint32_t slot)
     b->given[slot] = 0;
 }
 
-static void add_row(bench *b, uint32_t slot, uint32_t pos, uint32_t n, uint32_t flags)
+typedef struct piece {
+    uint32_t slot, pos, n, flags;
+} piece;
+
+static void add_row(bench *b, piece a)
 {
     uint32_t vocab = hdl_worker_desc(b->worker)->vocab;
-    uint32_t need = hdl_div_ceil_u32(pos + n, b->info.block_tokens);
+    uint32_t need = hdl_div_ceil_u32(a.pos + a.n, b->info.block_tokens);
     hdl_plan_row *r = &b->plan_rows[b->plan.n_rows++];
-    *r = (hdl_plan_row){.slot = slot,
-                        .pos = pos,
-                        .n_tokens = n,
+    *r = (hdl_plan_row){.slot = a.slot,
+                        .pos = a.pos,
+                        .n_tokens = a.n,
                         .token_at = b->plan.n_tokens,
-                        .table_at = b->given[slot],
+                        .table_at = b->given[a.slot],
                         .block_at = b->plan.n_blocks,
-                        .flags = flags};
-    while (b->given[slot] < need) {
-        b->blocks[b->plan.n_blocks++] = slot * b->blocks_per_seq + b->given[slot]++;
+                        .flags = a.flags};
+    while (b->given[a.slot] < need) {
+        b->blocks[b->plan.n_blocks++] = a.slot * b->blocks_per_seq + b->given[a.slot]++;
         r->n_blocks++;
     }
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < a.n; i++)
         b->tokens[b->plan.n_tokens++] =
-            (hdl_token)(((pos + i) * 2654435761u + slot * 40503u) % vocab);
+            (hdl_token)(((a.pos + i) * 2654435761u + a.slot * 40503u) % vocab);
 }
 
 static hdl_err run_step(bench *b)
@@ -112,7 +116,7 @@ static hdl_err fill_context(bench *b, uint32_t n, uint32_t n_tokens)
             next_plan(b);
             if (pos == 0)
                 add_open(b, slot);
-            add_row(b, slot, pos, len, pos + len == n_tokens ? HDL_ROW_SAMPLE : 0);
+            add_row(b, (piece){slot, pos, len, pos + len == n_tokens ? HDL_ROW_SAMPLE : 0});
             HDL_TRY(run_step(b));
         }
     }
@@ -189,7 +193,7 @@ static hdl_err bench_prefill(bench *b, uint32_t tokens)
         while (spent < SAMPLE_NS) {
             next_plan(b);
             add_open(b, 0);
-            add_row(b, 0, 0, tokens, HDL_ROW_SAMPLE);
+            add_row(b, (piece){0, 0, tokens, HDL_ROW_SAMPLE});
             uint64_t start = hdl_clock_now_ns();
             HDL_TRY(run_step(b));
             spent += hdl_clock_now_ns() - start;
@@ -215,7 +219,7 @@ static hdl_err bench_decode(bench *b, uint32_t batch, uint32_t context)
                 pos = first;
             next_plan(b);
             for (uint32_t slot = 0; slot < batch; slot++)
-                add_row(b, slot, pos, 1, HDL_ROW_SAMPLE | HDL_ROW_FEEDBACK);
+                add_row(b, (piece){slot, pos, 1, HDL_ROW_SAMPLE | HDL_ROW_FEEDBACK});
             pos++;
             uint64_t start = hdl_clock_now_ns();
             HDL_TRY(run_step(b));

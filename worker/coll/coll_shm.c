@@ -127,14 +127,18 @@ static void tree_sum(const float *const *in, uint32_t size, float *out, size_t n
     }
 }
 
-/* Sums elements [from, to) of the current turn's buffers into out. The turn has been published by
+typedef struct span {
+    size_t from, to;
+} span;
+
+/* Sums a span of elements of the given turn's buffers into out. The turn has been published by
  * all. */
-static void sum_lanes(const coll_shm *c, uint64_t turn, size_t from, size_t to, float *out)
+static void sum_lanes(const coll_shm *c, uint64_t turn, span s, float *out)
 {
     const float *in[HDL_RANKS_MAX];
     for (uint32_t r = 0; r < c->base.size; r++)
-        in[r] = (const float *)(const void *)buffer_of(c, r, turn) + from;
-    tree_sum(in, c->base.size, out, to - from);
+        in[r] = (const float *)(const void *)buffer_of(c, r, turn) + s.from;
+    tree_sum(in, c->base.size, out, s.to - s.from);
 }
 
 static hdl_err exchange(coll_shm *c, const void *mine, size_t bytes)
@@ -152,7 +156,7 @@ static hdl_err exchange(coll_shm *c, const void *mine, size_t bytes)
 static hdl_err reduce_small(coll_shm *c, float *buf, size_t n)
 {
     HDL_TRY(exchange(c, buf, n * sizeof(float)));
-    sum_lanes(c, c->turn - 1, 0, n, buf);
+    sum_lanes(c, c->turn - 1, (span){0, n}, buf);
     return HDL_OK;
 }
 
@@ -165,7 +169,7 @@ static hdl_err reduce_large(coll_shm *c, float *buf, size_t n)
     uint64_t turn = c->turn - 1;
     size_t from = n * c->base.rank / size, to = n * (c->base.rank + 1) / size;
     HDL_TRY(turn_begin(c));
-    sum_lanes(c, turn, from, to, (float *)(void *)buffer_of(c, c->base.rank, c->turn));
+    sum_lanes(c, turn, (span){from, to}, (float *)(void *)buffer_of(c, c->base.rank, c->turn));
     turn_publish(c);
     HDL_TRY(wait_all(c, c->turn));
     for (uint32_t r = 0; r < size; r++) {
@@ -214,7 +218,7 @@ static hdl_err shm_reduce_scatter(hdl_coll *coll, const float *in, float *out, s
         HDL_TRY(exchange(c, in + at, len * sizeof(float)));
         size_t from = at > lo ? at : lo, to = at + len < hi ? at + len : hi;
         if (from < to)
-            sum_lanes(c, c->turn - 1, from - at, to - at, out + (from - lo));
+            sum_lanes(c, c->turn - 1, (span){from - at, to - at}, out + (from - lo));
     }
     return HDL_OK;
 }

@@ -39,15 +39,9 @@ typedef struct placer {
     uint64_t shown_us; /* thread 0: when progress was last told */
 } placer;
 
-/* A slot of one layer and expert. */
-typedef struct place {
-    hdl_wslot slot;
-    uint32_t layer, expert;
-} place;
-
 /* ---- finding ------------------------------------------------------------------------------ */
 
-static hdl_err check_tensor(const placer *p, const hdl_st_tensor *t, place at)
+static hdl_err check_tensor(const placer *p, const hdl_st_tensor *t, hdl_weight_at at)
 {
     const hdl_slot_info *info = hdl_slot_info_of(at.slot);
     const hdl_model_desc *desc = p->model->desc;
@@ -68,11 +62,11 @@ static hdl_err check_tensor(const placer *p, const hdl_st_tensor *t, place at)
     return HDL_OK;
 }
 
-static hdl_err find(placer *p, place at, const hdl_st_tensor **out)
+static hdl_err find(placer *p, hdl_weight_at at, const hdl_st_tensor **out)
 {
     char name[NAME_BYTES];
     const hdl_arch *arch = hdl_arch_of(p->model->desc);
-    if (!hdl_arch_weight_name(arch, at.slot, at.layer, at.expert, name, sizeof(name)))
+    if (!hdl_arch_weight_name(arch, at, name, sizeof(name)))
         return hdl_fail(HDL_BUG, p->why,
                         "%s names no weight for %s; its table is wrong; report "
                         "this",
@@ -143,14 +137,19 @@ static hdl_tensor view(const hdl_st_tensor *t, hdl_slice s, uint32_t row, uint32
     return v;
 }
 
-static hdl_err add_matrix(placer *p, const hdl_st_tensor *t, hdl_slice s, hdl_weight *dst,
-                          uint32_t row_at)
+/* Where in a packed matrix a slice begins: fused matrices hold several slots. */
+typedef struct target {
+    hdl_weight *dst;
+    uint32_t row_at;
+} target;
+
+static hdl_err add_matrix(placer *p, const hdl_st_tensor *t, hdl_slice s, target to)
 {
-    HDL_ASSERT_EQ(s.n_cols, dst->k);
-    HDL_ASSERT_LE(row_at + s.n_rows, dst->n);
+    HDL_ASSERT_EQ(s.n_cols, to.dst->k);
+    HDL_ASSERT_LE(to.row_at + s.n_rows, to.dst->n);
     for (uint32_t row = 0; row < s.n_rows; row += JOB_ROWS) {
         uint32_t n = hdl_min_u32(JOB_ROWS, s.n_rows - row);
-        job j = {.src = view(t, s, row, n), .dst = dst, .row_at = row_at + row};
+        job j = {.src = view(t, s, row, n), .dst = to.dst, .row_at = to.row_at + row};
         HDL_TRY(add_job(p, j));
     }
     return HDL_OK;
@@ -161,7 +160,7 @@ static hdl_err add_vector(placer *p, const hdl_st_tensor *t, hdl_slice s, float 
     return add_job(p, (job){.src = view(t, s, 0, s.n_rows), .vec = vec});
 }
 
-static hdl_err add_layer_slot(placer *p, const hdl_st_tensor *t, place at)
+static hdl_err add_layer_slot(placer *p, const hdl_st_tensor *t, hdl_weight_at at)
 {
     hdl_model *m = p->model;
     hdl_layer *layer = &m->layers[at.layer];
@@ -173,23 +172,23 @@ static hdl_err add_layer_slot(placer *p, const hdl_st_tensor *t, place at)
     case HDL_WSLOT_FFN_NORM: return add_vector(p, t, s, layer->ffn_norm);
     case HDL_WSLOT_Q_NORM: return add_vector(p, t, s, layer->q_norm);
     case HDL_WSLOT_K_NORM: return add_vector(p, t, s, layer->k_norm);
-    case HDL_WSLOT_Q: return add_matrix(p, t, s, &layer->qkv, 0);
-    case HDL_WSLOT_K: return add_matrix(p, t, s, &layer->qkv, q);
-    case HDL_WSLOT_V: return add_matrix(p, t, s, &layer->qkv, q + kv);
-    case HDL_WSLOT_O: return add_matrix(p, t, s, &layer->o, 0);
-    case HDL_WSLOT_GATE: return add_matrix(p, t, s, &layer->gate_up, 0);
-    case HDL_WSLOT_UP: return add_matrix(p, t, s, &layer->gate_up, m->shard.inter);
-    case HDL_WSLOT_DOWN: return add_matrix(p, t, s, &layer->down, 0);
-    case HDL_WSLOT_ROUTER: return add_matrix(p, t, s, &layer->router, 0);
-    case HDL_WSLOT_EXPERT_GATE: return add_matrix(p, t, s, &layer->expert_gate_up[e], 0);
+    case HDL_WSLOT_Q: return add_matrix(p, t, s, (target){&layer->qkv, 0});
+    case HDL_WSLOT_K: return add_matrix(p, t, s, (target){&layer->qkv, q});
+    case HDL_WSLOT_V: return add_matrix(p, t, s, (target){&layer->qkv, q + kv});
+    case HDL_WSLOT_O: return add_matrix(p, t, s, (target){&layer->o, 0});
+    case HDL_WSLOT_GATE: return add_matrix(p, t, s, (target){&layer->gate_up, 0});
+    case HDL_WSLOT_UP: return add_matrix(p, t, s, (target){&layer->gate_up, m->shard.inter});
+    case HDL_WSLOT_DOWN: return add_matrix(p, t, s, (target){&layer->down, 0});
+    case HDL_WSLOT_ROUTER: return add_matrix(p, t, s, (target){&layer->router, 0});
+    case HDL_WSLOT_EXPERT_GATE: return add_matrix(p, t, s, (target){&layer->expert_gate_up[e], 0});
     case HDL_WSLOT_EXPERT_UP:
-        return add_matrix(p, t, s, &layer->expert_gate_up[e], m->shard.moe_inter);
-    case HDL_WSLOT_EXPERT_DOWN: return add_matrix(p, t, s, &layer->expert_down[e], 0);
+        return add_matrix(p, t, s, (target){&layer->expert_gate_up[e], m->shard.moe_inter});
+    case HDL_WSLOT_EXPERT_DOWN: return add_matrix(p, t, s, (target){&layer->expert_down[e], 0});
     default: HDL_UNREACHABLE("layer slot");
     }
 }
 
-static hdl_err add_model_slot(placer *p, const hdl_st_tensor *t, place at)
+static hdl_err add_model_slot(placer *p, const hdl_st_tensor *t, hdl_weight_at at)
 {
     hdl_model *m = p->model;
     hdl_slice s = hdl_slot_slice(m->desc, &m->shard, at.slot);
@@ -200,14 +199,14 @@ static hdl_err add_model_slot(placer *p, const hdl_st_tensor *t, place at)
         if (!m->desc->tied)
             return HDL_OK;
         s = hdl_slot_slice(m->desc, &m->shard, HDL_WSLOT_LM_HEAD);
-        return add_matrix(p, t, s, &m->lm_head, 0);
+        return add_matrix(p, t, s, (target){&m->lm_head, 0});
     case HDL_WSLOT_FINAL_NORM: return add_vector(p, t, s, m->final_norm);
-    case HDL_WSLOT_LM_HEAD: return add_matrix(p, t, s, &m->lm_head, 0);
+    case HDL_WSLOT_LM_HEAD: return add_matrix(p, t, s, (target){&m->lm_head, 0});
     default: HDL_UNREACHABLE("model slot");
     }
 }
 
-static hdl_err add_expert_slots(placer *p, place at)
+static hdl_err add_expert_slots(placer *p, hdl_weight_at at)
 {
     const hdl_shard *s = &p->model->shard;
     for (uint32_t e = 0; e < p->model->desc->n_experts; e++) {
@@ -226,7 +225,7 @@ static hdl_err add_slot(placer *p, hdl_wslot slot)
     uint32_t n_layers = info->scope == HDL_SCOPE_MODEL ? 1 : p->model->desc->n_layers;
     for (uint32_t layer = 0; layer < n_layers; layer++) {
         const hdl_st_tensor *t = NULL;
-        place at = {.slot = slot, .layer = layer};
+        hdl_weight_at at = {.slot = slot, .layer = layer};
         if (!hdl_slot_used(p->model->desc, slot, layer))
             continue;
         if (info->scope == HDL_SCOPE_EXPERT) {

@@ -19,7 +19,7 @@ typedef struct hdl_place_opts {
 hdl_err hdl_place_weights(hdl_model *model, const hdl_st *st, const hdl_place_opts *opts,
                           hdl_errmsg *why) HDL_MUST_CHECK;
 
-/* The format of the matrices for `--weights`: COUNT (auto) keeps what the files hold, bf16 as BF16,
- * f32 and f16 as F32 (quant.c). */
-hdl_err hdl_quant_choose(const hdl_model_desc *desc, const hdl_st *st, hdl_wformat asked,
-                         hdl_wformat *out, hdl_errmsg *why) HDL_MUST_CHECK;
+/* *format: as asked for on entry, the matrices' on return. COUNT (auto) keeps what the files hold,
+ * bf16 as BF16, f32 and f16 as F32 (quant.c). */
+hdl_err hdl_quant_choose(const hdl_model_desc *desc, const hdl_st *st, hdl_wformat *format,
+                         hdl_errmsg *why) HDL_MUST_CHECK;

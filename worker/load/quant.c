@@ -5,14 +5,14 @@
 #include "worker/load/place.h"
 #include "worker/model/arch.h"
 
-hdl_err hdl_quant_choose(const hdl_model_desc *desc, const hdl_st *st, hdl_wformat asked,
-                         hdl_wformat *out, hdl_errmsg *why)
+hdl_err hdl_quant_choose(const hdl_model_desc *desc, const hdl_st *st, hdl_wformat *format,
+                         hdl_errmsg *why)
 {
     char name[256];
-    *out = asked;
-    if (asked != HDL_WFORMAT_COUNT)
+    if (*format != HDL_WFORMAT_COUNT)
         return HDL_OK;
-    if (!hdl_arch_weight_name(hdl_arch_of(desc), HDL_WSLOT_Q, 0, 0, name, sizeof(name)))
+    if (!hdl_arch_weight_name(hdl_arch_of(desc), (hdl_weight_at){HDL_WSLOT_Q, 0, 0}, name,
+                              sizeof(name)))
         return hdl_fail(HDL_BUG, why,
                         "the architecture names no query weight; a table is wrong; "
                         "report this");
@@ -24,12 +24,12 @@ hdl_err hdl_quant_choose(const hdl_model_desc *desc, const hdl_st *st, hdl_wform
             "again",
             name);
     switch (t->dtype) {
-    case HDL_DTYPE_BF16: *out = HDL_WFORMAT_BF16; return HDL_OK;
-    case HDL_DTYPE_F32: *out = HDL_WFORMAT_F32; return HDL_OK;
+    case HDL_DTYPE_BF16: *format = HDL_WFORMAT_BF16; return HDL_OK;
+    case HDL_DTYPE_F32: *format = HDL_WFORMAT_F32; return HDL_OK;
     case HDL_DTYPE_F16:
         /* bf16 would drop three bits of every weight. */
         HDL_LOG(INFO, LOAD, "expand", "from=f16 to=f32 bytes_factor=2");
-        *out = HDL_WFORMAT_F32;
+        *format = HDL_WFORMAT_F32;
         return HDL_OK;
     default:
         return hdl_fail(HDL_UNSUPPORTED, why,

@@ -76,8 +76,13 @@ static hdl_err read_offsets(const hdl_jv *entry, uint64_t data_len, uint64_t out
     return HDL_OK;
 }
 
-static hdl_err read_tensor(hdl_st_tensor *t, const hdl_jv *entry, const unsigned char *data,
-                           uint64_t data_len, hdl_errmsg *why)
+/* The part of a file behind its header. */
+typedef struct st_data {
+    const unsigned char *at;
+    uint64_t len;
+} st_data;
+
+static hdl_err read_tensor(hdl_st_tensor *t, const hdl_jv *entry, st_data data, hdl_errmsg *why)
 {
     HDL_TRY(hdl_jv_expect(entry, HDL_JSON_OBJECT, why));
     t->name = entry->key;
@@ -89,13 +94,13 @@ static hdl_err read_tensor(hdl_st_tensor *t, const hdl_jv *entry, const unsigned
     t->dtype = type->dtype;
     uint64_t n = 0, bytes = 0, offsets[2];
     HDL_TRY(read_shape(t, entry, &n, why));
-    HDL_TRY(read_offsets(entry, data_len, offsets, why));
+    HDL_TRY(read_offsets(entry, data.len, offsets, why));
     if (!hdl_mul_u64(n, type->bytes, &bytes) || bytes != offsets[1] - offsets[0])
         return hdl_jv_fail(entry, why,
                            "holds %" PRIu64 " bytes, but its shape and type need another number; "
                            "the file is damaged; fetch it again",
                            offsets[1] - offsets[0]);
-    t->data = data + offsets[0];
+    t->data = data.at + offsets[0];
     t->bytes = bytes;
     /* Data is read in place, so elements must lie at multiples of their size. Writers pad the
      * header to 8 bytes since 2022. */
@@ -106,8 +111,7 @@ static hdl_err read_tensor(hdl_st_tensor *t, const hdl_jv *entry, const unsigned
     return HDL_OK;
 }
 
-static hdl_err read_all(hdl_st_header *h, const unsigned char *data, uint64_t data_len,
-                        hdl_errmsg *why)
+static hdl_err read_all(hdl_st_header *h, st_data data, hdl_errmsg *why)
 {
     hdl_jv root = hdl_json_root(h->doc);
     HDL_TRY(hdl_jv_expect(&root, HDL_JSON_OBJECT, why));
@@ -121,7 +125,7 @@ static hdl_err read_all(hdl_st_header *h, const unsigned char *data, uint64_t da
         if (strcmp(entry.key, "__metadata__") == 0)
             HDL_TRY(hdl_jv_expect(&entry, HDL_JSON_OBJECT, why));
         else
-            HDL_TRY(read_tensor(&h->tensors[h->n_tensors++], &entry, data, data_len, why));
+            HDL_TRY(read_tensor(&h->tensors[h->n_tensors++], &entry, data, why));
     }
     return HDL_OK;
 }
@@ -138,11 +142,10 @@ static int by_place(const void *a, const void *b)
 }
 
 /* The tensors must fill the data without hole or overlap, as the format says. */
-static hdl_err check_places(hdl_st_header *h, const unsigned char *data, uint64_t data_len,
-                            hdl_errmsg *why)
+static hdl_err check_places(hdl_st_header *h, st_data data, hdl_errmsg *why)
 {
     qsort(h->tensors, h->n_tensors, sizeof(*h->tensors), by_place);
-    const unsigned char *end = data;
+    const unsigned char *end = data.at;
     for (size_t i = 0; i < h->n_tensors; i++) {
         const hdl_st_tensor *t = &h->tensors[i];
         if (t->data != end)
@@ -153,11 +156,11 @@ static hdl_err check_places(hdl_st_header *h, const unsigned char *data, uint64_
                                                                  : "follows a hole in the data");
         end += t->bytes;
     }
-    if (end != data + data_len)
+    if (end != data.at + data.len)
         return hdl_fail(HDL_CORRUPT, why,
                         "%zu bytes at the end belong to no tensor; the file is damaged; fetch it "
                         "again",
-                        (size_t)(data + data_len - end));
+                        (size_t)(data.at + data.len - end));
     return HDL_OK;
 }
 
@@ -179,14 +182,13 @@ hdl_err hdl_st_header_parse(hdl_st_header *out, const unsigned char *file, size_
                         "no safetensors file of %zu bytes; its header would be %" PRIu64
                         " bytes long; the file is cut short or of another format; fetch it again",
                         len, header_len);
-    const unsigned char *data = file + 8 + header_len;
-    uint64_t data_len = len - 8 - header_len;
+    st_data data = {.at = file + 8 + header_len, .len = len - 8 - header_len};
     hdl_err err = hdl_json_parse((const char *)file + 8, (size_t)header_len,
                                  HDL_ST_HEADER_BYTES_MAX, &out->doc, why);
     if (err == HDL_OK)
-        err = read_all(out, data, data_len, why);
+        err = read_all(out, data, why);
     if (err == HDL_OK)
-        err = check_places(out, data, data_len, why);
+        err = check_places(out, data, why);
     if (err == HDL_OK)
         return HDL_OK;
     hdl_st_header_free(out);

@@ -96,9 +96,14 @@ const hdl_arch *hdl_arch_of(const hdl_model_desc *desc);
 /* "LlamaForCausalLM, MistralForCausalLM, ...": for messages. */
 const char *hdl_arch_names(char *out, size_t size);
 
-/* Tensor name for a slot; false when the architecture has none or it does not fit. */
-bool hdl_arch_weight_name(const hdl_arch *arch, hdl_wslot slot, uint32_t layer, uint32_t expert,
-                          char *out, size_t size);
+/* A slot of one layer and expert (of a model's slot: of none). */
+typedef struct hdl_weight_at {
+    hdl_wslot slot;
+    uint32_t layer, expert;
+} hdl_weight_at;
+
+/* Tensor name of a place; false when the architecture has none or it does not fit. */
+bool hdl_arch_weight_name(const hdl_arch *arch, hdl_weight_at at, char *out, size_t size);
 
 /* Reads sliding_window as a window of every layer (Mistral, Mixtral); null: none. */
 hdl_err hdl_arch_window_all(hdl_model_desc *desc, const hdl_jv *value, hdl_errmsg *why);

@@ -230,28 +230,27 @@ const char *hdl_arch_names(char *out, size_t size)
     return out;
 }
 
-bool hdl_arch_weight_name(const hdl_arch *arch, hdl_wslot slot, uint32_t layer, uint32_t expert,
-                          char *out, size_t size)
+bool hdl_arch_weight_name(const hdl_arch *arch, hdl_weight_at at, char *out, size_t size)
 {
     const char *p = NULL;
     for (size_t i = 0; i < arch->n_names; i++)
-        if (arch->names[i].slot == slot)
+        if (arch->names[i].slot == at.slot)
             p = arch->names[i].pattern;
     if (!p || size == 0)
         return false;
-    size_t at = 0;
+    size_t len = 0;
     while (*p) {
         int n = 1;
         if (strncmp(p, "{l}", 3) == 0 || strncmp(p, "{e}", 3) == 0) {
-            n = snprintf(out + at, size - at, "%u", p[1] == 'l' ? layer : expert);
+            n = snprintf(out + len, size - len, "%u", p[1] == 'l' ? at.layer : at.expert);
             p += 3;
         } else {
-            out[at] = *p++;
+            out[len] = *p++;
         }
-        at += (size_t)n;
-        if (at >= size)
+        len += (size_t)n;
+        if (len >= size)
             return false;
     }
-    out[at] = '\0';
+    out[len] = '\0';
     return true;
 }

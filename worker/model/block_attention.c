@@ -10,8 +10,8 @@ hdl_err hdl_block_attention(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
     const hdl_layer *w = &m->layers[layer];
     hdl_kv_view kv = hdl_kvstore_view(f->kv, desc->layers[layer].cache_layer);
 
-    hdl_forward_norm(f, f->x, w->attn_norm, f->h, t->n_tokens);
-    hdl_forward_linear(f, f->h, &w->qkv, f->qkv, t->n_tokens);
+    hdl_forward_norm(f, w->attn_norm, (hdl_forward_io){f->x, f->h, t->n_tokens});
+    hdl_forward_linear(f, &w->qkv, (hdl_forward_io){f->h, f->qkv, t->n_tokens});
     hdl_qkv_rope_args rope = {.qkv = f->qkv,
                               .q_norm = w->q_norm,
                               .k_norm = w->k_norm,
@@ -36,7 +36,7 @@ hdl_err hdl_block_attention(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
                                     .kv = kv,
                                     .out = f->attn};
     m->ops->attention(&attention, f->stream);
-    hdl_forward_linear(f, f->attn, &w->o, f->h, t->n_tokens);
+    hdl_forward_linear(f, &w->o, (hdl_forward_io){f->attn, f->h, t->n_tokens});
     HDL_TRY(hdl_coll_all_reduce(f->groups.tp, f->h, (size_t)t->n_tokens * desc->hidden));
     hdl_forward_add(f, t->n_tokens);
     return HDL_OK;

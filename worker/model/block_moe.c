@@ -15,8 +15,8 @@ hdl_err hdl_block_moe(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
     const hdl_layer *w = &m->layers[layer];
     size_t hidden = desc->hidden;
 
-    hdl_forward_norm(f, f->x, w->ffn_norm, f->h, t->n_tokens);
-    hdl_forward_linear(f, f->h, &w->router, f->router, t->n_tokens);
+    hdl_forward_norm(f, w->ffn_norm, (hdl_forward_io){f->x, f->h, t->n_tokens});
+    hdl_forward_linear(f, &w->router, (hdl_forward_io){f->h, f->router, t->n_tokens});
     hdl_router_args router = {.logits = f->router,
                               .n_tokens = t->n_tokens,
                               .n_experts = desc->n_experts,

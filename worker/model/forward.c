@@ -124,8 +124,8 @@ hdl_err hdl_forward_logits(hdl_forward *f, const uint32_t *token_idx, uint32_t n
         return HDL_OK; /* a copy of the attention part: the first part makes the logits */
     for (uint32_t i = 0; i < n; i++)
         memcpy(f->last + i * hidden, f->x + token_idx[i] * hidden, hidden * sizeof(float));
-    hdl_forward_norm(f, f->last, m->final_norm, f->last, n);
-    hdl_forward_linear(f, f->last, &m->lm_head, f->part, n);
+    hdl_forward_norm(f, m->final_norm, (hdl_forward_io){f->last, f->last, n});
+    hdl_forward_linear(f, &m->lm_head, (hdl_forward_io){f->last, f->part, n});
     if (s->tp == 1)
         return HDL_OK;
     HDL_TRY(gather(f, n));

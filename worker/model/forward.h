@@ -78,21 +78,29 @@ hdl_err hdl_block_dense(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL
 hdl_err hdl_block_moe(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL_MUST_CHECK;
 
 /* Helpers of the blocks. */
-static inline void hdl_forward_linear(const hdl_forward *f, const float *x, const hdl_weight *w,
-                                      float *y, uint32_t n_tokens)
+typedef struct hdl_forward_io {
+    const float *in;
+    float *out;
+    uint32_t n_tokens;
+} hdl_forward_io;
+
+static inline void hdl_forward_linear(const hdl_forward *f, const hdl_weight *w, hdl_forward_io io)
 {
-    hdl_linear_args args = {
-        .x = x, .x_stride = w->k, .w = w, .y = y, .y_stride = w->n, .n_tokens = n_tokens};
+    hdl_linear_args args = {.x = io.in,
+                            .x_stride = w->k,
+                            .w = w,
+                            .y = io.out,
+                            .y_stride = w->n,
+                            .n_tokens = io.n_tokens};
     f->model->ops->linear(&args, f->stream);
 }
 
-static inline void hdl_forward_norm(const hdl_forward *f, const float *x, const float *w,
-                                    float *out, uint32_t n_tokens)
+static inline void hdl_forward_norm(const hdl_forward *f, const float *w, hdl_forward_io io)
 {
-    hdl_rms_norm_args args = {.x = x,
+    hdl_rms_norm_args args = {.x = io.in,
                               .w = w,
-                              .out = out,
-                              .n_tokens = n_tokens,
+                              .out = io.out,
+                              .n_tokens = io.n_tokens,
                               .dim = f->model->desc->hidden,
                               .eps = f->model->desc->norm_eps};
     f->model->ops->rms_norm(&args, f->stream);

@@ -49,16 +49,20 @@ static uint32_t count_cores(const hdl_topo *topo, share s)
     return n;
 }
 
-/* One hardware thread per core of [from, to) first, then the second ones. */
-static void take_cores(const hdl_topo *topo, share s, uint32_t from, uint32_t to,
-                       hdl_topo_pick *out, uint32_t max)
+typedef struct cores {
+    uint32_t from, to; /* of the share */
+} cores;
+
+/* One hardware thread per core of c first, then the second ones. */
+static void take_cores(const hdl_topo *topo, share s, cores c, hdl_topo_pick *out)
 {
+    uint32_t max = hdl_min_u32(out->n_threads, HDL_TOPO_CPUS_MAX);
     for (uint16_t smt = 0; out->n_cpus < max; smt++) {
         uint32_t core = 0, found = 0;
         for (uint32_t i = 0; i < s.n && out->n_cpus < max; i++) {
             const hdl_topo_cpu *cpu = &topo->cpus[s.first + i];
             core += i != 0 && cpu->core != cpu[-1].core;
-            if (core < from || core >= to || cpu->smt_idx != smt)
+            if (core < c.from || core >= c.to || cpu->smt_idx != smt)
                 continue;
             if (out->n_cpus == 0)
                 out->numa = cpu->numa;
@@ -83,6 +87,6 @@ void hdl_topo_pick_cpus(const hdl_topo *topo, hdl_topo_ask ask, hdl_topo_pick *o
         to = from + 1;
     }
     uint32_t threads = ask.n_threads ? ask.n_threads : to - from;
-    take_cores(topo, s, from, to, out, hdl_min_u32(threads, HDL_TOPO_CPUS_MAX));
     out->n_threads = threads ? threads : 1;
+    take_cores(topo, s, (cores){from, to}, out);
 }

@@ -71,8 +71,8 @@ static size_t list_tensors(const hdl_model_desc *desc, tensor *out, size_t max)
                 t->rows = hdl_dim_size(desc, info->rows);
                 t->cols = hdl_dim_size(desc, info->cols);
                 t->vector = info->cols == HDL_DIM_NONE;
-                assert_true(
-                    hdl_arch_weight_name(hdl_arch_of(desc), slot, l, e, t->name, sizeof(t->name)));
+                assert_true(hdl_arch_weight_name(hdl_arch_of(desc), (hdl_weight_at){slot, l, e},
+                                                 t->name, sizeof(t->name)));
             }
         }
     }
