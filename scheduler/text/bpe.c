@@ -26,22 +26,19 @@ typedef struct cached_word {
 } cached_word;
 _Static_assert(sizeof(cached_word) == 64, "one cache line");
 
-/* A symbol of a long word; a merged one keeps its left part's place. */
+/* A symbol of a long word and its merge with the next one; a merged one keeps its left part's
+ * place. */
 typedef struct node {
     uint32_t prev, next; /* NONE at the ends */
-    hdl_token id;        /* -1: merged into its left neighbour */
+    hdl_token id;
+    hdl_bpe_merge merge; /* rank NO_RANK: none, or merged into its left neighbour */
 } node;
 #define NONE UINT32_MAX
-
-typedef struct candidate {
-    uint64_t order; /* rank << 32 | place of the left symbol */
-    hdl_token left, right, id;
-} candidate;
 
 struct hdl_bpe_work {
     cached_word *cache; /* [CACHE_SLOTS] */
     node *nodes;
-    candidate *heap;
+    uint64_t *heap;   /* rank << 32 | place of the left symbol */
     size_t nodes_max; /* room in nodes; heap has twice that */
 };
 
@@ -52,7 +49,8 @@ static uint64_t pair_of(hdl_token left, hdl_token right)
 
 static hdl_bpe_slot *merge_slot(const hdl_bpe *bpe, uint64_t pair)
 {
-    uint32_t at = (uint32_t)((pair * 0x9e3779b97f4a7c15u) >> 32) & (bpe->slots - 1);
+    /* Fibonacci hashing: the top bits of the product depend on every bit of the pair. */
+    uint32_t at = (uint32_t)((pair * 0x9e3779b97f4a7c15u) >> bpe->slot_shift);
     while (bpe->merges[at].pair != pair && bpe->merges[at].pair != UINT64_MAX)
         at = (at + 1) & (bpe->slots - 1);
     return &bpe->merges[at];
@@ -78,8 +76,14 @@ hdl_err hdl_bpe_init(hdl_bpe *bpe, hdl_pool_arena *arena, const hdl_vocab *vocab
                 "not be encoded; heddle needs the full byte alphabet",
                 b);
     }
-    while (bpe->slots < 2 * n_merges)
+    bpe->slot_shift = 60;
+    while (bpe->slots < 2 * n_merges) {
         bpe->slots *= 2;
+        bpe->slot_shift--;
+    }
+    for (uint32_t i = 0; i < vocab->n_ids; i++)
+        if (vocab->tokens[i].raw_len > bpe->longest)
+            bpe->longest = vocab->tokens[i].raw_len;
     bpe->merges = hdl_pool_arena_alloc_array(arena, bpe->slots, sizeof *bpe->merges);
     bpe->byte_pairs = hdl_pool_arena_alloc_array(arena, 256 * 256, sizeof *bpe->byte_pairs);
     if (bpe->merges == NULL || bpe->byte_pairs == NULL)
@@ -162,64 +166,67 @@ void hdl_bpe_work_reset(hdl_bpe_work *work)
 }
 
 /* Merges in place; ids holds one id per byte at the start and the result at the end. Returns how
- * many. */
+ * many. Ranks stand apart from what they lead to, so that the search for the lowest is one run. */
 static size_t merge_short(const hdl_bpe *bpe, hdl_text word, hdl_token *ids)
 {
-    hdl_bpe_merge m[SHORT_WORD]; /* of symbol i and i + 1 */
+    uint32_t ranks[SHORT_WORD]; /* of symbol i and i + 1 */
+    hdl_token to[SHORT_WORD];
     size_t n = word.len;
     const unsigned char *b = (const unsigned char *)word.p;
     for (size_t i = 0; i < n; i++)
         ids[i] = bpe->byte_ids[b[i]];
-    for (size_t i = 0; i + 1 < n; i++)
-        m[i] = bpe->byte_pairs[(size_t)b[i] << 8 | b[i + 1]];
+    for (size_t i = 0; i + 1 < n; i++) {
+        hdl_bpe_merge m = bpe->byte_pairs[(size_t)b[i] << 8 | b[i + 1]];
+        ranks[i] = m.rank;
+        to[i] = m.id;
+    }
     while (n > 1) {
         size_t best = 0;
-        uint32_t rank = m[0].rank;
-        for (size_t i = 1; i + 1 < n; i++) {
-            if (m[i].rank < rank) {
-                rank = m[i].rank;
-                best = i;
-            }
-        }
-        if (rank == NO_RANK)
+        for (size_t i = 1; i + 1 < n; i++)
+            best = ranks[i] < ranks[best] ? i : best;
+        if (ranks[best] == NO_RANK)
             break;
-        ids[best] = m[best].id;
+        ids[best] = to[best];
         n--;
         memmove(&ids[best + 1], &ids[best + 2], (n - best - 1) * sizeof *ids);
         if (best + 1 < n) {
-            memmove(&m[best + 1], &m[best + 2], (n - best - 2) * sizeof *m);
-            m[best] = merge_of(bpe, ids[best], ids[best + 1]);
+            memmove(&ranks[best + 1], &ranks[best + 2], (n - best - 2) * sizeof *ranks);
+            memmove(&to[best + 1], &to[best + 2], (n - best - 2) * sizeof *to);
+            hdl_bpe_merge m = merge_of(bpe, ids[best], ids[best + 1]);
+            ranks[best] = m.rank;
+            to[best] = m.id;
         }
-        if (best > 0)
-            m[best - 1] = merge_of(bpe, ids[best - 1], ids[best]);
+        if (best > 0) {
+            hdl_bpe_merge m = merge_of(bpe, ids[best - 1], ids[best]);
+            ranks[best - 1] = m.rank;
+            to[best - 1] = m.id;
+        }
     }
     return n;
 }
 
-static void heap_push(candidate *heap, size_t *n, candidate c)
+/* A heap with four children a node: fewer cache lines on the way down than with two. */
+static void heap_push(uint64_t *heap, size_t *n, uint64_t order)
 {
     size_t i = (*n)++;
-    while (i > 0 && heap[(i - 1) / 2].order > c.order) {
-        heap[i] = heap[(i - 1) / 2];
-        i = (i - 1) / 2;
+    while (i > 0 && heap[(i - 1) / 4] > order) {
+        heap[i] = heap[(i - 1) / 4];
+        i = (i - 1) / 4;
     }
-    heap[i] = c;
+    heap[i] = order;
 }
 
-static candidate heap_pop(candidate *heap, size_t *n)
+static uint64_t heap_pop(uint64_t *heap, size_t *n)
 {
-    candidate top = heap[0], last = heap[--*n];
+    uint64_t top = heap[0], last = heap[--*n];
     size_t i = 0;
-    for (;;) {
-        size_t child = 2 * i + 1;
-        if (child >= *n)
-            break;
-        if (child + 1 < *n && heap[child + 1].order < heap[child].order)
-            child++;
-        if (heap[child].order >= last.order)
+    for (size_t child; (child = 4 * i + 1) < *n; i = child) {
+        size_t end = child + 4 < *n ? child + 4 : *n;
+        for (size_t c = child + 1; c < end; c++)
+            child = heap[c] < heap[child] ? c : child;
+        if (heap[child] >= last)
             break;
         heap[i] = heap[child];
-        i = child;
     }
     heap[i] = last;
     return top;
@@ -227,13 +234,15 @@ static candidate heap_pop(candidate *heap, size_t *n)
 
 static void offer(const hdl_bpe *bpe, hdl_bpe_work *work, size_t *n_heap, uint32_t at)
 {
-    const node *nodes = work->nodes;
-    if (at == NONE || nodes[at].next == NONE)
+    node *nodes = work->nodes;
+    if (at == NONE)
         return;
-    hdl_token left = nodes[at].id, right = nodes[nodes[at].next].id;
-    hdl_bpe_merge m = merge_of(bpe, left, right);
-    if (m.rank != NO_RANK)
-        heap_push(work->heap, n_heap, (candidate){(uint64_t)m.rank << 32 | at, left, right, m.id});
+    nodes[at].merge.rank = NO_RANK;
+    if (nodes[at].next == NONE)
+        return;
+    nodes[at].merge = merge_of(bpe, nodes[at].id, nodes[nodes[at].next].id);
+    if (nodes[at].merge.rank != NO_RANK)
+        heap_push(work->heap, n_heap, (uint64_t)nodes[at].merge.rank << 32 | at);
 }
 
 static hdl_err room_for(hdl_bpe_work *work, size_t n)
@@ -252,29 +261,35 @@ static hdl_err room_for(hdl_bpe_work *work, size_t n)
 static hdl_err merge_long(const hdl_bpe *bpe, hdl_bpe_work *work, hdl_text word, hdl_ids *out)
 {
     HDL_ASSERT(word.len < NONE / 2);
+    /* Before the work and not after it: a prompt of megabytes that cannot fit is refused at once.
+     */
+    if (word.len / bpe->longest > out->cap - out->n)
+        return HDL_BUSY;
     HDL_TRY(room_for(work, word.len));
     node *nodes = work->nodes;
     uint32_t n = (uint32_t)word.len;
     for (uint32_t i = 0; i < n; i++)
-        nodes[i] = (node){i == 0 ? NONE : i - 1, i + 1 == n ? NONE : i + 1,
-                          bpe->byte_ids[(unsigned char)word.p[i]]};
+        nodes[i] = (node){.prev = i == 0 ? NONE : i - 1,
+                          .next = i + 1 == n ? NONE : i + 1,
+                          .id = bpe->byte_ids[(unsigned char)word.p[i]]};
     size_t n_heap = 0;
-    for (uint32_t i = 0; i + 1 < n; i++)
+    for (uint32_t i = 0; i < n; i++)
         offer(bpe, work, &n_heap, i);
     while (n_heap > 0) {
-        candidate c = heap_pop(work->heap, &n_heap);
-        node *left = &nodes[(uint32_t)c.order];
-        /* A pair that an earlier merge has changed is offered anew under its new ids; the old offer
-         * is dropped here. */
-        if (left->id != c.left || left->next == NONE || nodes[left->next].id != c.right)
+        uint64_t order = heap_pop(work->heap, &n_heap);
+        uint32_t at = (uint32_t)order;
+        node *left = &nodes[at];
+        /* A pair that an earlier merge has changed has another rank now: ranks are one to one with
+         * pairs. */
+        if (left->merge.rank != order >> 32)
             continue;
         node *right = &nodes[left->next];
-        left->id = c.id;
+        left->id = left->merge.id;
         left->next = right->next;
-        right->id = -1;
+        right->merge.rank = NO_RANK;
         if (left->next != NONE)
-            nodes[left->next].prev = (uint32_t)c.order;
-        offer(bpe, work, &n_heap, (uint32_t)c.order);
+            nodes[left->next].prev = at;
+        offer(bpe, work, &n_heap, at);
         offer(bpe, work, &n_heap, left->prev);
     }
     for (uint32_t i = 0; i != NONE; i = nodes[i].next)

@@ -29,8 +29,10 @@ typedef struct hdl_bpe_slot {
 typedef struct hdl_bpe {
     const hdl_vocab *vocab;
     hdl_token byte_ids[256];
-    bool ignore_merges; /* a whole pre-token that is in the vocabulary is that id, merges or not */
-    uint32_t slots;     /* of merges, a power of two */
+    bool ignore_merges;  /* a whole pre-token that is in the vocabulary is that id, merges or not */
+    uint32_t longest;    /* raw bytes of the longest token */
+    uint32_t slots;      /* of merges, a power of two */
+    uint32_t slot_shift; /* 64 - log2(slots) */
     hdl_bpe_slot *merges;
     hdl_bpe_merge *byte_pairs; /* [256 * 256] by the two bytes: the first and most frequent round */
 } hdl_bpe;
