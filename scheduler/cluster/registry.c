@@ -5,6 +5,7 @@
  * Joined -> the core's RANK_UP when all have joined. Whatever ends a rank ends the epoch: RANK_LOST
  * to the core at once, Abort to the survivors, who keep their weights and wait for the next Join.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -363,19 +364,33 @@ static void beat(hdl_cluster *c)
     c->heartbeat_at_us = c->now_us + c->config->heartbeat_us;
 }
 
+/* A stopped or hung process would hold its memory and its place for ever, and the supervisor starts
+ * another only once it has ended. Its stream is open, so the process is the one that dialled; the
+ * socket is in a folder that is the supervisor's alone. */
+static void end_silent(const hdl_cluster *c, const hdl_conn *conn)
+{
+    bool supervised = c->config->die_with_parent && strncmp(c->config->rpc_listen, "unix:", 5) == 0;
+    if (supervised && conn->hello.pid > 1)
+        kill((pid_t)conn->hello.pid, SIGKILL);
+}
+
 static void drop_silent(hdl_cluster *c)
 {
     for (hdl_conn *conn = c->conns; conn; conn = conn->next) {
         hdl_time_us seen = atomic_load_explicit(&conn->seen_us, memory_order_relaxed);
-        if (conn->state != HDL_CONN_GONE && c->now_us > seen + c->config->hang_us)
-            hdl_registry_drop(c, conn, HDL_TIMEOUT, "the worker is silent");
+        if (conn->state == HDL_CONN_GONE || c->now_us <= seen + c->config->hang_us)
+            continue;
+        hdl_registry_drop(c, conn, HDL_TIMEOUT, "the worker is silent");
+        end_silent(c, conn);
     }
 }
 
 hdl_time_us hdl_registry_tick(hdl_cluster *c)
 {
     if (c->now_us >= c->heartbeat_at_us) {
-        drop_silent(c);
+        /* When this process was stopped itself, the workers' words still wait in its sockets. */
+        if (c->now_us < c->heartbeat_at_us + c->config->hang_us / 2)
+            drop_silent(c);
         beat(c);
     }
     hdl_time_us next = c->heartbeat_at_us;

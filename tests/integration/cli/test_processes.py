@@ -82,7 +82,7 @@ class OnTerminal(unittest.TestCase):
 
 
 def open_stream(host, port, n_tokens):
-    """A stream whose first event has been read."""
+    """A stream whose first line has been read."""
     body = {"model": "demo-model", "prompt": "Once", "max_tokens": n_tokens, "ignore_eos": True, "stream": True}
     connection = http.client.HTTPConnection(host, port, timeout=WAIT_SECONDS)
     connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
@@ -111,6 +111,16 @@ class Signals(OnTerminal):
         terminal.type("\x03")
         self.assertEqual(terminal.wait(), 0)
         self.assertIn("error", stream.read().decode())
+
+    def test_a_frozen_worker_is_replaced(self):
+        terminal, host, port = self.serve()
+        undisturbed = open_stream(host, port, 300).read()
+        stream = open_stream(host, port, 300)
+        frozen = children(terminal.pid, "heddle-worker")[0]
+        os.kill(frozen, signal.SIGSTOP)
+        self.assertEqual(words_of(stream.read()), words_of(undisturbed))
+        until(lambda: frozen not in children(terminal.pid), f"the end of {frozen}")
+        until_metric(host, port, "heddle_workers_ready", 2)
 
     def test_a_closed_terminal_ends_serve(self):
         terminal, _, _ = self.serve()
@@ -149,14 +159,26 @@ class Signals(OnTerminal):
         self.assertEqual(chat.wait(), 0)
 
 
-def until_metric(host, port, name, value):
+def words_of(events):
+    """The text of a stream's events."""
+    data = [line[6:] for line in events.decode().splitlines() if line.startswith("data: {")]
+    return "".join(choice["text"] for event in map(json.loads, data) for choice in event["choices"])
+
+
+def until(is_so, what):
     deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
-        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=WAIT_SECONDS) as answer:
-            if f"\n{name} {value}\n" in answer.read().decode():
-                return
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited in vain for {what}")
         time.sleep(0.01)
-    raise AssertionError(f"{name} did not become {value}")
+
+
+def until_metric(host, port, name, value):
+    def is_so():
+        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=WAIT_SECONDS) as answer:
+            return f"\n{name} {value}\n" in answer.read().decode()
+
+    until(is_so, f"{name} {value}")
 
 
 def children(parent, name=""):
