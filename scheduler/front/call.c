@@ -38,8 +38,9 @@ static bool init_choices(hdl_call *call, const hdl_api_params *params)
     return true;
 }
 
-hdl_call *hdl_call_new(hdl_conn *conn, const hdl_api_params *params)
+hdl_call *hdl_call_new(hdl_conn *conn, hdl_prep *prep)
 {
+    const hdl_api_params *params = &prep->params;
     hdl_call *call = calloc(1, sizeof *call);
     if (!call)
         return NULL;
@@ -58,14 +59,14 @@ hdl_call *hdl_call_new(hdl_conn *conn, const hdl_api_params *params)
     (void)snprintf(call->id, sizeof call->id, "%s-%s",
                    params->kind == HDL_API_CHAT ? "chatcmpl" : "cmpl", conn->request_id + 4);
     atomic_fetch_add_explicit(&conn->thread->front->n_calls, 1, memory_order_relaxed);
-    call->prompts = calloc(params->n_prompts, sizeof *call->prompts);
-    call->n_prompts = call->prompts ? params->n_prompts : 0;
-    for (uint32_t i = 0; i < call->n_prompts; i++)
-        hdl_buf_init(&call->prompts[i].echo, TEXT_BYTES_MAX);
-    uint32_t n = params->n_prompts * (uint32_t)params->n;
+    call->prompts = prep->prompts;
+    call->n_prompts = prep->n_prompts;
+    prep->prompts = NULL;
+    prep->n_prompts = 0;
+    uint32_t n = call->n_prompts * (uint32_t)params->n;
     call->choices = calloc(n, sizeof *call->choices);
     call->n_choices = call->choices ? n : 0;
-    bool ok = call->prompts && call->choices;
+    bool ok = call->choices != NULL;
     if (ok && params->n_stops)
         ok = hdl_stop_set_new(&call->stops, params->stops, params->n_stops, NULL) == HDL_OK;
     if (!ok || !init_choices(call, params)) {
@@ -77,10 +78,8 @@ hdl_call *hdl_call_new(hdl_conn *conn, const hdl_api_params *params)
 
 static void cancel(hdl_choice *c)
 {
-    const hdl_front *front = c->call->conn->thread->front;
-    if (!c->live || atomic_load_explicit(&front->closing, memory_order_relaxed))
-        return;
-    engine_of(c->call)->cancel(engine_of(c->call)->self, c->req);
+    if (c->live)
+        engine_of(c->call)->cancel(engine_of(c->call)->self, c->req);
 }
 
 void hdl_call_abandon(hdl_call *call)
@@ -95,15 +94,11 @@ void hdl_call_abandon(hdl_call *call)
         hdl_buf_deinit(&c->text);
         hdl_lp_deinit(&c->lp);
     }
-    for (uint32_t i = 0; i < call->n_prompts; i++) {
-        free(call->prompts[i].ids);
-        hdl_buf_deinit(&call->prompts[i].echo);
-    }
+    hdl_prompts_free(call->prompts, call->n_prompts);
     atomic_fetch_sub_explicit(&thread->front->n_calls, 1, memory_order_relaxed);
     hdl_stop_set_free(call->stops);
     hdl_buf_deinit(&call->head);
     free(call->choices);
-    free(call->prompts);
     free(call);
 }
 
@@ -242,7 +237,7 @@ static void push_score(hdl_choice *c, hdl_lp_entry *entry)
 /* Tokens before `end` that no score came for, that is the first, which nothing predicts. */
 static void fill_scores(hdl_choice *c, size_t end)
 {
-    const hdl_call_prompt *prompt = &c->call->prompts[c->prompt_idx];
+    const hdl_prompt *prompt = &c->call->prompts[c->prompt_idx];
     if (!wants_scores(c->call))
         return;
     while (c->n_scored < end && c->n_scored < prompt->n_ids)
@@ -342,7 +337,7 @@ static bool fail_of(const hdl_choice *c, const hdl_act_done *done, hdl_api_error
 static void on_done(hdl_choice *c, const hdl_act_done *done)
 {
     hdl_call *call = c->call;
-    hdl_call_prompt *prompt = &call->prompts[c->prompt_idx];
+    hdl_prompt *prompt = &call->prompts[c->prompt_idx];
     hdl_api_error err;
     c->live = false;
     if (!fail_of(c, done, &err)) {

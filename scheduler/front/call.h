@@ -11,6 +11,7 @@
 
 #include "scheduler/front/api.h"
 #include "scheduler/front/conn.h"
+#include "scheduler/front/prepare.h"
 #include "scheduler/text/detok.h"
 #include "scheduler/text/stop.h"
 
@@ -55,14 +56,6 @@ typedef struct hdl_choice {
     hdl_lp lp;
 } hdl_choice;
 
-typedef struct hdl_call_prompt {
-    hdl_token *ids; /* owned */
-    size_t n_ids;
-    hdl_buf echo; /* its text, with echo */
-    uint32_t n_cached;
-    bool counted; /* in usage */
-} hdl_call_prompt;
-
 struct hdl_call {
     hdl_conn *conn;
     const hdl_front_model *model;
@@ -76,14 +69,15 @@ struct hdl_call {
     hdl_token stop_ids[HDL_STOP_IDS_MAX];
     uint32_t n_stop_ids;
     uint32_t n_prompts, n_choices, n_finished;
-    hdl_call_prompt *prompts; /* [n_prompts] owned */
-    hdl_choice *choices;      /* [n_choices] owned */
+    hdl_prompt *prompts; /* [n_prompts] owned */
+    hdl_choice *choices; /* [n_choices] owned */
     uint64_t usage_prompt, usage_cached, usage_new;
     hdl_buf head; /* what every chunk of the stream begins with */
 };
 
 /* call.c */
-hdl_call *hdl_call_new(hdl_conn *conn, const hdl_api_params *params);
+/* Takes the prompts out of prep; NULL: no room for its choices. */
+hdl_call *hdl_call_new(hdl_conn *conn, hdl_prep *prep);
 /* Ends what runs; the connection is not touched. */
 void hdl_call_abandon(hdl_call *call);
 void hdl_call_on_emit(hdl_front_thread *thread, const hdl_emit *emit);

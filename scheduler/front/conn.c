@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "scheduler/front/call.h"
+#include "scheduler/front/job.h"
 #include "scheduler/front/reply.h"
 #include "scheduler/front/route.h"
 
@@ -51,7 +52,10 @@ void hdl_conn_kill(hdl_conn *conn)
     hdl_timer_del(thread->loop, &conn->timer);
     if (conn->call)
         hdl_call_abandon(conn->call);
+    if (conn->job)
+        conn->job->conn = NULL;
     conn->call = NULL;
+    conn->job = NULL;
     if (conn->prev)
         conn->prev->next = conn->next;
     else

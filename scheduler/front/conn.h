@@ -22,6 +22,8 @@
 
 typedef struct hdl_conn hdl_conn;
 typedef struct hdl_call hdl_call;
+typedef struct hdl_job hdl_job;
+typedef struct hdl_text_thread hdl_text_thread;
 typedef struct hdl_route hdl_route;
 typedef struct hdl_front_thread hdl_front_thread;
 
@@ -33,7 +35,7 @@ typedef enum hdl_conn_phase {
     HDL_CONN_DEAD       /* to be freed at the end of the turn */
 } hdl_conn_phase;
 
-enum { HDL_REQUEST_ID_BYTES = 24 };
+enum { HDL_REQUEST_ID_BYTES = 24, HDL_JOBS_BACK = 2048 /* jobs that may be on their way home */ };
 
 struct hdl_conn {
     hdl_front_thread *thread;
@@ -60,6 +62,7 @@ struct hdl_conn {
     hdl_time_us timer_due_us;
     const hdl_route *route;
     hdl_call *call; /* owned; ANSWERING */
+    hdl_job *job;   /* ANSWERING, before there is a call: on the text thread */
     hdl_tenant tenant;
     hdl_time_us arrived_us; /* first byte of the request */
     char request_id[HDL_REQUEST_ID_BYTES];
@@ -70,8 +73,9 @@ struct hdl_front_thread {
     uint32_t idx;
     hdl_loop *loop; /* owned */
     hdl_thread thread;
-    hdl_ring *emits;  /* owned; hdl_emit, from the engine */
-    hdl_ring *handed; /* owned; int, accepted sockets from thread 0 */
+    hdl_ring *emits;    /* owned; hdl_emit, from the engine */
+    hdl_ring *handed;   /* owned; int, accepted sockets from thread 0 */
+    hdl_ring *finished; /* owned; hdl_job *, from the text thread */
     hdl_conn *conns, *dirty, *dead;
     hdl_pool choices; /* of hdl_choice *: what hdl_sink.user refers to */
     void *choices_mem;
@@ -98,7 +102,8 @@ struct hdl_front {
     _Atomic uint32_t n_calls;
     _Atomic bool draining;
     _Atomic bool was_ready; /* the engine has been ready at least once */
-    _Atomic bool closing;   /* the engine is gone: cancel nothing */
+    bool stopped;           /* of the thread that stops and closes */
+    hdl_text_thread *text;  /* owned */
     uint32_t n_threads;
     hdl_front_thread *threads; /* [n_threads] */
 };
@@ -116,7 +121,7 @@ void hdl_conn_kill(hdl_conn *conn);
 void hdl_conn_touch(hdl_conn *conn);
 /* The whole answer is in out. */
 void hdl_conn_answered(hdl_conn *conn);
-/* An answer will come from conn->call. */
+/* An answer will come from the call; NULL: from conn->job. */
 void hdl_conn_answer_later(hdl_conn *conn, hdl_call *call);
 /* End of a turn. */
 void hdl_conns_flush(hdl_front_thread *thread);

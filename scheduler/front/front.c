@@ -16,6 +16,7 @@
 #include "base/metrics.h"
 #include "scheduler/front/call.h"
 #include "scheduler/front/conn.h"
+#include "scheduler/front/job.h"
 
 enum {
     BACKLOG = 4096, /* with the customary 128, a thousand clients at once wait for SYN retries */
@@ -186,6 +187,9 @@ static void on_turn(hdl_loop *loop, void *arg)
         while (hdl_ring_pop(thread->handed, &fd))
             hdl_conn_open(thread, fd);
     while (!hdl_ring_arm(thread->handed));
+    do
+        hdl_jobs_finish(thread);
+    while (!hdl_ring_arm(thread->finished));
     hdl_conns_flush(thread);
     hdl_conns_bury(thread);
 }
@@ -208,17 +212,18 @@ static hdl_err open_thread(hdl_front *front, uint32_t idx, hdl_errmsg *why)
     thread->idx = idx;
     hdl_buf_init(&thread->piece, PIECE_BYTES_MAX);
     HDL_TRY(hdl_loop_open(&thread->loop, why));
-    int wake = hdl_loop_wake_fd(thread->loop);
-    HDL_TRY(hdl_ring_open(&thread->emits, &(hdl_ring_opts){.kind = HDL_RING_MPSC,
-                                                           .item_bytes = sizeof(hdl_emit),
-                                                           .count = front->opts.emit_ring,
-                                                           .wake = HDL_RING_WAKE_SHARED,
-                                                           .wake_fd = wake}));
-    HDL_TRY(hdl_ring_open(&thread->handed, &(hdl_ring_opts){.kind = HDL_RING_SPSC,
-                                                            .item_bytes = sizeof(int),
-                                                            .count = HANDED_RING,
-                                                            .wake = HDL_RING_WAKE_SHARED,
-                                                            .wake_fd = wake}));
+    hdl_ring_opts ring = {.kind = HDL_RING_MPSC,
+                          .item_bytes = sizeof(hdl_emit),
+                          .count = front->opts.emit_ring,
+                          .wake = HDL_RING_WAKE_SHARED,
+                          .wake_fd = hdl_loop_wake_fd(thread->loop)};
+    HDL_TRY(hdl_ring_open(&thread->emits, &ring));
+    ring.item_bytes = sizeof(int);
+    ring.count = HANDED_RING;
+    HDL_TRY(hdl_ring_open(&thread->handed, &ring));
+    ring.item_bytes = sizeof(hdl_job *);
+    ring.count = HDL_JOBS_BACK;
+    HDL_TRY(hdl_ring_open(&thread->finished, &ring));
     size_t bytes = hdl_pool_bytes(sizeof(hdl_choice *), HDL_SEQS_MAX);
     thread->choices_mem = aligned_alloc(64, bytes);
     if (!thread->choices_mem)
@@ -230,17 +235,25 @@ static hdl_err open_thread(hdl_front *front, uint32_t idx, hdl_errmsg *why)
     return HDL_OK;
 }
 
+static void stop_thread(hdl_front_thread *thread)
+{
+    if (!thread->thread.started)
+        return;
+    hdl_loop_stop(thread->loop);
+    hdl_thread_join(&thread->thread);
+}
+
+/* After all threads have stopped, the text thread, too. */
 static void close_thread(hdl_front_thread *thread)
 {
-    if (thread->thread.started) {
-        hdl_loop_stop(thread->loop);
-        hdl_thread_join(&thread->thread);
-    }
     int fd;
     while (thread->handed && hdl_ring_pop(thread->handed, &fd))
         close(fd);
+    if (thread->finished)
+        hdl_jobs_finish(thread);
     hdl_ring_close(thread->emits);
     hdl_ring_close(thread->handed);
+    hdl_ring_close(thread->finished);
     hdl_loop_close(thread->loop);
     hdl_tok_scratch_free(thread->scratch);
     hdl_buf_deinit(&thread->piece);
@@ -288,6 +301,7 @@ static hdl_err open_parts(hdl_front *front, hdl_errmsg *why)
     front->n_threads = opts->n_threads;
     for (uint32_t i = 0; i < front->n_threads; i++)
         HDL_TRY(open_thread(front, i, why));
+    HDL_TRY(hdl_text_thread_open(&front->text, why));
     HDL_TRY(listen_on(front, why));
     return start_threads(front, why);
 }
@@ -344,15 +358,27 @@ hdl_err hdl_front_reload(hdl_front *front, hdl_errmsg *why)
     return HDL_OK;
 }
 
+void hdl_front_stop(hdl_front *front)
+{
+    if (!front || front->stopped)
+        return;
+    front->stopped = true;
+    for (uint32_t i = 0; i < front->n_threads; i++)
+        stop_thread(&front->threads[i]);
+    hdl_text_thread_close(front->text);
+    front->text = NULL;
+    if (front->listen_fd >= 0)
+        close(front->listen_fd);
+    front->listen_fd = -1;
+}
+
 void hdl_front_close(hdl_front *front)
 {
     if (!front)
         return;
-    atomic_store_explicit(&front->closing, true, memory_order_relaxed);
+    hdl_front_stop(front);
     for (uint32_t i = 0; i < front->n_threads; i++)
         close_thread(&front->threads[i]);
-    if (front->listen_fd >= 0)
-        close(front->listen_fd);
     hdl_keys_close(front->keys);
     hdl_tls_close(front->tls);
     free(front->threads);

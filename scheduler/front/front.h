@@ -75,6 +75,8 @@ void hdl_front_drain(hdl_front *front);
 uint32_t hdl_front_busy(const hdl_front *front);
 /* Reads certificate and API keys anew (SIGHUP, changed files). On error the old ones stay. */
 hdl_err hdl_front_reload(hdl_front *front, hdl_errmsg *why) HDL_MUST_CHECK;
-/* Closes everything without another word to the engine, which has been stopped before: requests
- * point to rings that end here, so no emit may come any more. NULL is allowed. */
+/* The end has two halves with the engine's own end between them: after stop nothing here calls the
+ * engine any more (what ran was cancelled, all connections are closed), but its last emits may
+ * still arrive in rings that close takes away. NULL is allowed. */
+void hdl_front_stop(hdl_front *front);
 void hdl_front_close(hdl_front *front);

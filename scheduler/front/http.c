@@ -40,6 +40,14 @@ void hdl_http_reset(hdl_http *http)
     hdl_http_init(http, body_max);
 }
 
+hdl_buf hdl_http_take_body(hdl_http *http)
+{
+    hdl_buf body = http->body;
+    HDL_ASSERT_EQ(http->state, HDL_HTTP_ST_DONE);
+    hdl_buf_init(&http->body, (size_t)http->body_max + 1);
+    return body;
+}
+
 static void refuse(hdl_http *http, int status, const char *reason)
 {
     http->state = HDL_HTTP_ST_REFUSED;

@@ -89,6 +89,9 @@ void hdl_http_deinit(hdl_http *http);
 /* For the next request of the connection; gives body memory back. */
 void hdl_http_reset(hdl_http *http);
 
+/* The body of a complete request, which the caller owns from now on. */
+hdl_buf hdl_http_take_body(hdl_http *http);
+
 /* Takes at most the rest of the current request from bytes; returns how many it took. What is left
  * over belongs to the next request. */
 size_t hdl_http_feed(hdl_http *http, const void *bytes, size_t n);

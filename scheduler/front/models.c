@@ -4,7 +4,7 @@
 
 #include "base/json_write.h"
 #include "scheduler/front/conn.h"
-#include "scheduler/front/openai.h"
+#include "scheduler/front/prepare.h"
 #include "scheduler/front/reply.h"
 #include "scheduler/front/route.h"
 
@@ -98,7 +98,7 @@ void hdl_models_get(hdl_conn *conn)
         hdl_reply_error(conn, &err);
         return;
     }
-    if (!hdl_openai_check_model(model, name, &err)) {
+    if (!hdl_prep_check_model(model, name, &err)) {
         hdl_reply_error(conn, &err);
         return;
     }

@@ -72,7 +72,7 @@ static hdl_request *make_request(const hdl_choice *c, const hdl_api_params *p,
                                  const hdl_sampling *sampling, uint32_t max_new)
 {
     const hdl_call *call = c->call;
-    const hdl_call_prompt *prompt = &call->prompts[c->prompt_idx];
+    const hdl_prompt *prompt = &call->prompts[c->prompt_idx];
     const hdl_front_opts *opts = &call->conn->thread->front->opts;
     hdl_request *req = calloc(1, sizeof *req);
     hdl_token *ids = malloc(prompt->n_ids * sizeof *ids);

@@ -101,14 +101,15 @@ static void fake_info(void *self, hdl_engine_info *out)
     pthread_mutex_unlock(&fake->lock);
 }
 
-/* Lets go of the lock while the ring is full: its reader may be waiting for it in fake_cancel. */
+/* Lets go of the lock while the ring is full, and long enough: its reader may be waiting for it in
+ * fake_cancel, and a mutex that is taken again at once starves it. */
 static void push(fake_engine *fake, const hdl_request *req, hdl_emit *emit)
 {
     emit->req = req->id;
     emit->user = req->sink.user;
     while (hdl_ring_push(req->sink.ring, emit) != HDL_OK) {
         pthread_mutex_unlock(&fake->lock);
-        sched_yield();
+        hdl_clock_sleep_us(1000);
         pthread_mutex_lock(&fake->lock);
     }
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A server around the fake engine, for trying clients by hand: `fake_server [port]`. Its answers
- * repeat the prompt. */
+/* A server around the fake engine, for trying clients by hand: `fake_server [PORT [PACE_US]]`. Its
+ * answers repeat the prompt. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@ int main(int argc, char **argv)
     int sig;
     hdl_thread_block_signals();
     fake_engine *engine = fake_engine_open();
-    fake_engine_pace(engine, 2000);
+    fake_engine_pace(engine, argc > 2 ? (uint32_t)atoi(argv[2]) : 2000);
     if (hdl_tokenizer_open(&tok, HDL_SOURCE_DIR "/deploy/demo-model", &why) != HDL_OK ||
         hdl_template_open(&chat, template_source, sizeof template_source - 1, &why) != HDL_OK) {
         fprintf(stderr, "fake_server: %s\n", why.text);
@@ -44,6 +44,7 @@ int main(int argc, char **argv)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
     sigwait(&set, &sig);
+    hdl_front_stop(front);
     fake_engine_close(engine);
     hdl_front_close(front);
     hdl_template_free(chat);

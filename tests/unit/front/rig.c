@@ -36,6 +36,7 @@ void rig_open(rig *r, const hdl_front_opts *opts)
 
 void rig_close(rig *r)
 {
+    hdl_front_stop(r->front);
     fake_engine_close(r->engine);
     hdl_front_close(r->front);
     hdl_template_free(r->chat);

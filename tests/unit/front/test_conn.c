@@ -399,6 +399,65 @@ static void test_close_under_load(void **state)
         client_close(&c[i]);
 }
 
+static void send_long(client *c, const char *path, size_t words)
+{
+    hdl_buf body;
+    char head[256];
+    hdl_buf_init(&body, 16 << 20);
+    hdl_buf_puts(&body, "{\"model\":\"fake\",\"prompt\":\"");
+    for (size_t i = 0; i < words; i++)
+        hdl_buf_puts(&body, "word ");
+    hdl_buf_puts(&body, "\"}");
+    (void)snprintf(head, sizeof head,
+                   "POST %s HTTP/1.1\r\n" H "Content-Type: application/json\r\n"
+                   "Content-Length: %zu\r\n\r\n",
+                   path, body.len);
+    client_puts(c, head);
+    client_send(c, (const char *)hdl_buf_data(&body), body.len);
+    hdl_buf_deinit(&body);
+}
+
+/* Long texts go through the text thread: answered in order of each connection, dropped when their
+ * client leaves, and ended when the front closes. */
+static void test_long_texts(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 8, WORDS = 20000 };
+    rig r;
+    client c[CLIENTS];
+    answer a;
+    hdl_front_opts opts = {.n_threads = 2};
+    rig_open(&r, &opts);
+    for (int i = 0; i < CLIENTS; i++) {
+        client_open(&c[i], &r);
+        send_long(&c[i], i % 2 ? "/tokenize" : "/v1/completions", WORDS);
+        client_puts(&c[i], "GET /version HTTP/1.1\r\n" H "\r\n");
+        if (i % 4 >= 2)
+            client_close(&c[i]);
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        if (i % 4 >= 2)
+            continue;
+        client_answer(&c[i], &a);
+        assert_int_equal(a.status, i % 2 ? 200 : 400);
+        const char *part = i % 2 ? "{\"count\":" : "context_length_exceeded";
+        assert_non_null(strstr(hdl_buf_cstr(&a.body), part));
+        answer_free(&a);
+        client_answer(&c[i], &a);
+        assert_non_null(strstr(hdl_buf_cstr(&a.body), "\"version\""));
+        answer_free(&a);
+    }
+    while (hdl_front_busy(r.front) > 0)
+        usleep(1000);
+    for (int i = 0; i < CLIENTS; i++)
+        if (i % 4 < 2)
+            send_long(&c[i], "/tokenize", 10 * WORDS);
+    rig_close(&r);
+    for (int i = 0; i < CLIENTS; i++)
+        if (i % 4 < 2)
+            client_close(&c[i]);
+}
+
 static void test_port_taken(void **state)
 {
     (void)state;
@@ -433,6 +492,7 @@ int main(void)
         cmocka_unit_test(test_max_connections),
         cmocka_unit_test(test_keys_everywhere),
         cmocka_unit_test(test_close_under_load),
+        cmocka_unit_test(test_long_texts),
         cmocka_unit_test(test_port_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
