@@ -313,6 +313,7 @@ void hdl_local_close(hdl_local *local)
 {
     if (local == NULL)
         return;
+    hdl_front_stop(local->front);
     hdl_cluster_close(local->cluster); /* tells the workers to go */
     hdl_front_close(local->front);
     if (local->supervisor.started) {

@@ -208,6 +208,7 @@ static hdl_err run(service *s, hdl_errmsg *why)
 /* The engine goes first: requests point to rings of the front. */
 static void stop(service *s)
 {
+    hdl_front_stop(s->front);
     hdl_cluster_close(s->cluster);
     hdl_front_close(s->front);
     hdl_template_free(s->chat);
