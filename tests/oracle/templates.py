@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares heddle's chat templates with transformers, live: conversations x templates, equal bytes or both refuse.
 
-    python3 tests/oracle/templates.py PROBE [TEMPLATE.jinja ...]
+    python3 tests/oracle/templates.py [--probe PROGRAM] [TEMPLATE.jinja ...]
 
-PROBE is build/<preset>/tests/template_probe. Without files: the bundled model's and those of ../shared/data/templates.
+Without files: makes tests/golden/text/templates.json anew and compares with the bundled model's template and, where the
+folder is there, those of ../shared/data/templates.
 """
 
 import argparse
@@ -121,7 +122,7 @@ class Probe:
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("probe")
+    parser.add_argument("--probe", default=ROOT / "build/release/tests/template_probe")
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--verbose", "-v", action="store_true")
     args = parser.parse_args()
@@ -129,6 +130,7 @@ def main():
     files = args.files or sorted((ROOT.parent / "shared/data/templates").glob("*.jinja"))
     sources = {f.name: f.read_text() for f in files}
     if not args.files:
+        subprocess.run([sys.executable, ROOT / "tests/golden/text/make_templates.py"], check=True)
         sources["bundled model"] = json.loads((ROOT / "deploy/demo-model/tokenizer_config.json").read_text())["chat_template"]
     probe, equal = Probe(args.probe), 0
     for name, source in sources.items():

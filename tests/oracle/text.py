@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares heddle's tokenizer with Hugging Face's tokenizers, live, on many lines.
 
-    python3 tests/oracle/text.py PROBE [--lines 20000] [--seed 2] [tokenizer.json|FOLDER ...]
+    python3 tests/oracle/text.py [--probe PROGRAM] [--lines 20000] [--seed 2] [tokenizer.json|FOLDER ...]
 
-PROBE is build/<preset>/tests/text_probe. Without files: those of tests/golden/text and the bundled model.
+Without files: makes tests/golden/text anew and compares with its tokenizers and the bundled model's.
 """
 
 import argparse
@@ -62,13 +62,15 @@ def compare(program, path, texts):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("probe")
+    parser.add_argument("--probe", default=ROOT / "build/release/tests/text_probe")
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--lines", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=2)
     args = parser.parse_args()
+    if not args.files:
+        subprocess.run([sys.executable, ROOT / "tests/golden/text/make.py"], check=True)
     files = args.files or sorted((ROOT / "tests/golden/text").glob("*.json")) + [ROOT / "deploy/demo-model"]
-    files = [f for f in files if f.name != "lines.json" and not f.name.startswith("chat")]
+    files = [f for f in files if f.name not in ("lines.json", "templates.json")]
     texts = lines(args.lines, args.seed)
     sys.exit(1 if sum(compare(args.probe, f, texts) for f in files) else 0)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import transformers.utils.chat_template_utils as hf
 
+ROOT = Path(__file__).resolve().parents[3]
 NOW = datetime.datetime(2026, 1, 5, 17, 9, 6)
 
 
@@ -75,6 +76,7 @@ plain text
 {% macro f(x) %}{% if x > 0 %}{{ x }}{{ f(x - 1) }}{% endif %}{% endmacro %}{{ f(4) }}
 {% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}
 {% macro box(t) %}<{{ t }}>{{ caller() }}</{{ t }}>{% endmacro %}{% call box('b') %}in {{ n }}{% endcall %}{% macro each() %}{{ caller(1) }}{{ caller(2) }}{% endmacro %}{% call(x) each() %}{{ x }}!{% endcall %}
+{% for i in [1, 2] %}{% macro m() %}{{ i }}{{ x }}{% endmacro %}{% set x = i * 2 %}{{ m() }}{% endfor %}{{ m is defined }}
 {% with a = 1, b = n %}{{ a }}{{ b }}{% endwith %}{{ a }}
 {% filter upper %}abc {{ text }}{% endfilter %}{% generation %}gen{% endgeneration %}
 {% raw %}{{ not }} {% evaluated %}{% endraw %} {#- gone -#} x {# also #}y
@@ -145,8 +147,11 @@ def main():
     hf.datetime = Clock
     sources = [s for s in SOURCES.strip("\n").split("\n")] + LAYOUTS
     cases = [{"source": s, "want": render(s, CHAT)} for s in sources]
+    bundled = json.loads((ROOT / "deploy/demo-model/tokenizer_config.json").read_text())["chat_template"]
+    chats = [CHAT["messages"], CHAT["messages"][:2], [{"role": "user", "content": "Hi"}], []]
+    bundled = [{"messages": m, "want": render(bundled, {"messages": m})} for m in chats]
     now = int(NOW.replace(tzinfo=datetime.timezone.utc).timestamp() * 1e6)
-    out = {"now": now, "chat": CHAT, "cases": cases}
+    out = {"now": now, "chat": CHAT, "cases": cases, "bundled": bundled}
     Path(__file__).with_name("templates.json").write_text(json.dumps(out, ensure_ascii=False, indent=0) + "\n")
     print(f"{len(cases)} templates, {sum(c['want'] is None for c in cases)} of them refused")
 

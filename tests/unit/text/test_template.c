@@ -59,6 +59,33 @@ static void equals_transformers(void **state)
     hdl_json_close(doc);
 }
 
+/* The bundled model's own template, from its own folder. */
+static void the_bundled_model_chats_as_in_transformers(void **state)
+{
+    char path[512];
+    hdl_tokenizer *tok;
+    hdl_errmsg why = {""};
+    hdl_buf out;
+    (void)state;
+    snprintf(path, sizeof path, "%s/deploy/demo-model", HDL_SOURCE_DIR);
+    assert_ok(hdl_tokenizer_open(&tok, path, &why));
+    hdl_json *doc = read_source_json("tests/golden/text/templates.json");
+    hdl_jv root = hdl_json_root(doc), cases = hdl_jv_get(&root, "bundled");
+    hdl_buf_init(&out, 1 << 20);
+    assert_true(hdl_jv_len(&cases) >= 4);
+    for (size_t i = 0; i < hdl_jv_len(&cases); i++) {
+        hdl_jv chat = hdl_jv_at(&cases, i), want = hdl_jv_get(&chat, "want");
+        const char *text;
+        assert_ok(hdl_jv_string(&want, &text, NULL, NULL));
+        assert_ok(render(hdl_tokenizer_info(tok)->chat_template, &chat,
+                         (hdl_chat){.add_generation_prompt = true}, &out, &why));
+        assert_string_equal(hdl_buf_cstr(&out), text);
+    }
+    hdl_buf_deinit(&out);
+    hdl_json_close(doc);
+    hdl_tokenizer_free(tok);
+}
+
 /* One template over one chat; fails the test unless it renders to `want`, or is refused with `want`
  * in the message. */
 static void check(const char *source, const char *chat_json, hdl_chat chat, hdl_err want_err,
@@ -248,6 +275,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_transformers),
+        cmocka_unit_test(the_bundled_model_chats_as_in_transformers),
         cmocka_unit_test(the_final_message_is_continued),
         cmocka_unit_test(parts_are_joined_where_the_template_takes_strings),
         cmocka_unit_test(variables_come_from_the_request),
