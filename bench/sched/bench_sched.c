@@ -13,8 +13,8 @@
 enum {
     LIFE_STEPS = 100,
     FAMILIES = 8,
-    SHARED_TOKENS = 256, /* of a prompt, from its family: a system prompt */
-    OWN_TOKENS = 64,
+    SHARED_TOKENS = 128, /* of a prompt, from its family: a system prompt */
+    OWN_TOKENS = 32,
     WARM_STEPS = 300,
     STEPS = 2000,
 };

@@ -64,56 +64,72 @@ static bool decode_block(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, uint32_t
     uint32_t block = grow_or_preempt(s, g, at);
     if (block == NONE)
         return false;
-    uint32_t page = seq->pos == seq->len ? hdl_log_next_page(s, seq) : seq->tail;
+    uint32_t page = seq->pos == seq->len ? hdl_log_next_page(s, seq, seq->len) : seq->tail;
     s->pages.list[page].block = block;
     buf->blocks[buf->plan.n_blocks++] = block;
     return true;
 }
 
-/* Drops those that have left, gives a row to each that decodes and lists the prefills in scratch.
- * The one loop that touches every running sequence at every plan, with the one in absorb_plan: what
- * does not change is held in locals. */
+/* Takes out the stays that are over, once there are enough of them to be in the way. */
+static void compact(hdl_sched *s, hdl_group *g, uint32_t n_over)
+{
+    if (n_over * 8 <= g->n_run)
+        return;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < g->n_run; i++)
+        if (s->seqs[g->run[i].stay.seq].gen == g->run[i].stay.gen)
+            g->run[kept++] = g->run[i];
+    g->n_run = kept;
+}
+
+/* Gives a row to each sequence that decodes and lists the prefills in scratch. With absorb_decodes,
+ * all that is done for every running sequence at every step; what does not change is held in
+ * locals. */
 static uint32_t decode_pass(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf)
 {
-    const uint32_t mask = s->bt_mask, shift = s->bt_shift, n_run = g->n_run, ahead = 24;
+    const uint32_t mask = s->bt_mask, shift = s->bt_shift, n_run = g->n_run;
     hdl_seq *const seqs = s->seqs;
-    hdl_run *const run = g->run;
-    hdl_plan_row *const rows = buf->rows;
-    uint32_t kept = 0, n_prefills = 0, n_rows = 0;
-    for (uint32_t i = 0; i < n_run; i++) {
-        hdl_stay stay = run[i].stay;
-        __builtin_prefetch(&seqs[run[i + ahead < n_run ? i + ahead : i].stay.seq], 1);
+    const hdl_run *run = g->run;
+    uint32_t n_over = 0, n_prefills = 0, r = 0;
+    for (uint32_t i = 0; i < n_run; i++, run++) {
+        const hdl_stay stay = run->stay;
+        __builtin_prefetch(&seqs[run[HDL_LOOK_AHEAD].stay.seq], 1);
         hdl_seq *seq = &seqs[stay.seq];
-        if (seq->gen != stay.gen)
+        if (seq->gen != stay.gen) {
+            n_over++;
             continue;
-        uint32_t pos = seq->pos, on_start = (pos & mask) == 0;
+        }
         if (seq->state == HDL_SEQ_PREFILL) {
             s->prefills[n_prefills++] = stay;
-        } else if (pos + 1 < seq->end) { /* else its last token is in flight */
-            if (on_start && !decode_block(s, g, buf, i))
-                continue;
-            bool fed_back = pos == seq->len; /* its token is still being sampled */
-            rows[n_rows] = (hdl_plan_row){
-                .slot = seq->slot,
-                .pos = pos,
-                .n_tokens = 1,
-                .token_at = n_rows,
-                .table_at = (pos + mask) >> shift,
-                .block_at = buf->plan.n_blocks - on_start,
-                .n_blocks = on_start,
-                .flags = HDL_ROW_SAMPLE | (fed_back ? (uint32_t)HDL_ROW_FEEDBACK : 0u),
-            };
-            buf->who[n_rows] = stay;
-            buf->tokens[n_rows++] = fed_back ? -1 : s->recent[stay.seq].at[pos % HDL_RECENT];
-            seq->pos = pos + 1;
-            seq->pend++;
+            continue;
         }
-        if (kept != i)
-            run[kept] = run[i];
-        kept++;
+        const uint32_t pos = seq->pos, on_start = (pos & mask) == 0;
+        if (pos + 1 >= seq->end)
+            continue; /* its last token is in flight */
+        if (on_start && !decode_block(s, g, buf, i)) {
+            n_over++;
+            continue;
+        }
+        const bool fed_back = pos == seq->len; /* its token is still being sampled */
+        hdl_plan_row *row = &buf->rows[r];
+        __builtin_prefetch(row + 16, 1);
+        row->slot = seq->slot;
+        row->pos = pos;
+        row->n_tokens = 1;
+        row->token_at = r;
+        row->table_at = (pos + mask) >> shift;
+        row->block_at = buf->plan.n_blocks - on_start;
+        row->n_blocks = on_start;
+        row->flags = HDL_ROW_SAMPLE | (fed_back ? (uint32_t)HDL_ROW_FEEDBACK : 0u);
+        buf->who[r] = stay;
+        buf->tokens[r] = -1;
+        if (!fed_back)
+            buf->tokens[r] = s->recent[stay.seq].at[pos % HDL_RECENT];
+        seq->pos = pos + 1;
+        r++;
     }
-    g->n_run = kept;
-    buf->plan.n_rows = buf->plan.n_tokens = buf->n_computed = n_rows;
+    compact(s, g, n_over);
+    buf->plan.n_rows = buf->plan.n_tokens = buf->n_decodes = buf->n_computed = r;
     return n_prefills;
 }
 
@@ -301,7 +317,6 @@ static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl
     }
     if (seq->pos == seq->len) {
         seq->state = HDL_SEQ_DECODE;
-        seq->pend = (flags & HDL_ROW_SAMPLE) != 0;
         g->n_prefill--;
     }
 }

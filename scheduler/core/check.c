@@ -49,7 +49,6 @@ static const char *check_running(const hdl_sched *s, const hdl_seq *seq)
     REQUIRE(seq->slot < s->config.max_seqs);
     REQUIRE(seq->acked <= seq->pos && seq->pos <= seq->len + 1);
     REQUIRE(seq->len < seq->end || (cold->max_new == 0 && seq->len == seq->end));
-    REQUIRE(seq->pend <= HDL_PLANS_IN_FLIGHT);
     REQUIRE(seq->state == HDL_SEQ_DECODE || seq->pos < seq->len);
     REQUIRE(cold->admitted && cold->admitted_len <= seq->len);
     REQUIRE(cold->n_pub <= seq->acked >> s->bt_shift);

@@ -9,6 +9,5 @@ void hdl_group_up(hdl_sched *s, const hdl_ev_rank *ev);
 /* The epoch ends: plans in flight are void, running sequences go back to the queue with their
  * tokens. */
 void hdl_group_lost(hdl_sched *s, const hdl_ev_rank *ev);
-/* A step's answer: tokens are logged and emitted, full blocks published, sequences that are done
- * ended. */
-void hdl_group_absorb(hdl_sched *s, const hdl_ev_result *ev);
+/* The same for an epoch that the core itself has to end. */
+void hdl_group_end_epoch(hdl_sched *s, hdl_group *g);

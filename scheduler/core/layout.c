@@ -117,7 +117,7 @@ static void carve_plan(const hdl_sched *s, hdl_plan_buf *b, carve *c)
     CARVE(c, b->copies, cf->max_seqs);
     CARVE(c, b->tokens, (size_t)cf->step_tokens + cf->max_seqs + cf->max_len);
     CARVE(c, b->blocks, (size_t)cf->step_tokens + 2 * cf->max_seqs + pages);
-    CARVE(c, b->who, cf->max_seqs);
+    CARVE(c, b->who, cf->max_seqs + HDL_LOOK_AHEAD);
     b->plan.rows = b->rows;
     b->plan.opens = b->opens;
     b->plan.closes = b->closes;
@@ -130,9 +130,9 @@ static void carve_group(hdl_sched *s, uint32_t idx, carve *c)
 {
     hdl_group counted = {0};
     hdl_group *g = c->base ? &s->groups[idx] : &counted;
-    /* As many as ran at the last plan, and as many as were admitted since in place of those that
-     * left. */
-    CARVE(c, g->run, 2 * (size_t)s->config.max_seqs);
+    /* Those that run, an eighth more that did, and as many that came since the last plan; and
+     * beyond the end something to look ahead at. */
+    CARVE(c, g->run, hdl_run_max(&s->config) + HDL_LOOK_AHEAD);
     CARVE(c, g->closes, s->config.max_seqs);
     carve_kv(s, &g->kv, c);
     for (uint32_t i = 0; i < HDL_PLANS_IN_FLIGHT; i++) {
@@ -146,6 +146,7 @@ size_t hdl_layout(hdl_sched *s, unsigned char *base)
     const hdl_sched_config *cf = &s->config;
     s->bt_mask = cf->block_tokens - 1;
     s->bt_shift = (uint32_t)__builtin_ctz(cf->block_tokens);
+    s->flush_mask = hdl_min_u32(cf->block_tokens, HDL_RECENT) - 1;
     s->n_seqs = cf->max_seqs + cf->waiting_max;
     s->map_mask = pow2_at_least(s->n_seqs) - 1;
     s->pages.sheet_mask = sheet_pages(cf) - 1;
@@ -169,6 +170,8 @@ size_t hdl_layout(hdl_sched *s, unsigned char *base)
     CARVE(&c, s->prefills, cf->max_seqs);
     CARVE(&c, s->gives, cf->max_seqs);
     CARVE(&c, s->order, cf->max_seqs);
+    CARVE(&c, s->due, cf->max_seqs);
+    CARVE(&c, s->ending, cf->max_seqs);
     CARVE(&c, s->table[0], hdl_page_count(s, cf->max_len) + 1u);
     CARVE(&c, s->table[1], hdl_page_count(s, cf->max_len) + 1u);
     CARVE(&c, s->actions, s->actions_max);

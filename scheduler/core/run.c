@@ -10,7 +10,7 @@
 /* Appends, then sinks the entry to its place: nearly always it stays where it is. */
 static void run_insert(hdl_sched *s, hdl_group *g, hdl_run run)
 {
-    HDL_ASSERT_LT(g->n_run, 2 * s->config.max_seqs);
+    HDL_ASSERT_LT(g->n_run, hdl_run_max(&s->config));
     uint32_t at = g->n_run++;
     while (at > 0 && g->run[at - 1].key > run.key) {
         g->run[at] = g->run[at - 1];
@@ -32,7 +32,6 @@ void hdl_run_enter(hdl_sched *s, hdl_seq *seq, const hdl_entry *entry)
     seq->end = entry->end;
     seq->pos = seq->acked = entry->pos;
     seq->cur = entry->page;
-    seq->pend = 0;
     seq->resv = entry->n_blocks;
     g->kv.promised += entry->n_blocks;
     g->n_live++;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Request path 7 and 12: decide and absorb. Start reading at hdl_sched_step, at the end. */
+#include "scheduler/core/absorb.h"
 #include "scheduler/core/admit.h"
 #include "scheduler/core/budget.h"
 #include "scheduler/core/deadline.h"
@@ -37,6 +38,13 @@ hdl_sched *hdl_sched_init(void *mem, size_t bytes, const hdl_sched_config *confi
         s->tenants[t] = (hdl_tenant){.per_token = HDL_SHARE_UNIT / weight};
         for (uint32_t p = 0; p < HDL_PRIORITIES; p++)
             s->tenants[t].fifo[p] = (hdl_list){NONE, NONE};
+    }
+    /* What lies beyond the end of these is looked at, though nothing is done with it. */
+    for (uint32_t i = 0; i < config->n_groups; i++) {
+        hdl_group *g = &s->groups[i];
+        memset(g->run, 0, (hdl_run_max(config) + HDL_LOOK_AHEAD) * sizeof *g->run);
+        for (uint32_t k = 0; k < HDL_PLANS_IN_FLIGHT; k++)
+            memset(g->buf[k].who, 0, (config->max_seqs + HDL_LOOK_AHEAD) * sizeof *g->buf[k].who);
     }
     s->stats.max_len = config->max_len;
     return s;
@@ -205,7 +213,7 @@ void hdl_sched_step(hdl_sched *s, const hdl_event *ev, hdl_actions *actions)
     switch (ev->kind) {
     case HDL_EV_SUBMIT: submit(s, &ev->submit); break;
     case HDL_EV_CANCEL: cancel(s, ev->cancel.req); break;
-    case HDL_EV_RESULT: hdl_group_absorb(s, &ev->result); break;
+    case HDL_EV_RESULT: hdl_absorb(s, &ev->result); break;
     case HDL_EV_TICK: break;
     case HDL_EV_RANK_UP: hdl_group_up(s, &ev->rank); break;
     case HDL_EV_RANK_LOST: hdl_group_lost(s, &ev->rank); break;

@@ -105,6 +105,7 @@ hdl_seq *hdl_seq_new(hdl_sched *s, const hdl_ev_submit *submit)
         .n_prompt = submit->n_prompt,
         .slot = NONE,
         .n_stop = (uint8_t)n_stop,
+        .stop = {n_stop > 0 ? submit->stop_ids[0] : -1, n_stop > 1 ? submit->stop_ids[1] : -1},
         .priority = (uint8_t)submit->priority,
         .tenant = (uint16_t)submit->tenant,
         .flags = (uint8_t)submit->flags,
@@ -125,8 +126,6 @@ hdl_seq *hdl_seq_new(hdl_sched *s, const hdl_ev_submit *submit)
         .copy_src = NONE,
         .n_stop_ids = submit->n_stop_ids,
     };
-    for (uint32_t i = 0; i < n_stop; i++)
-        seq->stop_bits |= hdl_stop_bits(submit->stop_ids[i]);
     memcpy(cold->stop_ids, submit->stop_ids, submit->n_stop_ids * sizeof cold->stop_ids[0]);
     log_prompt(s, seq, submit->prompt);
     map_insert(s, idx);
@@ -167,9 +166,9 @@ bool hdl_log_promise(hdl_sched *s, hdl_seq *seq, uint32_t end)
     return true;
 }
 
-uint32_t hdl_log_next_page(hdl_sched *s, hdl_seq *seq)
+uint32_t hdl_log_next_page(hdl_sched *s, hdl_seq *seq, uint32_t at)
 {
-    if ((seq->len & s->bt_mask) != 0)
+    if ((at & s->bt_mask) != 0)
         return seq->tail;
     uint32_t page = s->pages.list[seq->tail].next;
     if (page != NONE)

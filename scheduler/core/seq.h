@@ -23,21 +23,11 @@ hdl_seq *hdl_seq_find(const hdl_sched *s, hdl_req_id req);
 /* Promises the pages that the log needs to grow to `end` tokens; false when there are not so many.
  */
 bool hdl_log_promise(hdl_sched *s, hdl_seq *seq, uint32_t end);
-/* The page of position len, made when it is not there yet. */
-uint32_t hdl_log_next_page(hdl_sched *s, hdl_seq *seq);
+/* The page of position `at`, where tail is the page of position at - 1; made when it is not there
+ * yet. */
+uint32_t hdl_log_next_page(hdl_sched *s, hdl_seq *seq, uint32_t at);
 /* Brings the recent tokens to their page; the page gets its hash when it is full. */
 void hdl_log_flush(hdl_sched *s, hdl_seq *seq);
-
-static inline void hdl_log_append(hdl_sched *s, hdl_seq *seq, hdl_token token)
-{
-    uint32_t at = seq->len;
-    if ((at & s->bt_mask) == 0)
-        seq->tail = hdl_log_next_page(s, seq);
-    seq->len = at + 1;
-    s->recent[hdl_seq_idx(s, seq)].at[at % HDL_RECENT] = token;
-    if ((at + 1) % HDL_RECENT == 0 || (at & s->bt_mask) == s->bt_mask)
-        hdl_log_flush(s, seq);
-}
 
 /* Copies tokens [at, at + n) of the log, walking from page `page`, which holds position at.
  * Returns the page of position at + n (NONE when the log ends on a page's end). */

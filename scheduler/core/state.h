@@ -32,22 +32,21 @@ typedef enum hdl_seq_state {
 /* What a decode step touches, in one cache line. */
 typedef struct hdl_seq {
     uint64_t req;
-    uint64_t stop_bits; /* hdl_stop_bits of its stop ids: most tokens are told apart without a look
-                           at them */
+    hdl_token stop[2]; /* the first two stop ids, -1 where there is none */
     uint32_t gen; /* changes whenever the sequence leaves the running set: what is in flight for it
                      then is void */
     uint32_t pos; /* first position that is not planned yet; len + 1 at most, with two samples in
                      flight */
-    uint32_t acked; /* positions whose step is answered; <= pos */
-    uint32_t len;   /* known tokens: prompt and generated */
-    uint32_t end;   /* length at which it ends */
+    uint32_t
+        acked; /* positions whose step is answered, kept up to date in prefill and on block ends */
+    uint32_t len; /* known tokens: prompt and generated */
+    uint32_t end; /* length at which it ends */
     uint32_t n_prompt;
     uint32_t slot;
     uint32_t cur;   /* page of position pos, as long as pos < len */
     uint32_t tail;  /* page of position len - 1 */
     uint32_t resv;  /* blocks promised by admission and not taken yet */
     uint8_t state;  /* hdl_seq_state */
-    uint8_t pend;   /* samples in flight */
     uint8_t n_stop; /* 0 when stop ids are ignored */
     uint8_t priority;
     uint16_t tenant;
@@ -145,6 +144,10 @@ typedef struct hdl_stay {
     uint32_t seq, gen;
 } hdl_stay;
 
+/* So many entries ahead of the one at work, a loop over sequences asks for the memory of the next.
+ * Arrays that are looked ahead in are so much longer, and hold valid indices there. */
+enum { HDL_LOOK_AHEAD = 24 };
+
 typedef struct hdl_run {
     hdl_stay stay;
     uint64_t key; /* priority, then serial: who yields to whom */
@@ -159,6 +162,7 @@ typedef struct hdl_plan_buf {
     hdl_token *tokens;
     uint32_t *blocks;
     hdl_stay *who;       /* [n_rows] */
+    uint32_t n_decodes;  /* rows of one token each that stand first */
     uint32_t n_computed; /* tokens of all rows */
 } hdl_plan_buf;
 
@@ -206,6 +210,7 @@ typedef struct hdl_rate {
 struct hdl_sched {
     hdl_sched_config config;
     uint32_t bt_shift, bt_mask; /* block_tokens is a power of two */
+    uint32_t flush_mask;        /* the smaller of block_tokens and HDL_RECENT, - 1 */
     uint64_t now_us, serial;
     bool draining;
     int bug; /* HDL_PLANT_BUGS builds only; 0 otherwise */
@@ -234,6 +239,9 @@ struct hdl_sched {
     hdl_stay *prefills; /* scratch of one plan */
     uint32_t *gives;    /* scratch: tokens given to each of them */
     uint32_t *order;    /* scratch */
+    uint32_t n_due, n_ending;
+    uint32_t *due; /* scratch of one result: sequences whose newest token stands on a page's edge */
+    uint32_t *ending;   /* ... and those that it may have ended */
     uint32_t *table[2]; /* scratch: the blocks of one sequence */
     hdl_rate rate;
     hdl_sched_stats stats;
@@ -241,6 +249,8 @@ struct hdl_sched {
     uint32_t n_actions, actions_max;
     hdl_action *actions;
 };
+
+static inline uint32_t hdl_run_max(const hdl_sched_config *config) { return 3 * config->max_seqs; }
 
 static inline uint32_t hdl_page_count(const hdl_sched *s, uint32_t tokens)
 {
@@ -250,14 +260,6 @@ static inline uint32_t hdl_page_count(const hdl_sched *s, uint32_t tokens)
 static inline hdl_token *hdl_page_tokens(const hdl_sched *s, uint32_t page)
 {
     return s->pages.tokens + ((size_t)page << s->bt_shift);
-}
-
-/* Three bits of 64 for a token. A set of stop ids is their union; a token that lacks one of its
- * bits is not in the set. */
-static inline uint64_t hdl_stop_bits(hdl_token token)
-{
-    uint64_t h = (uint32_t)token * 0x9e3779b97f4a7c15ull;
-    return 1ull << (h >> 58) | 1ull << (h >> 52 & 63) | 1ull << (h >> 46 & 63);
 }
 
 static inline uint32_t hdl_seq_idx(const hdl_sched *s, const hdl_seq *seq)
