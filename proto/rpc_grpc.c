@@ -41,10 +41,8 @@ static void queue_main(void *arg)
             grpc_completion_queue_next(queue->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
         if (event.type == GRPC_QUEUE_SHUTDOWN)
             return;
-        if (event.type == GRPC_OP_COMPLETE) {
-            rpc_tag *tag = event.tag;
-            tag->fn(tag, event.success != 0);
-        }
+        if (event.type == GRPC_OP_COMPLETE)
+            rpc_tag_run(event.tag, event.success != 0);
     }
 }
 
@@ -172,6 +170,7 @@ void rpc_stream_unref(hdl_rpc_stream *s)
 void rpc_stream_batch(hdl_rpc_stream *s, const grpc_op *ops, size_t n_ops, rpc_tag *tag)
 {
     rpc_stream_ref(s);
+    rpc_tag_give(tag);
     grpc_call_error error = grpc_call_start_batch(s->call, ops, n_ops, tag, NULL);
     /* Anything else means that we gave two operations of one kind at a time. */
     HDL_ASSERT_EQ(error, GRPC_CALL_OK);
@@ -181,7 +180,8 @@ void rpc_stream_batch(hdl_rpc_stream *s, const grpc_op *ops, size_t n_ops, rpc_t
 
 void rpc_stream_receive(hdl_rpc_stream *s)
 {
-    s->receiving = true;
+    if (!s->receiving) /* an opener has set it before the close tag could look */
+        s->receiving = true;
     grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
     op.data.recv_message.recv_message = &s->received;
     rpc_stream_batch(s, &op, 1, &s->recv_tag);

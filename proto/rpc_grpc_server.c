@@ -57,6 +57,7 @@ static void arm_call(hdl_rpc_server *server)
     pending->server = server;
     grpc_call_details_init(&pending->details);
     grpc_metadata_array_init(&pending->md);
+    rpc_tag_give(&pending->tag);
     if (grpc_server_request_call(server->server, &pending->call, &pending->details, &pending->md,
                                  server->queue.cq, server->queue.cq, &pending->tag) != GRPC_CALL_OK)
         pending_free(pending); /* shutting down */
@@ -218,9 +219,11 @@ void hdl_rpc_server_close(hdl_rpc_server *server, uint64_t grace_us)
     HDL_ASSERT(hdl_thread_role() != HDL_ROLE_RPC);
     atomic_store(&server->stopping, true);
     if (server->server) {
-        if (server->queue.cq)
+        if (server->queue.cq) {
+            rpc_tag_give(&server->shutdown_tag);
             grpc_server_shutdown_and_notify(server->server, server->queue.cq,
                                             &server->shutdown_tag);
+        }
         if (server->started && !wait_down(server, grace_us)) {
             grpc_server_cancel_all_calls(server->server);
             while (!wait_down(server, 1000000))

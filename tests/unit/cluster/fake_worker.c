@@ -22,7 +22,7 @@ static void say(fake_worker *w, const hdl_worker_msg *msg)
     hdl_wire_bytes bytes;
     hdl_err err = hdl_wire_encode_worker(&w->encoder, msg, &bytes);
     HDL_ASSERT_EQ(err, HDL_OK);
-    (void)!hdl_rpc_send(w->stream, bytes.data, bytes.len);
+    (void)!hdl_rpc_send(w->back, bytes.data, bytes.len);
 }
 
 static hdl_token *token_at(fake_worker *w, const fake_slot *slot, uint32_t pos)
@@ -119,12 +119,12 @@ static void say_ready(fake_worker *w)
 
 static void on_message(void *arg, hdl_rpc_stream *stream, const void *bytes, size_t len)
 {
-    (void)stream;
     fake_worker *w = arg;
     hdl_sched_msg msg;
     hdl_errmsg why = {0};
     hdl_err err = hdl_wire_decode_sched((hdl_wire_bytes){bytes, len}, &w->arena, &msg, &why);
     HDL_ASSERT_EQ(err, HDL_OK);
+    w->back = stream;
     if (atomic_load(&w->mute))
         return;
     switch (msg.kind) {

@@ -22,7 +22,8 @@ typedef struct fake_slot {
 
 typedef struct fake_worker {
     hdl_rpc_client *client;
-    hdl_rpc_stream *stream;
+    hdl_rpc_stream *stream; /* for whoever started it */
+    hdl_rpc_stream *back;   /* the same, as callbacks know it */
     hdl_arena arena;
     hdl_wire_encoder encoder;
     void *mem;

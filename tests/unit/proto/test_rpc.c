@@ -143,9 +143,9 @@ static hdl_rpc_stream *open_echo(fixture *f)
 
 static void stop(fixture *f)
 {
-    hdl_rpc_stream_drop(f->server_seen.kept);
     hdl_rpc_client_close(f->client);
     hdl_rpc_server_close(f->server, 0);
+    hdl_rpc_stream_drop(f->server_seen.kept); /* written by the server's thread, which has ended */
 }
 
 static void messages_cross_in_order(void **state)
