@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stage 5 of a request (DESIGN 4): text -> ids; the splitting before it is pretok.c. */
+/* Request path 5 of 14: text -> ids; the splitting before it is pretok.c. */
 #include "scheduler/text/bpe.h"
 
 #include <stdlib.h>

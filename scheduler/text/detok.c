@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stage 13 of a request (DESIGN 4): ids -> UTF-8 pieces; stop.c looks through them next. */
+/* Request path 13 of 14: ids -> UTF-8 pieces; stop.c looks through them next. */
 #include "scheduler/text/detok.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stage 13 of a request (DESIGN 4), after detok.c: UTF-8 pieces -> what the client may see;
+/* Request path 13 of 14, after detok.c: UTF-8 pieces -> what the client may see;
  * front/sse.c sends it. */
 #include "scheduler/text/stop.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stage 4 of a request (DESIGN 4): messages -> prompt text; tokenizer.c turns that into ids. */
+/* Request path 4 of 14: messages -> prompt text; tokenizer.c turns that into ids. */
 #include "scheduler/text/template.h"
 
 #include <stdlib.h>
