@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Written by unicode_gen.py from Unicode 9.0.0; not edited by hand. */
+/* Written by unicode_gen.py; not edited by hand. */
 #include "scheduler/text/unicode_tables.h"
 
 /* clang-format off */

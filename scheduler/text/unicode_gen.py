@@ -3,10 +3,11 @@
 """Writes the tables of unicode.c from Python's unicodedata.
 
     python3.6 scheduler/text/unicode_gen.py normalization     unicode_decompositions.c, unicode_classes.c
-    python3.13 scheduler/text/unicode_gen.py lower            unicode_lower.c
+    python3 scheduler/text/unicode_gen.py lower               unicode_lower.c (needs the tokenizers package)
 
 Hugging Face's normalizers carry the normalisation tables of Unicode 9.0, found by asking them about every code point; a
-newer version would reorder marks that they leave alone.  Lower case follows their compiler's Unicode, which is newer.
+newer version would reorder marks that they leave alone.  Their lower case follows their compiler's Unicode, which is newer
+than Python's: it is asked for.
 """
 
 import sys
@@ -18,8 +19,8 @@ CPS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 
 
 HEAD = ("/* SPDX-License-Identifier: Apache-2.0 */\n"
-        "/* Written by unicode_gen.py from Unicode {}; not edited by hand. */\n"
-        '#include "scheduler/text/unicode_tables.h"\n\n/* clang-format off */\n').format(unicodedata.unidata_version)
+        "/* Written by unicode_gen.py; not edited by hand. */\n"
+        '#include "scheduler/text/unicode_tables.h"\n\n/* clang-format off */\n')
 
 
 def write(name, parts):
@@ -90,8 +91,9 @@ def normalization():
 
 
 def lower():
-    pairs = [(c, ord(chr(c).lower())) for c in CPS if len(chr(c).lower()) == 1 and chr(c).lower() != chr(c)]
-    pairs = [(c, to - c) for c, to in pairs]
+    from tokenizers import normalizers
+    lowered = [(c, normalizers.Lowercase().normalize_str(chr(c))) for c in CPS]
+    pairs = [(c, ord(to) - c) for c, to in lowered if len(to) == 1 and to != chr(c)]
     # Runs of letters with one distance, and runs of every second letter (upper, lower, upper, ...), are one row.
     runs = []
     for c, delta in pairs:
