@@ -83,6 +83,24 @@ void hdl_conns_bury(hdl_front_thread *thread)
     }
 }
 
+void hdl_conns_end(hdl_front_thread *thread)
+{
+    hdl_api_error err;
+    (void)hdl_api_fail(&err, 503, NULL, "the service is shutting down; ask another replica");
+    err.retry_after_ms = 1000;
+    for (hdl_conn *conn = thread->conns; conn; conn = conn->next) {
+        conn->keep_alive = false;
+        if (conn->call)
+            hdl_call_fail(conn->call, &err);
+        else if (conn->job)
+            hdl_reply_error(conn, &err);
+    }
+    hdl_conns_flush(thread);
+    while (thread->conns)
+        hdl_conn_kill(thread->conns);
+    hdl_conns_bury(thread);
+}
+
 /* ---- time ---- */
 
 /* When somebody has to look at the connection again. */

@@ -123,6 +123,8 @@ void hdl_conn_touch(hdl_conn *conn);
 void hdl_conn_answered(hdl_conn *conn);
 /* An answer will come from the call; NULL: from conn->job. */
 void hdl_conn_answer_later(hdl_conn *conn, hdl_call *call);
+/* The thread ends: what runs is told so, in one last send, and all connections go. */
+void hdl_conns_end(hdl_front_thread *thread);
 /* End of a turn. */
 void hdl_conns_flush(hdl_front_thread *thread);
 void hdl_conns_bury(hdl_front_thread *thread);

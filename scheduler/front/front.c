@@ -200,9 +200,7 @@ static void thread_main(void *arg)
     hdl_loop_wake(thread->loop); /* the first turn arms the rings */
     if (hdl_loop_run(thread->loop) != HDL_OK)
         HDL_LOG(ERROR, FRONT, "loop_failed", "thread=%u", thread->idx);
-    while (thread->conns)
-        hdl_conn_kill(thread->conns);
-    hdl_conns_bury(thread);
+    hdl_conns_end(thread);
 }
 
 static hdl_err open_thread(hdl_front *front, uint32_t idx, hdl_errmsg *why)

@@ -399,6 +399,35 @@ static void test_close_under_load(void **state)
         client_close(&c[i]);
 }
 
+/* A stop cuts nobody off without a word. */
+static void test_stop_tells(void **state)
+{
+    (void)state;
+    rig r;
+    client stream, whole;
+    answer a;
+    rig_open(&r, NULL);
+    fake_engine_allow(r.engine, 3);
+    client_open(&stream, &r);
+    send_post(&stream, STREAM);
+    assert_true(client_wait_for(&stream, "data: {"));
+    client_open(&whole, &r);
+    send_post(&whole, WHOLE);
+    assert_true(fake_engine_wait_live(r.engine, 2));
+    hdl_front_stop(r.front);
+    assert_true(fake_engine_wait_live(r.engine, 0));
+    client_answer(&stream, &a);
+    assert_non_null(strstr(hdl_buf_cstr(&a.body), "data: {\"error\":{\"message\":\"the service is "
+                                                  "shutting down"));
+    answer_free(&a);
+    client_answer(&whole, &a);
+    assert_int_equal(a.status, 503);
+    answer_free(&a);
+    client_close(&stream);
+    client_close(&whole);
+    rig_close(&r);
+}
+
 static void send_long(client *c, const char *path, size_t words)
 {
     hdl_buf body;
@@ -492,6 +521,7 @@ int main(void)
         cmocka_unit_test(test_max_connections),
         cmocka_unit_test(test_keys_everywhere),
         cmocka_unit_test(test_close_under_load),
+        cmocka_unit_test(test_stop_tells),
         cmocka_unit_test(test_long_texts),
         cmocka_unit_test(test_port_taken),
     };
