@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Request path, stage 9: plan -> index arrays. */
+/* Request path 9 of 14: plan -> index arrays. */
 #include "worker/batch.h"
 
 #include <inttypes.h>

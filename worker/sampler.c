@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Request path, stage 11: logits -> token ids. */
+/* Request path 11 of 14: logits -> token ids. */
 #include "worker/sampler.h"
 
 #include <math.h>

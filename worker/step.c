@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Request path, stage 9: one step of one rank, from plan to result. */
+/* Request path 9 of 14: one step of one rank, from plan to result. */
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>

@@ -128,8 +128,8 @@ typedef struct hdl_act_reject {
     uint32_t need, have;     /* e.g. tokens asked for and possible, for the message */
 } hdl_act_reject;
 
-/* BAD_RESULT: a result did not answer its plan; the core ends the epoch by itself, as if RANK_LOST had come (EPOCH_END follows with
- * group and epoch), and the shell must form the group anew. */
+/* BAD_RESULT: a result did not answer its plan; the core ends the epoch by itself, as if RANK_LOST
+ * had come (EPOCH_END follows with group and epoch), and the shell must form the group anew. */
 // clang-format off
 #define HDL_TRACE_LIST(X)                                                                          \
     X(ADMIT, "admit") X(PREEMPT, "preempt") X(REQUEUE, "requeue") X(STALE_RESULT, "stale_result")  \

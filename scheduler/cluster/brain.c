@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Request path, stage 6: the inbox, where requests become events of the core. One thread; it waits
+/* Request path 6 of 14: the inbox, where requests become events of the core. One thread; it waits
  * in its loop, drains both rings, feeds the core, does what the core wants. Time is read once per
  * turn. */
 #include <stdlib.h>
@@ -120,8 +120,8 @@ static void obey(hdl_cluster *c, const hdl_order *order)
 static void hear(hdl_cluster *c, const hdl_note *note)
 {
     hdl_conn *conn = note->conn;
-    if (note->slot < 0) {
-        hdl_registry_closed(c, conn);
+    if (note->slot == HDL_NOTE_OPENED || note->slot == HDL_NOTE_CLOSED) {
+        (note->slot == HDL_NOTE_OPENED ? hdl_registry_opened : hdl_registry_closed)(c, conn);
         return;
     }
     hdl_slot *slot = &conn->slots[note->slot];

@@ -104,7 +104,7 @@ static hdl_err make_tables(hdl_cluster *c)
                                  .wake_fd = hdl_loop_wake_fd(c->loop)};
     const hdl_ring_opts notes = {.kind = HDL_RING_SPSC,
                                  .item_bytes = sizeof(hdl_note),
-                                 .count = (size_t)CONNS_MAX * (CONN_SLOTS + 1),
+                                 .count = (size_t)CONNS_MAX * (CONN_SLOTS + 2),
                                  .wake = HDL_RING_WAKE_SHARED,
                                  .wake_fd = hdl_loop_wake_fd(c->loop)};
     HDL_TRY(hdl_ring_open(&c->inbox, &inbox));
@@ -162,14 +162,8 @@ static void free_conns(hdl_cluster *c)
 {
     hdl_note note;
     while (c->notes && hdl_ring_pop(c->notes, &note)) {
-        if (note.slot >= 0)
-            continue;
-        if (note.conn->linked) {
-            *(note.conn->prev ? &note.conn->prev->next : &c->conns) = note.conn->next;
-            if (note.conn->next)
-                note.conn->next->prev = note.conn->prev;
-        }
-        hdl_conn_free(note.conn);
+        if (note.slot == HDL_NOTE_CLOSED)
+            hdl_conn_free(note.conn);
     }
 }
 

@@ -19,6 +19,14 @@ void hdl_conn_free(hdl_conn *conn)
     free(conn);
 }
 
+/* The ring has room for every slot of every connection and their openings and ends. */
+static void tell(hdl_cluster *c, hdl_conn *conn, int slot)
+{
+    const hdl_note note = {.conn = conn, .slot = slot};
+    if (hdl_ring_push(c->notes, &note) != HDL_OK)
+        HDL_LOG(ERROR, CLUSTER, "note_lost", "slot=%d", slot);
+}
+
 static void on_open(void *arg, hdl_rpc_stream *stream)
 {
     hdl_cluster *c = arg;
@@ -40,14 +48,7 @@ static void on_open(void *arg, hdl_rpc_stream *stream)
     conn->group = HDL_NONE_U32;
     atomic_store(&conn->seen_us, hdl_clock_now_us());
     hdl_rpc_stream_set_user(stream, conn);
-}
-
-/* The ring has room for every slot of every connection and their ends. */
-static void tell(hdl_cluster *c, hdl_conn *conn, int slot)
-{
-    const hdl_note note = {.conn = conn, .slot = slot};
-    if (hdl_ring_push(c->notes, &note) != HDL_OK)
-        HDL_LOG(ERROR, CLUSTER, "note_lost", "slot=%d", slot);
+    tell(c, conn, HDL_NOTE_OPENED);
 }
 
 static int take_slot(hdl_conn *conn)
@@ -123,7 +124,7 @@ static void on_close(void *arg, hdl_rpc_stream *stream, hdl_err err, const char 
     (void)text;
     hdl_conn *conn = hdl_rpc_stream_user(stream);
     if (conn)
-        tell(arg, conn, -1);
+        tell(arg, conn, HDL_NOTE_CLOSED);
 }
 
 /* -- people and tools ------------------------------------------------------------------------ */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Request path, stage 8: a plan becomes one message that goes to every rank of its group; and the
+/* Request path 8 of 14: a plan becomes one message that goes to every rank of its group; and the
  * way back of stage 12, from a result to the core. Brain thread. */
 #include <string.h>
 
@@ -73,6 +73,19 @@ static void note_flight(hdl_cluster *c, hdl_cluster_group *group, const hdl_plan
                 .slot = plan->rows[i].slot, .req = group->slot_req[plan->rows[i].slot]};
 }
 
+/* Thousands of sequences that open in one step with a thousand biases each: nobody does that in
+ * good faith. They are cancelled; the others go on in the next epoch. Not here and now: the core is
+ * in the middle of an event. */
+static void give_up(hdl_cluster *c, hdl_cluster_group *group, const hdl_plan *plan)
+{
+    HDL_LOG(ERROR, CLUSTER, "step_too_large", "group=%u opens=%u tokens=%u", plan->group,
+            plan->n_opens, plan->n_tokens);
+    for (uint32_t i = 0; i < plan->n_opens; i++)
+        hdl_requests_find(&c->requests, group->slot_req[plan->opens[i].slot])->deaf = true;
+    c->any_deaf = true;
+    group->too_large = true;
+}
+
 void hdl_dispatch_plan(hdl_cluster *c, const hdl_plan *plan)
 {
     hdl_cluster_group *group = &c->groups[plan->group];
@@ -83,8 +96,11 @@ void hdl_dispatch_plan(hdl_cluster *c, const hdl_plan *plan)
                                .step = {.plan = *plan, .sampling_refs = c->sampling_refs}};
     hdl_wire_bytes bytes;
     hdl_err err = hdl_wire_encode_sched(&c->encoder, &msg, &bytes);
-    HDL_ASSERT_EQ(err, HDL_OK); /* sized for the largest plan of the limits table */
-    hdl_alloc_thaw();           /* gRPC allocates */
+    if (err != HDL_OK || bytes.len > HDL_RPC_MESSAGE_BYTES_MAX) {
+        give_up(c, group, plan);
+        return;
+    }
+    hdl_alloc_thaw(); /* gRPC allocates */
     for (uint32_t r = 0; r < c->n_ranks; r++)
         if (group->ranks[r])
             (void)send_bytes(group->ranks[r], bytes);
@@ -134,10 +150,11 @@ static void absorb(hdl_cluster *c, hdl_cluster_group *group, hdl_flight *flight,
 
 void hdl_dispatch_result(hdl_cluster *c, hdl_conn *conn, const hdl_result *result)
 {
+    if (conn->state != HDL_CONN_JOINED)
+        return; /* of an epoch that has ended, as below */
     hdl_cluster_group *group = &c->groups[conn->group];
-    if (conn->state != HDL_CONN_JOINED || group->state != HDL_GROUP_UP ||
-        result->epoch != group->epoch)
-        return; /* of an epoch that has ended */
+    if (group->state != HDL_GROUP_UP || result->epoch != group->epoch)
+        return;
     const char *problem = problem_of(c, conn, result);
     if (problem) {
         HDL_LOG(ERROR, CLUSTER, "bad_result", "group=%u rank=%u why=%s", conn->group, conn->rank,

@@ -248,6 +248,25 @@ void hdl_registry_drop(hdl_cluster *c, hdl_conn *conn, hdl_err err, const char *
     fill_vacancies(c);
 }
 
+/* Takes as long for a wrong token as for the right one of the same length. */
+static bool is_same_secret(const char *a, const char *b)
+{
+    size_t a_len = strlen(a), b_len = strlen(b);
+    unsigned char difference = a_len != b_len;
+    for (size_t i = 0; i < a_len && i < b_len; i++)
+        difference |= (unsigned char)(a[i] ^ b[i]);
+    return difference == 0;
+}
+
+void hdl_registry_opened(hdl_cluster *c, hdl_conn *conn)
+{
+    conn->next = c->conns;
+    conn->prev = NULL;
+    if (conn->next)
+        conn->next->prev = conn;
+    c->conns = conn;
+}
+
 static void on_hello(hdl_cluster *c, hdl_conn *conn, const hdl_msg_hello *hello)
 {
     static const char *const kinds[] = {HDL_CHOICES_device};
@@ -255,16 +274,9 @@ static void on_hello(hdl_cluster *c, hdl_conn *conn, const hdl_msg_hello *hello)
     if (conn->state != HDL_CONN_NEW)
         return;
     conn->hello = *hello;
-    conn->group = HDL_NONE_U32;
-    conn->next = c->conns;
-    conn->prev = NULL;
-    if (conn->next)
-        conn->next->prev = conn;
-    c->conns = conn;
-    conn->linked = true;
     if (hello->protocol != HDL_WIRE_PROTOCOL)
         hdl_registry_drop(c, conn, HDL_UNSUPPORTED, "the worker's version is not ours; update it");
-    else if (strcmp(hello->token, c->token) != 0)
+    else if (!is_same_secret(hello->token, c->token))
         hdl_registry_drop(c, conn, HDL_DENIED, "the token is wrong; see rpc.token_file");
     else if (strncmp(hello->device, kind, strlen(kind)) != 0)
         hdl_registry_drop(c, conn, HDL_UNSUPPORTED,
@@ -318,7 +330,7 @@ void hdl_registry_message(hdl_cluster *c, hdl_conn *conn, const hdl_worker_msg *
             on_joined(c, conn, msg->joined.epoch);
         break;
     case HDL_WMSG_FAILED:
-        if (conn->linked)
+        if (holds_rank(c, conn))
             on_failed(c, conn, &msg->failed);
         break;
     case HDL_WMSG_RESULT:   /* dispatch.c */
@@ -329,7 +341,7 @@ void hdl_registry_message(hdl_cluster *c, hdl_conn *conn, const hdl_worker_msg *
 
 void hdl_registry_closed(hdl_cluster *c, hdl_conn *conn)
 {
-    if (conn->state != HDL_CONN_GONE && conn->linked) {
+    if (conn->state != HDL_CONN_GONE) {
         HDL_LOG(WARN, CLUSTER, "worker_lost", "group=%u rank=%u state=%s pid=%u", conn->group,
                 conn->rank, state_names[conn->state], conn->hello.pid);
         bool in_epoch = conn->state == HDL_CONN_JOINING || conn->state == HDL_CONN_JOINED;
@@ -342,11 +354,9 @@ void hdl_registry_closed(hdl_cluster *c, hdl_conn *conn)
             c->groups[conn->group].form_at_us = c->now_us; /* the reason is known and gone */
         }
     }
-    if (conn->linked) {
-        *(conn->prev ? &conn->prev->next : &c->conns) = conn->next;
-        if (conn->next)
-            conn->next->prev = conn->prev;
-    }
+    *(conn->prev ? &conn->prev->next : &c->conns) = conn->next;
+    if (conn->next)
+        conn->next->prev = conn->prev;
     hdl_conn_free(conn);
     atomic_fetch_sub(&c->n_conns, 1);
     fill_vacancies(c);
@@ -396,6 +406,9 @@ hdl_time_us hdl_registry_tick(hdl_cluster *c)
     hdl_time_us next = c->heartbeat_at_us;
     for (uint32_t g = 0; g < c->n_groups; g++) {
         hdl_cluster_group *group = &c->groups[g];
+        if (group->too_large)
+            hdl_registry_end_epoch(c, g, "a step is too large to be sent");
+        group->too_large = false;
         if (group->state != HDL_GROUP_FORMING || count_in(c, group, HDL_CONN_READY) < c->n_ranks)
             continue;
         if (c->now_us >= group->form_at_us)

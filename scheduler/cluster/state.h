@@ -63,8 +63,7 @@ typedef struct hdl_conn {
 
     /* brain */
     hdl_conn_state state;
-    bool linked;
-    struct hdl_conn *next, *prev; /* all that said Hello */
+    struct hdl_conn *next, *prev; /* all of them */
     uint32_t group, rank;         /* of its assignment */
     hdl_msg_hello hello;
     hdl_msg_ready ready;
@@ -94,6 +93,7 @@ typedef struct hdl_cluster_group {
     uint64_t tested[HDL_RANKS_MAX]; /* what passed the self-test as this rank, see registry.c */
     uint32_t n_joined, n_fails;     /* failed attempts in a row */
     hdl_time_us form_at_us;         /* not before */
+    bool too_large;                 /* a step could not be sent: the epoch is to end */
     hdl_time_us lost_us;            /* when it ended; 0: tokens have flowed since */
     hdl_time_us last_result_us;
     hdl_flight flights[HDL_PLANS_IN_FLIGHT];
@@ -145,9 +145,12 @@ typedef struct hdl_order {
     hdl_request *req; /* SUBMIT: owned by the order */
 } hdl_order;
 
+/* What the rpc thread tells the brain of a connection: the index of a filled slot, or one of these.
+ */
+enum { HDL_NOTE_CLOSED = -1, HDL_NOTE_OPENED = -2 };
 typedef struct hdl_note {
     hdl_conn *conn;
-    int slot; /* index, or -1: the stream has ended */
+    int slot;
 } hdl_note;
 
 /* -- the cluster ----------------------------------------------------------------------------- */
@@ -222,6 +225,7 @@ void hdl_dispatch_forget(hdl_cluster_group *group);
 
 /* registry.c: workers, ranks, epochs. */
 void hdl_registry_message(hdl_cluster *c, hdl_conn *conn, const hdl_worker_msg *msg);
+void hdl_registry_opened(hdl_cluster *c, hdl_conn *conn);
 void hdl_registry_closed(hdl_cluster *c, hdl_conn *conn);
 /* Lost workers, groups that may form now. Returns when it wants to be called again. */
 hdl_time_us hdl_registry_tick(hdl_cluster *c);

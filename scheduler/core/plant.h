@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Planted bugs: each is a mistake that a scheduler like this one has made somewhere, kept so that the simulator can prove that it
- * would be found. They exist only in the objects of heddle_core_planted (-DHDL_PLANT_BUGS, tests/sim); in the library that
- * ships, hdl_planted() is the constant false and the switch is never read. */
+/* Planted bugs: each is a mistake that a scheduler like this one has made somewhere, kept so
+ * that the simulator can prove that it would be found. They exist only in the objects of
+ * heddle_core_planted (-DHDL_PLANT_BUGS, tests/sim); in the library that ships, hdl_planted()
+ * is the constant false and the switch is never read. */
 #pragma once
 
 #define HDL_BUG_LIST(X)                                                                            \
@@ -15,7 +16,7 @@
     X(CHUNK_OFF_BY_ONE, "chunk-off-by-one", "a cut prefill chunk skips a token")                   \
     X(FORK_NO_COPY, "fork-no-copy", "a fork writes into its parent's partial block")               \
     X(EMIT_TWICE, "emit-twice", "a requeued sequence emits its last token again")                  \
-    X(NEXT_CHUNK_ONLY, "next-chunk-only", "admission counts the next chunk, not the whole context") \
+    X(NEXT_CHUNK_ONLY, "next-chunk-only", "admission counts the next chunk, not all context") \
     X(LOST_FORK, "lost-fork", "forks of a cancelled parent are never released")                    \
     X(REF_LEAK, "ref-leak", "preemption forgets the last block of its victim")                     \
     X(DUP_RESULT, "dup-result", "a result that was absorbed before is absorbed again")

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The wall around the core, and the last thing that state.h includes.
  *
- * The core has no clock, no heap, no thread, no file and no floating point: the compiler refuses their
- * names from here on (in the core's own files; its unit tests look inside from without), and
- * tests/unit/core/purity.sh refuses any undefined symbol of the core's objects that is not on its
- * list. That is what lets the simulator, the daemon and `heddle replay` run the same object files and
- * get the same answer. */
+ * The core has no clock, no heap, no thread, no file and no floating point: the compiler
+ * refuses their names from here on (in the core's own files; its unit tests look inside from
+ * without), and tests/unit/core/purity.sh refuses any undefined symbol of the core's objects
+ * that is not on its list. That is what lets the simulator, the daemon and `heddle replay` run
+ * the same object files and get the same answer. */
 #pragma once
 
 #ifdef HDL_PURE

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Request path 7 and 12: decide and absorb. Start reading at hdl_sched_step, at the end. */
+/* Request path 7 and 12 of 14: decide and absorb. Start reading at hdl_sched_step, at the end. */
 #include "scheduler/core/absorb.h"
 #include "scheduler/core/admit.h"
 #include "scheduler/core/budget.h"

@@ -2,7 +2,7 @@
 /* The scheduler core: queue, KV allocation and batching as a pure state machine
  * (include/heddle/event.h is its language).
  *
- * Request path, stage 7 (decide) and 12 (absorb): event -> PLAN, EMIT, DONE, REJECT.
+ * Request path 7 (decide) and 12 (absorb) of 14: event -> PLAN, EMIT, DONE, REJECT.
  *
  * Owner: whoever holds the memory; one thread (the brain's). The state lives in one block of the
  * caller's memory, sized at start from the configuration; nothing is allocated later. Same

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs a fuzz target over every file of the folders named on the command line, in any build and with
- * any compiler, so that what fuzzing once found stays found. libFuzzer itself is linked only by the
- * fuzz preset. */
+/* Runs a fuzz target over every file of the folders named on the command line, in any build and
+ * with any compiler, so that what fuzzing once found stays found. libFuzzer itself is linked only
+ * by the fuzz preset. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Request path, stage 10: ids -> logits of the rows that want them. */
+/* Request path 10 of 14: ids -> logits of the rows that want them. */
 #include "worker/model/forward.h"
 
 #include <string.h>
