@@ -77,18 +77,20 @@ static void run_step(fake_worker *w, const hdl_msg_step *msg)
                                      .epoch = plan->epoch,
                                      .group = plan->group,
                                      .rank = w->assign.rank,
-                                     .err = atomic_exchange(&w->fail_next, HDL_OK),
+                                     .err = HDL_OK,
                                      .step_us = 10,
                                      .rows = w->rows,
                                      .tops = w->tops}};
-    atomic_fetch_add(&w->n_steps, 1);
+    const unsigned n = atomic_fetch_add(&w->n_steps, 1) + 1;
+    if (n == atomic_load(&w->fail_at))
+        out.result.err = HDL_PEER;
     for (uint32_t i = 0; i < plan->n_opens; i++)
         w->slots[plan->opens[i].slot].sampling = msg->samplings[i];
     for (uint32_t i = 0; i < plan->n_copies; i++)
         memcpy(w->kv[plan->copies[i].dst], w->kv[plan->copies[i].src], sizeof w->kv[0]);
     for (uint32_t i = 0; i < plan->n_rows; i++)
         run_row(w, plan, &plan->rows[i], &out.result);
-    if (atomic_exchange(&w->wrong_next, false) && out.result.n_rows)
+    if (n == atomic_load(&w->wrong_at) && out.result.n_rows)
         w->rows[0].token = FAKE_VOCAB;
     if (w->assign.rank != 0 || out.result.err != HDL_OK)
         out.result.n_rows = out.result.n_tops = 0;
@@ -117,6 +119,12 @@ static void say_ready(fake_worker *w)
                                        .device = "cpu-fake"}});
 }
 
+static bool is_held(fake_worker *w)
+{
+    unsigned at = atomic_load(&w->hold_at);
+    return at && atomic_load(&w->n_steps) >= at;
+}
+
 static void on_message(void *arg, hdl_rpc_stream *stream, const void *bytes, size_t len)
 {
     fake_worker *w = arg;
@@ -140,7 +148,7 @@ static void on_message(void *arg, hdl_rpc_stream *stream, const void *bytes, siz
         say(w, &(hdl_worker_msg){.kind = HDL_WMSG_JOINED, .joined = {.epoch = w->epoch}});
         break;
     case HDL_SMSG_STEP:
-        if (msg.step.plan.epoch == w->epoch && !atomic_load(&w->hold))
+        if (msg.step.plan.epoch == w->epoch && !is_held(w))
             run_step(w, &msg.step);
         break;
     case HDL_SMSG_ABORT:
@@ -169,6 +177,7 @@ fake_worker *fake_start(const fake_opts *opts)
     fake_worker *w = calloc(1, sizeof *w);
     HDL_ASSERT(w && (w->mem = malloc(ARENA_BYTES)));
     hdl_arena_init(&w->arena, w->mem, ARENA_BYTES);
+    atomic_store(&w->hold_at, opts->hold_at);
     const hdl_rpc_callbacks callbacks = {.on_message = on_message, .on_close = on_close, .arg = w};
     HDL_ASSERT(hdl_wire_encoder_init(&w->encoder, ARENA_BYTES) == HDL_OK);
     HDL_ASSERT(hdl_rpc_client_open(&w->client, &(hdl_rpc_client_opts){.address = opts->address},

@@ -35,11 +35,11 @@ typedef struct fake_worker {
     hdl_logprob tops[FAKE_SEQS];
 
     /* knobs */
-    atomic_bool mute;       /* says nothing any more, takes no step */
-    atomic_bool hold;       /* takes no step until let go; see fake_let_go */
-    atomic_uint fail_next;  /* hdl_err: the next step ends with it */
-    atomic_bool wrong_next; /* the next result holds a token that does not exist */
-    atomic_bool stale;      /* results are sent twice, first wrong and under the old epoch */
+    atomic_bool mute;     /* says nothing any more, takes no step */
+    atomic_uint hold_at;  /* from this number of steps on it takes none; 0: never */
+    atomic_uint fail_at;  /* the step with this number ends with HDL_PEER; 0: none */
+    atomic_uint wrong_at; /* its result holds a token that does not exist; 0: none */
+    atomic_bool stale;    /* results are sent twice, first wrong and under the old epoch */
 
     /* what happened */
     atomic_uint n_assigns, n_joins, n_steps, n_aborts;
@@ -51,6 +51,7 @@ typedef struct fake_opts {
     const char *address, *device, *token;
     uint32_t protocol;
     uint64_t holds;
+    unsigned hold_at;
 } fake_opts;
 
 /* Dials and says Hello. */
