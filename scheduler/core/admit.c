@@ -171,24 +171,34 @@ static bool never_fits(const hdl_sched *s, const hdl_seq *seq)
     return s->stats.groups_up > 0 && need > s->stats.max_len;
 }
 
+/* The request that is next. When the logs have no room for its growth, one that was promised its
+ * own and lost its place since (by a preemption or a loss): it is not behind for less important
+ * reasons, but only its end gives room to anybody. */
+static hdl_seq *next_in_line(hdl_sched *s)
+{
+    hdl_seq *seq = hdl_queue_pick(s);
+    if (!seq || never_fits(s, seq))
+        return seq;
+    uint64_t end = (uint64_t)seq->n_prompt + hdl_seq_rest(s, seq)->max_new;
+    if (hdl_log_promise(s, seq, (uint32_t)hdl_min_size(end, s->config.max_len)))
+        return seq;
+    return hdl_planted(s, PROMISE_DEADLOCK) ? NULL : hdl_queue_promised(s);
+}
+
 bool hdl_admit_next(hdl_sched *s)
 {
     if (s->n_slots_free == 0 || s->stats.groups_up == 0)
         return false;
-    hdl_seq *seq = hdl_queue_pick(s);
+    hdl_seq *seq = next_in_line(s);
     if (!seq)
         return false;
-    const hdl_seq_cold *cold = hdl_seq_rest(s, seq);
     if (never_fits(s, seq)) {
-        if (cold->admitted)
+        if (hdl_seq_rest(s, seq)->admitted)
             hdl_run_end(s, seq, HDL_FINISH_FAILED);
         else
             hdl_run_reject(s, seq, HDL_INVALID);
         return true;
     }
-    uint64_t end = (uint64_t)seq->n_prompt + cold->max_new;
-    if (!hdl_log_promise(s, seq, (uint32_t)hdl_min_size(end, s->config.max_len)))
-        return false;
     offer best = {.group = NONE};
     uint32_t *blocks = s->table[0], *spare = s->table[1];
     for (uint32_t group = 0; group < s->config.n_groups; group++) {

@@ -19,6 +19,7 @@
     X(NEXT_CHUNK_ONLY, "next-chunk-only", "admission counts the next chunk, not all context") \
     X(LOST_FORK, "lost-fork", "forks of a cancelled parent are never released")                    \
     X(REF_LEAK, "ref-leak", "preemption forgets the last block of its victim")                     \
+    X(PROMISE_DEADLOCK, "promise-deadlock", "the head waits for log pages that those behind it hold") \
     X(DUP_RESULT, "dup-result", "a result that was absorbed before is absorbed again")
 
 #define HDL_BUG_ENUM(name, text, what) HDL_BUG_##name,

@@ -170,6 +170,15 @@ hdl_seq *hdl_queue_pick(const hdl_sched *s)
     return best == NONE ? NULL : &s->seqs[best];
 }
 
+hdl_seq *hdl_queue_promised(const hdl_sched *s)
+{
+    for (uint32_t p = 0; p < HDL_PRIORITIES; p++)
+        for (uint32_t i = s->queue.again[p].head; i != NONE; i = s->cold[i].next)
+            if (s->cold[i].admitted)
+                return &s->seqs[i];
+    return NULL;
+}
+
 void hdl_queue_charge(hdl_sched *s, uint32_t tenant, uint32_t tokens)
 {
     hdl_tenant *t = &s->tenants[tenant];

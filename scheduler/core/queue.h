@@ -19,6 +19,8 @@ void hdl_queue_remove(hdl_sched *s, hdl_seq *seq);                /* wherever it
 
 /* The request that must be admitted next (it stays in the queue), or NULL. Nobody passes it. */
 hdl_seq *hdl_queue_pick(const hdl_sched *s);
+/* The first waiting sequence that has been admitted before, or NULL. */
+hdl_seq *hdl_queue_promised(const hdl_sched *s);
 /* Tokens computed for a tenant. */
 void hdl_queue_charge(hdl_sched *s, uint32_t tenant, uint32_t tokens);
 /* Milliseconds after which the queue's tokens will have been worked off. */

@@ -39,11 +39,30 @@ static void draw_config(sim_world *w)
     uint32_t whole = (c->max_len + c->block_tokens - 1) / c->block_tokens;
     e->n_blocks = hdl_rng_chance(&w->rng, 2, 3) ? in(w, 2, 2 * whole + 2) : whole * in(w, 2, 8);
     c->blocks_max = e->n_blocks + in(w, 0, whole);
-    c->log_tokens = hdl_rng_chance(&w->rng, 1, 4) ? 3 * (c->max_len + 4 * c->block_tokens) : 65536;
+    uint32_t log_of = PICK(w, 0, 0, 0, 2, 3);
+    c->log_tokens = log_of ? log_of * (c->max_len + 4 * c->block_tokens) : 65536;
     e->n_tenants = PICK(w, 1, 1, 2, 3, SIM_TENANTS_MAX);
     c->n_tenants = e->n_tenants;
     for (uint32_t t = 0; t < e->n_tenants; t++)
         c->tenant_weight[t] = hdl_rng_chance(&w->rng, 1, 3) ? in(w, 1, 4) : 1;
+}
+
+/* Troubles that only meet when several things are tight at once: logs that hold two or three of the
+ * longest requests, forks that wait for slow prompts, and ranks that die all the time. */
+static void squeeze(sim_env *e)
+{
+    hdl_sched_config *c = &e->config;
+    c->log_tokens = 3 * (c->max_len + 4 * c->block_tokens);
+    c->step_tokens = c->max_row_tokens = 2;
+    c->max_seqs = 8;
+    c->waiting_max = 64;
+    e->n_blocks = c->blocks_max;
+    e->prompt_max = 16;
+    e->new_max = SIM_LEN_MAX;
+    e->burst = 30;
+    e->p_fork = 500;
+    e->p_rank_lost = 60;
+    e->p_stop = 1000;
 }
 
 void sim_env_draw(sim_world *w)
@@ -80,5 +99,7 @@ void sim_env_draw(sim_world *w)
     e->p_huge = sometimes(w, 20, 200);
     e->drain = hdl_rng_chance(&w->rng, 1, 10);
     e->hog = e->n_tenants > 1 && hdl_rng_chance(&w->rng, 1, 2);
+    if (hdl_rng_chance(&w->rng, 1, 10))
+        squeeze(e);
     e->quiet_us = (uint64_t)e->n_reqs * e->gap_us / e->burst + 50ull * e->step_us;
 }

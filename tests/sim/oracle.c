@@ -87,17 +87,14 @@ void sim_oracle_make(sim_world *w, uint32_t idx)
     sim_env *e = &w->env;
     sim_req *r = &w->reqs[idx];
     hdl_ev_submit *s = &r->submit;
-    *s = (hdl_ev_submit){
-        .req = {1000 + 7ull * idx},
-        .tenant = e->hog && !hdl_rng_chance(&w->rng, 1, 8)
-                      ? 0
-                      : (uint32_t)hdl_rng_below(&w->rng, e->n_tenants),
-        .priority = (uint32_t)hdl_rng_below(&w->rng, e->n_priorities),
-        .flags = draw_flags(w),
-        .max_new = (uint32_t)hdl_rng_range(&w->rng, 1, e->new_max),
-        .salt = hdl_rng_below(&w->rng, e->n_salts),
-        .prompt = r->tokens,
-    };
+    /* One draw a statement: the order of initialisers is the compiler's to choose. */
+    *s = (hdl_ev_submit){.req = {1000 + 7ull * idx}, .prompt = r->tokens};
+    bool flood = e->hog && !hdl_rng_chance(&w->rng, 1, 8);
+    s->tenant = flood ? 0 : (uint32_t)hdl_rng_below(&w->rng, e->n_tenants);
+    s->priority = (uint32_t)hdl_rng_below(&w->rng, e->n_priorities);
+    s->flags = draw_flags(w);
+    s->max_new = (uint32_t)hdl_rng_range(&w->rng, 1, e->new_max);
+    s->salt = hdl_rng_below(&w->rng, e->n_salts);
     if ((s->flags & (HDL_SUBMIT_SCORE | HDL_SUBMIT_LOGITS)) && chance(w, 500))
         s->max_new = 0;
     if (idx > 0 && chance(w, e->p_fork)) {

@@ -207,8 +207,9 @@ static void do_rank_lost(sim_world *w, uint32_t group, uint64_t epoch)
         g->up = false;
         g->n_flight = 0;
         sim_count_limit(w);
-        sim_push(w, w->now_us + 1 + hdl_rng_below(&w->rng, 50ull * w->env.step_us), SIM_RANK_UP,
-                 group, epoch + 1 + hdl_rng_below(&w->rng, 3));
+        uint64_t back_us = w->now_us + 1 + hdl_rng_below(&w->rng, 50ull * w->env.step_us);
+        uint64_t next = epoch + 1 + hdl_rng_below(&w->rng, 3);
+        sim_push(w, back_us, SIM_RANK_UP, group, next);
     }
     hdl_event ev = {.kind = HDL_EV_RANK_LOST, .rank = {.group = group, .epoch = epoch}};
     feed(w, &ev);
