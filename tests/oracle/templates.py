@@ -126,6 +126,8 @@ def main():
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--verbose", "-v", action="store_true")
     args = parser.parse_args()
+    if not Path(args.probe).exists():
+        subprocess.run(["cmake", "--build", "--preset", "release", "--target", "template_probe"], cwd=ROOT, check=True)
     hf.datetime = Clock
     files = args.files or sorted((ROOT.parent / "shared/data/templates").glob("*.jinja"))
     sources = {f.name: f.read_text() for f in files}

@@ -67,6 +67,8 @@ def main():
     parser.add_argument("--lines", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=2)
     args = parser.parse_args()
+    if not Path(args.probe).exists():
+        subprocess.run(["cmake", "--build", "--preset", "release", "--target", "text_probe"], cwd=ROOT, check=True)
     if not args.files:
         subprocess.run([sys.executable, ROOT / "tests/golden/text/make.py"], check=True)
     files = args.files or sorted((ROOT / "tests/golden/text").glob("*.json")) + [ROOT / "deploy/demo-model"]
