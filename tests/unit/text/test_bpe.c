@@ -145,7 +145,8 @@ static void a_huge_word_is_not_quadratic(void **state)
     for (size_t i = 0; i < ids.n; i++)
         bytes += r.vocab.tokens[ids.v[i]].raw_len;
     assert_int_equal(bytes, BYTES);
-    /* No cap that the word cannot fit is tried: more bytes than so many of the longest tokens have. */
+    /* No cap that the word cannot fit is tried: more bytes than so many of the longest tokens have.
+     */
     ids.n = 0;
     ids.cap = 10;
     assert_err(hdl_bpe_encode(&r.bpe, work, (hdl_text){word, BYTES}, &ids), BUSY);
