@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The only file that includes jansson. Of the C parsers tried it alone refuses every hostile
- * input by default; what it leaves open, the byte and depth caps, is checked here before it sees
- * the text. */
+ * input by default; what it leaves open, the caps of bytes, depth and values, is checked here
+ * before it sees the text. */
 #include "base/json.h"
 
 #include <jansson.h>
@@ -19,11 +19,12 @@ struct hdl_json {
     json_t *root; /* owned */
 };
 
-/* jansson recurses up to 2048 levels; a request needs a handful. Brackets inside strings do not
+/* What jansson does not bound: it recurses up to 2048 levels where a request needs a handful, and
+ * makes of each value of two bytes an object of 40. Brackets and commas inside strings do not
  * count. */
-static bool depth_ok(const char *text, size_t len)
+static hdl_err check_shape(const char *text, size_t len, hdl_errmsg *why)
 {
-    size_t depth = 0;
+    size_t depth = 0, n_values = 1;
     bool in_string = false;
     for (size_t i = 0; i < len; i++) {
         char c = text[i];
@@ -35,13 +36,20 @@ static bool depth_ok(const char *text, size_t len)
         } else if (c == '"') {
             in_string = true;
         } else if (c == '[' || c == '{') {
+            n_values++;
             if (++depth > HDL_JSON_DEPTH_MAX)
-                return false;
+                return hdl_fail(HDL_INVALID, why, "JSON is nested too deeply; at most %d levels",
+                                HDL_JSON_DEPTH_MAX);
         } else if ((c == ']' || c == '}') && depth > 0) {
             depth--;
+        } else if (c == ',') {
+            n_values++;
         }
     }
-    return true;
+    if (n_values > HDL_JSON_VALUES_MAX)
+        return hdl_fail(HDL_INVALID, why, "JSON holds too many values; at most %d",
+                        HDL_JSON_VALUES_MAX);
+    return HDL_OK;
 }
 
 hdl_err hdl_json_parse(const char *text, size_t len, size_t max_bytes, hdl_json **out,
@@ -53,15 +61,15 @@ hdl_err hdl_json_parse(const char *text, size_t len, size_t max_bytes, hdl_json 
     if (len > max_bytes)
         return hdl_fail(HDL_INVALID, why, "JSON text is too long; it has %zu bytes, at most %zu",
                         len, max_bytes);
-    if (!depth_ok(text, len))
-        return hdl_fail(HDL_INVALID, why, "JSON is nested too deeply; at most %d levels",
-                        HDL_JSON_DEPTH_MAX);
+    HDL_TRY(check_shape(text, len, why));
     json_error_t error;
     json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
-    if (!root)
-        return hdl_fail(
-            json_error_code(&error) == json_error_out_of_memory ? HDL_NOMEM : HDL_INVALID, why,
-            "not valid JSON; line %d column %d: %s", error.line, error.column, error.text);
+    if (!root) {
+        enum json_error_code code = json_error_code(&error);
+        return hdl_fail(code == json_error_out_of_memory ? HDL_NOMEM : HDL_INVALID, why,
+                        "not valid JSON; line %d column %d: %s", error.line, error.column,
+                        code == json_error_null_character ? "a string holds \\u0000" : error.text);
+    }
     hdl_json *doc = malloc(sizeof *doc);
     if (!doc) {
         json_decref(root);

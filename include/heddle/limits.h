@@ -28,6 +28,7 @@
     X(HTTP_HEADERS_MAX,      100,      "header lines of a request")                               \
     X(HTTP_BODY_BYTES_MAX,   33554432, "body of a request (configured by http.body_bytes_max)")   \
     X(JSON_DEPTH_MAX,        64,       "nesting of a request body")                               \
+    X(JSON_VALUES_MAX,       4194304,  "values of a JSON text, each of some 40 bytes in memory")  \
     X(SSE_BACKLOG_BYTES_MAX, 262144,   "unsent bytes of one stream before the reader is dropped") \
     X(RPC_MESSAGE_BYTES_MAX, 16777216, "one control message")
 /* clang-format on */

@@ -20,6 +20,8 @@ enum {
     OUT_BYTES_MAX = 256 * 1024 * 1024, /* one answer that is no stream: all choices with logprobs */
     AHEAD_BYTES_MAX = 65536,           /* one read: then the connection is read no further */
     OUT_PAUSE_BYTES = HDL_SSE_BACKLOG_BYTES_MAX, /* unsent answers that stop pipelined requests */
+    BODY_FREE_BYTES = 65536, /* a body of this size is taken whatever the others hold */
+    BODIES_FULL_SIZE = 8,    /* so many bodies of full size are held at a time */
 };
 #define LINGER_US (2 * HDL_SEC_US)
 
@@ -40,6 +42,13 @@ void hdl_conn_touch(hdl_conn *conn)
 {
     conn->wrote_us = now_us(conn);
     mark_dirty(conn);
+}
+
+static void hold_body(hdl_conn *conn, uint64_t bytes)
+{
+    atomic_fetch_add_explicit(&conn->thread->front->body_bytes, bytes - conn->body_bytes,
+                              memory_order_relaxed);
+    conn->body_bytes = bytes;
 }
 
 void hdl_conn_kill(hdl_conn *conn)
@@ -73,6 +82,7 @@ void hdl_conns_bury(hdl_front_thread *thread)
         thread->dead = conn->next;
         hdl_tls_conn_free(conn->tls);
         close(conn->watch.fd);
+        hold_body(conn, 0);
         hdl_http_deinit(&conn->http);
         hdl_buf_deinit(&conn->ahead);
         hdl_buf_deinit(&conn->out);
@@ -167,6 +177,15 @@ static void start_request(hdl_conn *conn)
     arm_timer(conn);
 }
 
+/* Thousands of clients that each send nearly a whole body and wait must not fill the memory. */
+static bool has_room_for_body(hdl_conn *conn)
+{
+    hold_body(conn, conn->http.body.len);
+    return conn->body_bytes <= BODY_FREE_BYTES ||
+           atomic_load_explicit(&conn->thread->front->body_bytes, memory_order_relaxed) <=
+               BODIES_FULL_SIZE * opts_of(conn)->body_bytes_max;
+}
+
 /* What the bytes that have just been fed mean. */
 static void advance(hdl_conn *conn)
 {
@@ -174,6 +193,10 @@ static void advance(hdl_conn *conn)
     if (http->state == HDL_HTTP_ST_REFUSED) {
         conn->keep_alive = false;
         hdl_reply_refused(conn, http->status, http->reason);
+        return;
+    }
+    if (!has_room_for_body(conn)) {
+        hdl_reply_refused(conn, 503, "too many large bodies at a time; send it again later");
         return;
     }
     if (!hdl_http_head_done(http))
@@ -384,6 +407,7 @@ void hdl_conns_flush(hdl_front_thread *thread)
 void hdl_conn_answered(hdl_conn *conn)
 {
     hdl_http_reset(&conn->http);
+    hold_body(conn, 0);
     conn->saw_head = false;
     conn->streaming = false;
     conn->route = NULL;
@@ -399,6 +423,8 @@ void hdl_conn_answer_later(hdl_conn *conn, hdl_call *call)
 {
     conn->phase = HDL_CONN_ANSWERING;
     conn->call = call;
+    if (call)
+        hold_body(conn, 0); /* it has been read and freed */
     conn->wrote_us = now_us(conn);
     hdl_conn_touch(conn);
 }

@@ -49,7 +49,8 @@ struct hdl_conn {
     hdl_http http;
     hdl_buf ahead; /* read, but belonging to the next request */
     hdl_buf out;
-    bool saw_head; /* route and head checks were done for this request */
+    uint64_t body_bytes; /* of the request's body, as counted in the front's body_bytes */
+    bool saw_head;       /* route and head checks were done for this request */
     bool told_continue;
     bool saw_eof;            /* the client has shut its sending side */
     bool keep_alive;         /* after this answer */
@@ -100,6 +101,7 @@ struct hdl_front {
     uint32_t next_thread;
     _Atomic uint32_t n_conns;
     _Atomic uint32_t n_calls;
+    _Atomic uint64_t body_bytes; /* held for requests that have no call yet */
     _Atomic bool draining;
     _Atomic bool was_ready; /* the engine has been ready at least once */
     bool stopped;           /* of the thread that stops and closes */

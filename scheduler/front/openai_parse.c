@@ -513,6 +513,6 @@ bool hdl_api_parse_json(hdl_json **doc, const void *bytes, size_t len, hdl_api_e
     hdl_errmsg why = {0};
     *err = (hdl_api_error){0};
     if (hdl_json_parse(bytes, len, len + 1, doc, &why) != HDL_OK)
-        return hdl_api_fail(err, 400, "body", "the body is not valid JSON; %s", why.text);
+        return hdl_api_fail(err, 400, "body", "the body cannot be read; %s", why.text);
     return true;
 }

@@ -91,6 +91,26 @@ static void test_caps(void **state)
     hdl_json_close(doc);
 }
 
+static void test_values_bounded(void **state)
+{
+    (void)state;
+    size_t len = 2 * (size_t)HDL_JSON_VALUES_MAX + 3;
+    char *text = malloc(len);
+    hdl_errmsg why;
+    hdl_json *doc;
+    assert_non_null(text);
+    text[0] = '[';
+    for (size_t i = 1; i + 1 < len; i++)
+        text[i] = i % 2 ? '1' : ',';
+    text[len - 1] = ']';
+    assert_int_equal(hdl_json_parse(text, len, len, &doc, &why), HDL_INVALID);
+    assert_has(why.text, "too many values");
+    text[0] = text[len - 1] = '"'; /* commas of a string are none */
+    assert_int_equal(hdl_json_parse(text, len, len, &doc, &why), HDL_OK);
+    hdl_json_close(doc);
+    free(text);
+}
+
 static void test_walk(void **state)
 {
     (void)state;
@@ -200,8 +220,9 @@ static void test_dump(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_caps), cmocka_unit_test(test_walk),
-        cmocka_unit_test(test_typed),   cmocka_unit_test(test_dump),
+        cmocka_unit_test(test_refused),        cmocka_unit_test(test_caps),
+        cmocka_unit_test(test_values_bounded), cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_typed),          cmocka_unit_test(test_dump),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

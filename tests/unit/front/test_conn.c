@@ -82,6 +82,38 @@ static void test_slow_body(void **state)
     rig_close(&r);
 }
 
+/* Nearly whole bodies of many clients: beyond some, the next is refused, and small ones go on. */
+static void test_bodies_bounded(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 9, BODY = 200000 };
+    static char part[BODY - 1];
+    rig r;
+    client c[CLIENTS];
+    answer a;
+    rig_open(&r, &(hdl_front_opts){.body_bytes_max = BODY});
+    memset(part, ' ', sizeof part);
+    for (int i = 0; i < CLIENTS; i++) {
+        client_open(&c[i], &r);
+        client_puts(&c[i], "POST /v1/completions HTTP/1.1\r\n" H
+                           "Content-Type: application/json\r\nContent-Length: 200000\r\n"
+                           "Expect: 100-continue\r\n\r\n");
+        assert_true(client_wait_for(&c[i], "100 Continue\r\n\r\n"));
+        hdl_buf_clear(&c[i].in);
+        client_send(&c[i], part, sizeof part);
+    }
+    int n_refused = 0;
+    for (char first; n_refused == 0; usleep(1000))
+        for (int i = 0; i < CLIENTS; i++)
+            n_refused += recv(c[i].fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+    rig_post(&r, "/v1/completions", WHOLE, &a);
+    assert_int_equal(a.status, 200);
+    answer_free(&a);
+    for (int i = 0; i < CLIENTS; i++)
+        client_close(&c[i]);
+    rig_close(&r);
+}
+
 static void test_idle(void **state)
 {
     (void)state;
@@ -508,21 +540,14 @@ static void test_port_taken(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_slowloris),
-        cmocka_unit_test(test_slow_body),
-        cmocka_unit_test(test_idle),
-        cmocka_unit_test(test_pings),
-        cmocka_unit_test(test_leaving_cancels),
-        cmocka_unit_test(test_half_closed_get),
-        cmocka_unit_test(test_slow_reader),
-        cmocka_unit_test(test_write_timeout),
-        cmocka_unit_test(test_pipelined),
-        cmocka_unit_test(test_early_answers),
-        cmocka_unit_test(test_max_connections),
-        cmocka_unit_test(test_keys_everywhere),
-        cmocka_unit_test(test_close_under_load),
-        cmocka_unit_test(test_stop_tells),
-        cmocka_unit_test(test_long_texts),
+        cmocka_unit_test(test_slowloris),       cmocka_unit_test(test_slow_body),
+        cmocka_unit_test(test_bodies_bounded),  cmocka_unit_test(test_idle),
+        cmocka_unit_test(test_pings),           cmocka_unit_test(test_leaving_cancels),
+        cmocka_unit_test(test_half_closed_get), cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_write_timeout),   cmocka_unit_test(test_pipelined),
+        cmocka_unit_test(test_early_answers),   cmocka_unit_test(test_max_connections),
+        cmocka_unit_test(test_keys_everywhere), cmocka_unit_test(test_close_under_load),
+        cmocka_unit_test(test_stop_tells),      cmocka_unit_test(test_long_texts),
         cmocka_unit_test(test_port_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
