@@ -82,8 +82,10 @@ static fake_worker *join(fixture *f)
 
 static void join_all(fixture *f)
 {
-    for (int64_t i = 0; i < f->config.tp; i++)
+    for (int64_t i = 0; i < f->config.tp; i++) { /* one by one: the index is the rank */
         f->workers[i] = join(f);
+        AWAIT(atomic_load(&f->workers[i]->n_assigns) == 1);
+    }
     AWAIT(info(f).ready);
 }
 
@@ -274,17 +276,22 @@ static void a_failed_step_ends_the_epoch_alone(void **state)
     stop(&f);
 }
 
+static void fast_heartbeats(fixture *f)
+{
+    assert_int_equal(hdl_cfg_open(&f->cfg, &(hdl_cfg_opts){.keys = hdl_config_keys,
+                                                           .keys_count = hdl_config_keys_count,
+                                                           .values = &f->config}),
+                     HDL_OK);
+    f->config.heartbeat_us = 50000;
+    f->config.hang_us = 1500000; /* a loaded machine may starve a healthy one for a while */
+}
+
 static void a_silent_worker_is_dropped(void **state)
 {
     (void)state;
     fixture f = {0};
     stream_check streams[1] = {0};
-    assert_int_equal(hdl_cfg_open(&f.cfg, &(hdl_cfg_opts){.keys = hdl_config_keys,
-                                                          .keys_count = hdl_config_keys_count,
-                                                          .values = &f.config}),
-                     HDL_OK);
-    f.config.heartbeat_us = 20000;
-    f.config.hang_us = 200000;
+    fast_heartbeats(&f);
     start(&f, 2);
     join_all(&f);
     hold_after(&f, 5);
@@ -295,6 +302,36 @@ static void a_silent_worker_is_dropped(void **state)
     f.workers[2] = join(&f);
     read_streams(&f, streams, 1, 100);
     AWAIT(atomic_load(&f.workers[1]->closed));
+    stop(&f);
+}
+
+static void on_dropped(void *arg, hdl_rpc_stream *stream, hdl_err err, const char *text)
+{
+    (void)stream;
+    (void)err;
+    (void)text;
+    atomic_store((atomic_bool *)arg, true);
+}
+
+static void a_stream_without_hello_is_dropped(void **state)
+{
+    (void)state;
+    fixture f = {0};
+    hdl_errmsg why;
+    hdl_rpc_client *client;
+    hdl_rpc_stream *stream;
+    atomic_bool dropped = false;
+    fast_heartbeats(&f);
+    start(&f, 1);
+    const hdl_rpc_callbacks callbacks = {.on_close = on_dropped, .arg = &dropped};
+    assert_int_equal(
+        hdl_rpc_client_open(
+            &client, &(hdl_rpc_client_opts){.address = hdl_cluster_address(f.cluster)}, &why),
+        HDL_OK);
+    assert_int_equal(hdl_rpc_stream_open(&stream, client, HDL_WIRE_ATTACH, &callbacks), HDL_OK);
+    AWAIT(atomic_load(&dropped));
+    hdl_rpc_stream_drop(stream);
+    hdl_rpc_client_close(client);
     stop(&f);
 }
 
@@ -558,6 +595,7 @@ int main(void)
         cmocka_unit_test(a_spare_takes_the_rank),
         cmocka_unit_test(a_failed_step_ends_the_epoch_alone),
         cmocka_unit_test(a_silent_worker_is_dropped),
+        cmocka_unit_test(a_stream_without_hello_is_dropped),
         cmocka_unit_test(stale_results_are_ignored),
         cmocka_unit_test(a_worker_that_lies_is_dropped),
         cmocka_unit_test(strangers_are_refused),
