@@ -171,6 +171,12 @@ static bool never_fits(const hdl_sched *s, const hdl_seq *seq)
     return s->stats.groups_up > 0 && need > s->stats.max_len;
 }
 
+static uint32_t greatest_len(const hdl_sched *s, const hdl_seq *seq)
+{
+    uint64_t end = (uint64_t)seq->n_prompt + hdl_seq_rest(s, seq)->max_new;
+    return (uint32_t)hdl_min_size(end, s->config.max_len);
+}
+
 /* The request that is next. When the logs have no room for its growth, one that was promised its
  * own and lost its place since (by a preemption or a loss): it is not behind for less important
  * reasons, but only its end gives room to anybody. */
@@ -179,8 +185,7 @@ static hdl_seq *next_in_line(hdl_sched *s)
     hdl_seq *seq = hdl_queue_pick(s);
     if (!seq || never_fits(s, seq))
         return seq;
-    uint64_t end = (uint64_t)seq->n_prompt + hdl_seq_rest(s, seq)->max_new;
-    if (hdl_log_promise(s, seq, (uint32_t)hdl_min_size(end, s->config.max_len)))
+    if (hdl_log_room(s, seq, greatest_len(s, seq)))
         return seq;
     return hdl_planted(s, PROMISE_DEADLOCK) ? NULL : hdl_queue_promised(s);
 }
@@ -216,6 +221,7 @@ bool hdl_admit_next(hdl_sched *s)
      * plan. */
     if (best.group == NONE || !hdl_group_open(&s->groups[best.group]))
         return false;
+    hdl_log_promise(s, seq, greatest_len(s, seq));
     accept(s, seq, &best);
     return true;
 }

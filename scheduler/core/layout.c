@@ -27,13 +27,16 @@ static uint32_t sheet_pages(const hdl_sched_config *c) { return c->block_tokens 
 
 static uint32_t sheet_tokens(const hdl_sched_config *c) { return sheet_pages(c) * c->block_tokens; }
 
-/* Enough that every running sequence can reach a quarter of the greatest length and the queue a
- * sixteenth of it. */
+/* Every running sequence can reach the greatest length and each request of the queue a sixteenth of
+ * it, up to a bound. Generous, because what is never needed is never touched, and a promise that
+ * cannot be given would keep sequences from running whose KV would fit. */
 static uint64_t log_tokens_auto(const hdl_sched_config *c)
 {
-    uint64_t each = ((uint64_t)c->max_len / 4 + sheet_tokens(c)) * c->max_seqs +
+    uint64_t each = ((uint64_t)c->max_len + sheet_tokens(c)) * c->max_seqs +
                     ((uint64_t)c->max_len / 16 + sheet_tokens(c)) * c->waiting_max;
     uint64_t least = 4 * ((uint64_t)c->max_len + sheet_tokens(c));
+    uint64_t most = (uint64_t)1 << 28;
+    each = each < most ? each : most;
     return each > least ? each : least;
 }
 

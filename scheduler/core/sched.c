@@ -69,13 +69,14 @@ static bool well_formed(const hdl_sched *s, const hdl_ev_submit *ev)
            (ev->max_new > 0 || prompt_only);
 }
 
-/* With several tenants, one may take of the queue at most as much as it leaves to the others. */
+/* With several tenants, one may take of the queue at most eight times as much as it leaves to the
+ * others. */
 static bool queue_full(const hdl_sched *s, const hdl_ev_submit *ev)
 {
     uint32_t left = s->config.waiting_max - hdl_min_u32(s->queue.n_waiting, s->config.waiting_max);
     if (left == 0 || !hdl_seq_room(s, ev->n_prompt))
         return true;
-    return s->config.n_tenants > 1 && s->tenants[ev->tenant].n_waiting >= left;
+    return s->config.n_tenants > 1 && s->tenants[ev->tenant].n_waiting >= 8 * left;
 }
 
 /* A fork can share what its parent computes when it would compute the very same. */

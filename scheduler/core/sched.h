@@ -25,7 +25,7 @@ typedef struct hdl_sched_config {
     uint32_t block_tokens; /* tokens of a KV block, a power of two */
     uint32_t blocks_max;   /* the most KV blocks that a group's RANK_UP may bring */
     uint32_t max_len;      /* the longest sequence (prompt and generated); RANK_UP may lower it */
-    uint32_t log_tokens; /* room for the token logs of all requests; 0: hdl_sched_log_tokens_auto */
+    uint32_t log_tokens;   /* room for the token logs of all requests; 0: enough for max_seqs */
     uint32_t watermark_permille; /* of a group's blocks, kept free by admission for sequences that
                                     grow */
     uint32_t n_tenants;          /* 1..HDL_TENANTS_MAX */

@@ -153,17 +153,25 @@ void hdl_seq_free(hdl_sched *s, hdl_seq *seq)
     s->n_used--;
 }
 
-bool hdl_log_promise(hdl_sched *s, hdl_seq *seq, uint32_t end)
+static uint32_t sheets_missing(const hdl_sched *s, const hdl_seq *seq, uint32_t end)
 {
-    hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    const hdl_seq_cold *cold = hdl_seq_rest(s, seq);
     uint32_t want = sheet_count(s, hdl_page_count(s, end));
     uint32_t have = sheet_count(s, cold->n_pages) + cold->log_resv;
-    uint32_t more = want > have ? want - have : 0;
-    if (more > s->pages.n_free - s->pages.promised)
-        return false;
-    cold->log_resv += more;
+    return want > have ? want - have : 0;
+}
+
+bool hdl_log_room(const hdl_sched *s, const hdl_seq *seq, uint32_t end)
+{
+    return sheets_missing(s, seq, end) <= s->pages.n_free - s->pages.promised;
+}
+
+void hdl_log_promise(hdl_sched *s, hdl_seq *seq, uint32_t end)
+{
+    uint32_t more = sheets_missing(s, seq, end);
+    HDL_ASSERT_LE(more, s->pages.n_free - s->pages.promised);
+    hdl_seq_rest(s, seq)->log_resv += more;
     s->pages.promised += more;
-    return true;
 }
 
 uint32_t hdl_log_next_page(hdl_sched *s, hdl_seq *seq, uint32_t at)

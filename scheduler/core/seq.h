@@ -20,9 +20,10 @@ bool hdl_seq_room(const hdl_sched *s, uint32_t n_prompt);
 
 hdl_seq *hdl_seq_find(const hdl_sched *s, hdl_req_id req);
 
-/* Promises the pages that the log needs to grow to `end` tokens; false when there are not so many.
- */
-bool hdl_log_promise(hdl_sched *s, hdl_seq *seq, uint32_t end);
+/* Pages for the log to grow to `end` tokens: whether they could be promised, and the promise, kept
+ * until the sequence ends. */
+bool hdl_log_room(const hdl_sched *s, const hdl_seq *seq, uint32_t end);
+void hdl_log_promise(hdl_sched *s, hdl_seq *seq, uint32_t end);
 /* The page of position `at`, where tail is the page of position at - 1; made when it is not there
  * yet. */
 uint32_t hdl_log_next_page(hdl_sched *s, hdl_seq *seq, uint32_t at);
