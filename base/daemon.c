@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/config_keys.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -80,6 +81,7 @@ int hdl_daemon_start(hdl_daemon *d, const hdl_args_spec *spec, char **argv)
     }
     if (err == HDL_OK) {
         hdl_metrics_build_info(HDL_VERSION, spec->command);
+        hdl_metric_set(HDL_METRIC_START_TIME, 0, (int64_t)hdl_clock_wall_us());
         return -1;
     }
     fprintf(stderr, "%s: %s\n", spec->command, why.text[0] ? why.text : hdl_err_text(err));

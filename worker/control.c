@@ -152,7 +152,8 @@ static hdl_err dial(hdl_control *c, hdl_errmsg *why)
         return hdl_fail(HDL_NOMEM, why, "out of memory");
     session->control = c;
     c->session = session;
-    atomic_store(&session->seen_us, hdl_clock_now_us());
+    session->dialled_us = hdl_clock_now_us();
+    atomic_store(&session->seen_us, session->dialled_us);
     const hdl_rpc_client_opts opts = {.address = config->scheduler_address, .tls = &tls};
     const hdl_rpc_callbacks callbacks = {
         .on_message = on_message, .on_close = on_close, .arg = session};
@@ -184,8 +185,12 @@ static void after_session(hdl_control *c)
 {
     hdl_session *session = c->session;
     hdl_err err = session->err;
-    HDL_LOG(INFO, WORKER, "session_ends", "dismissed=%d err=%s text=%s", session->dismissed,
-            hdl_err_name(err), HDL_LOG_QUOTE(session->text));
+    if (atomic_load(&session->seen_us) > session->dialled_us)
+        HDL_LOG(INFO, WORKER, "session_ends", "dismissed=%d err=%s text=%s", session->dismissed,
+                hdl_err_name(err), HDL_LOG_QUOTE(session->text));
+    else /* ordinary while a scheduler starts; the last words are in on_timer */
+        HDL_LOG(DEBUG, WORKER, "no_scheduler", "err=%s text=%s", hdl_err_name(err),
+                HDL_LOG_QUOTE(session->text));
     if (session->dismissed && err == HDL_OK) {
         leave(c, 0);
     } else if (!atomic_load(&c->step_failed) && /* which has said why, and is leaving */

@@ -36,8 +36,9 @@ typedef struct hdl_control_slot {
 typedef struct hdl_session {
     struct hdl_control *control;
     hdl_rpc_client *client;
-    hdl_rpc_stream *stream;   /* pinned */
-    _Atomic uint64_t seen_us; /* when the scheduler last said anything */
+    hdl_rpc_stream *stream; /* pinned */
+    hdl_time_us dialled_us;
+    _Atomic uint64_t seen_us; /* when the scheduler last said anything; first dialled_us */
     atomic_bool closed;       /* set by the rpc thread, last of all */
     bool dismissed;           /* Goodbye came; with closed */
     hdl_err err;              /* with closed: how it ended */
