@@ -200,8 +200,10 @@ int hdl_bench_sched(const hdl_bench_sched_opts *opts)
             return 1;
         }
         if (opts->json)
-            fprintf(out, "%s{\"running\":%u,\"step_us_median\":%.3f,\"step_us_p99\":%.3f}",
-                    i ? "," : "", r.running, r.median_us, r.p99_us);
+            fprintf(out,
+                    "%s{\"running\":%u,\"found\":%u,\"step_us_median\":%.3f,"
+                    "\"step_us_p99\":%.3f}",
+                    i ? "," : "", running[i], r.running, r.median_us, r.p99_us);
         else
             fprintf(out, "%10u %11.1f us %11.1f us %11.1f ns %7.0f/step\n", r.running, r.median_us,
                     r.p99_us, r.median_us * 1e3 / r.running, r.arrivals);
