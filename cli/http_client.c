@@ -64,6 +64,19 @@ void hdl_client_close(hdl_client *client)
     free(client);
 }
 
+/* A copy, because the caller wants a string. */
+static bool give_event(hdl_client *c, const unsigned char *text, size_t len)
+{
+    char *data = malloc(len + 1);
+    if (data == NULL)
+        return false;
+    memcpy(data, text, len);
+    data[len] = '\0';
+    bool go_on = c->request->on_event(c->request->arg, data, len);
+    free(data);
+    return go_on;
+}
+
 /* Takes whole lines off the buffer and gives the data of `data:` lines to the caller. Comments and
  * other fields of the event-stream format are of no use to us. */
 static void drain_lines(hdl_client *c)
@@ -78,10 +91,8 @@ static void drain_lines(hdl_client *c)
             len--;
         if (len >= 5 && memcmp(text, "data:", 5) == 0) {
             size_t skip = len > 5 && text[5] == ' ' ? 6 : 5;
-            char *data = strndup((const char *)text + skip, len - skip);
-            if (data == NULL || !c->request->on_event(c->request->arg, data, len - skip))
+            if (!give_event(c, text + skip, len - skip))
                 c->ended = true;
-            free(data);
         }
         hdl_buf_consume(&c->line, used);
     }
