@@ -98,6 +98,8 @@ static void assign(hdl_cluster *c, hdl_conn *conn)
     conn->rank = rank;
     conn->state = HDL_CONN_LOADING;
     c->groups[group].ranks[rank] = conn;
+    if (c->groups[group].epoch > 0 && conn->hello.holds == 0) /* a fresh process for a lost one */
+        hdl_metric_add(HDL_METRIC_WORKER_RESTARTS, 0, 1);
     const hdl_sched_msg msg = {.kind = HDL_SMSG_ASSIGN, .assign = assignment(c, group, rank)};
     (void)hdl_dispatch_send(c, conn, &msg);
     HDL_LOG(INFO, CLUSTER, "worker_assigned", "group=%u rank=%u host=%s pid=%u device=%s", group,

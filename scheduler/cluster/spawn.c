@@ -15,7 +15,6 @@
 #include <heddle/types.h>
 
 #include "base/log.h"
-#include "base/metrics.h"
 
 enum {
     BACKOFF_MIN_US = 10000, /* a worker's death is repaired at once; only a second one waits */
@@ -192,7 +191,6 @@ static void on_again(hdl_loop *loop, hdl_timer *timer)
     hdl_spawn_child *child = timer->arg;
     hdl_errmsg why = {0};
     child->restarts++;
-    hdl_metric_add(HDL_METRIC_WORKER_RESTARTS, 0, 1);
     if (launch(child, &why) == HDL_OK)
         return;
     fprintf(stderr, "[%s] %s\n", child->name, why.text);
