@@ -27,16 +27,17 @@ static void publish(hdl_sched *s, hdl_group *g, hdl_seq *seq)
     }
 }
 
-/* Asks for what publish will touch. */
-static void publish_look_ahead(const hdl_sched *s, const hdl_seq *seq)
+/* Asks for what publish will touch; the sequence's record has been asked for before. */
+static void publish_look_ahead(const hdl_sched *s, uint32_t idx)
 {
-    const hdl_kv *kv = &s->groups[seq->group].kv;
-    const hdl_page *page = &s->pages.list[seq->tail];
-    if (((seq->len - 1) & s->bt_mask) != 0 || page->block == NONE)
+    const hdl_kv *kv = &s->groups[s->seqs[idx].group].kv;
+    uint32_t page = s->cold[idx].pub_page;
+    if (page == NONE || s->pages.list[page].block == NONE)
         return;
-    __builtin_prefetch(&kv->bucket[page->hash & kv->bucket_mask], 1);
-    __builtin_prefetch(&kv->blocks[page->block], 1);
-    const hdl_token *copy = kv->tokens + ((size_t)page->block << s->bt_shift);
+    uint32_t block = s->pages.list[page].block;
+    hdl_prefix_look_ahead(kv, s->pages.list[page].hash);
+    __builtin_prefetch(&kv->blocks[block], 1);
+    const hdl_token *copy = kv->tokens + ((size_t)block << s->bt_shift);
     __builtin_prefetch(copy, 1);
     __builtin_prefetch(copy + HDL_RECENT, 1);
 }
@@ -89,7 +90,8 @@ static void settle_page(hdl_sched *s, hdl_seq *seq)
 static void settle_end(hdl_sched *s, hdl_seq *seq)
 {
     hdl_token token = s->recent[hdl_seq_idx(s, seq)].at[(seq->len - 1) % HDL_RECENT];
-    if (is_stop(s, seq, token))
+    bool generated = seq->len > seq->n_prompt;
+    if (generated && is_stop(s, seq, token))
         hdl_run_end(s, seq, HDL_FINISH_STOP);
     else if (seq->len == seq->end)
         hdl_run_end(s, seq, HDL_FINISH_LENGTH);
@@ -100,21 +102,28 @@ static void settle_end(hdl_sched *s, hdl_seq *seq)
 static void settle_due(hdl_sched *s)
 {
     for (uint32_t i = 0; i < s->n_due; i++) {
+        uint32_t tail = s->seqs[s->due[i]].tail;
         __builtin_prefetch(&s->cold[s->due[i]], 1);
-        __builtin_prefetch(&s->pages.list[s->seqs[s->due[i]].tail], 1);
-        __builtin_prefetch(hdl_page_tokens(s, s->seqs[s->due[i]].tail), 1);
+        __builtin_prefetch(&s->pages.list[tail], 1);
+        __builtin_prefetch(hdl_page_tokens(s, tail), 1);
     }
     for (uint32_t i = 0; i < s->n_ending; i++)
         __builtin_prefetch(&s->cold[s->ending[i]], 1);
+    for (uint32_t i = 0; i < s->n_filled; i++)
+        publish_look_ahead(s, s->filled[i]);
     for (uint32_t i = 0; i < s->n_due; i++)
-        publish_look_ahead(s, &s->seqs[s->due[i]]);
+        if (((s->seqs[s->due[i]].len - 1) & s->bt_mask) == 0)
+            publish_look_ahead(s, s->due[i]);
     for (uint32_t i = 0; i < s->n_ending; i++)
         __builtin_prefetch(&s->pages.list[s->cold[s->ending[i]].head], 1);
+
+    for (uint32_t i = 0; i < s->n_filled; i++)
+        publish(s, &s->groups[s->seqs[s->filled[i]].group], &s->seqs[s->filled[i]]);
     for (uint32_t i = 0; i < s->n_due; i++)
         settle_page(s, &s->seqs[s->due[i]]);
     for (uint32_t i = 0; i < s->n_ending; i++)
         settle_end(s, &s->seqs[s->ending[i]]);
-    s->n_due = s->n_ending = 0;
+    s->n_filled = s->n_due = s->n_ending = 0;
 }
 
 static inline bool answers(const hdl_result_row *res, const hdl_plan_row *row)
@@ -188,7 +197,7 @@ static bool absorb_decodes(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_r
 static void acknowledge(hdl_sched *s, hdl_seq *seq, const hdl_plan_row *row)
 {
     seq->acked = row->pos + row->n_tokens;
-    publish(s, &s->groups[seq->group], seq);
+    s->filled[s->n_filled++] = hdl_seq_idx(s, seq);
     if (seq->acked + 1 >= seq->n_prompt)
         hdl_queue_release_forks(s, seq);
 }
@@ -215,7 +224,7 @@ static bool absorb_prefills(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_
             charge(s, b, seq->tenant);
             take_token(s, buf->who[r].seq, ev->rows[at - 1].token, at - 1);
         } else if (seq->acked == seq->end) { /* a prompt that wants no token ends computed */
-            hdl_run_end(s, seq, HDL_FINISH_LENGTH);
+            s->ending[s->n_ending++] = hdl_seq_idx(s, seq);
         }
     }
     while (at < ev->n_rows && ev->rows[at].scored)

@@ -129,8 +129,11 @@ static const char *check_blocks(const hdl_sched *s, const hdl_group *g)
     uint32_t n_free = 0, n_cached = 0, zero = 0;
     for (uint32_t b = kv->free_head; b != NONE; b = kv->blocks[b].next, n_free++)
         REQUIRE(n_free < kv->total && kv->blocks[b].serial == 0);
-    for (uint32_t b = kv->lru_head; b != NONE; b = kv->blocks[b].next, n_cached++)
-        REQUIRE(n_cached < kv->total && kv->blocks[b].serial != 0);
+    for (uint64_t at = kv->lru_head; at != kv->lru_tail; at++) {
+        const hdl_block *b = &kv->blocks[kv->lru[at & kv->lru_mask]];
+        n_cached += b->given == at;
+        REQUIRE(b->given != at || (b->serial != 0 && b->ref == 0));
+    }
     REQUIRE(n_free == kv->n_free && n_cached == kv->n_cached);
     REQUIRE(kv->promised <= n_free + n_cached);
 

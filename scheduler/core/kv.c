@@ -8,7 +8,7 @@ void hdl_kv_reset(hdl_kv *kv, uint32_t total)
 {
     kv->total = kv->n_free = total;
     kv->n_cached = kv->promised = 0;
-    kv->lru_head = kv->lru_tail = NONE;
+    kv->lru_head = kv->lru_tail = 1;
     kv->serial = 0;
     memset(kv->blocks, 0, total * sizeof *kv->blocks);
     for (uint32_t b = 0; b < total; b++)
@@ -17,32 +17,54 @@ void hdl_kv_reset(hdl_kv *kv, uint32_t total)
     memset(kv->bucket, 0xff, (kv->bucket_mask + 1u) * sizeof *kv->bucket);
 }
 
-static void lru_remove(hdl_kv *kv, hdl_block *b)
+static uint32_t *place(const hdl_kv *kv, uint64_t at) { return &kv->lru[at & kv->lru_mask]; }
+
+/* The ring is full, and half of it at least is void, for it is twice as long as there are blocks.
+ */
+static void lru_compact(hdl_kv *kv)
 {
-    *(b->prev == NONE ? &kv->lru_head : &kv->blocks[b->prev].next) = b->next;
-    *(b->next == NONE ? &kv->lru_tail : &kv->blocks[b->next].prev) = b->prev;
-    kv->n_cached--;
+    uint64_t to = kv->lru_head;
+    for (uint64_t at = kv->lru_head; at != kv->lru_tail; at++) {
+        uint32_t block = *place(kv, at);
+        if (kv->blocks[block].given != at)
+            continue;
+        kv->blocks[block].given = to;
+        *place(kv, to++) = block;
+    }
+    kv->lru_tail = to;
 }
 
-/* The next to be evicted has not been looked at for long: ask for it now. */
+static void lru_append(hdl_kv *kv, uint32_t block)
+{
+    if (kv->lru_tail - kv->lru_head > kv->lru_mask)
+        lru_compact(kv);
+    kv->blocks[block].given = kv->lru_tail;
+    *place(kv, kv->lru_tail++) = block;
+    kv->n_cached++;
+}
+
+/* The next to be evicted have not been looked at for long: ask for them, and for their places in
+ * the index. */
 static void lru_look_ahead(const hdl_kv *kv)
 {
-    if (kv->lru_head == NONE)
-        return;
-    const hdl_block *next = &kv->blocks[kv->lru_head]; /* asked for the last time */
-    __builtin_prefetch(&kv->bucket[next->hash & kv->bucket_mask], 1);
-    if (next->next != NONE)
-        __builtin_prefetch(&kv->blocks[next->next], 1);
+    uint64_t left = kv->lru_tail - kv->lru_head;
+    if (left > 8)
+        __builtin_prefetch(&kv->blocks[*place(kv, kv->lru_head + 8)], 1);
+    if (left > 4)
+        hdl_prefix_look_ahead(kv, kv->blocks[*place(kv, kv->lru_head + 4)].hash);
 }
 
-static void lru_insert(hdl_kv *kv, uint32_t block, uint32_t before)
+static uint32_t lru_take(hdl_kv *kv)
 {
-    hdl_block *b = &kv->blocks[block];
-    b->next = before;
-    b->prev = before == NONE ? kv->lru_tail : kv->blocks[before].prev;
-    *(b->prev == NONE ? &kv->lru_head : &kv->blocks[b->prev].next) = block;
-    *(before == NONE ? &kv->lru_tail : &kv->blocks[before].prev) = block;
-    kv->n_cached++;
+    HDL_ASSERT_LT(0, kv->n_cached);
+    uint32_t block;
+    do {
+        lru_look_ahead(kv);
+        block = *place(kv, kv->lru_head);
+    } while (kv->blocks[block].given != kv->lru_head++);
+    kv->blocks[block].given = 0;
+    kv->n_cached--;
+    return block;
 }
 
 void hdl_kv_hold(hdl_kv *kv, uint32_t block)
@@ -50,8 +72,9 @@ void hdl_kv_hold(hdl_kv *kv, uint32_t block)
     hdl_block *b = &kv->blocks[block];
     if (b->ref++ > 0)
         return;
-    HDL_ASSERT(b->serial != 0);
-    lru_remove(kv, b);
+    HDL_ASSERT(b->given != 0);
+    b->given = 0;
+    kv->n_cached--;
 }
 
 uint32_t hdl_kv_take(hdl_sched *s, hdl_kv *kv)
@@ -61,10 +84,7 @@ uint32_t hdl_kv_take(hdl_sched *s, hdl_kv *kv)
         kv->free_head = kv->blocks[block].next;
         kv->n_free--;
     } else {
-        block = kv->lru_head;
-        HDL_ASSERT(block != NONE);
-        lru_remove(kv, &kv->blocks[block]);
-        lru_look_ahead(kv);
+        block = lru_take(kv);
         if (!hdl_planted(s, STALE_BLOCK))
             hdl_prefix_forget(kv, block);
         s->stats.prefix_evictions++;
@@ -74,20 +94,19 @@ uint32_t hdl_kv_take(hdl_sched *s, hdl_kv *kv)
     return block;
 }
 
-uint32_t hdl_kv_give(hdl_kv *kv, uint32_t block, uint32_t anchor)
+void hdl_kv_give(hdl_kv *kv, uint32_t block)
 {
     hdl_block *b = &kv->blocks[block];
     HDL_ASSERT_LT(b->pins, b->ref);
     if (--b->ref > 0)
-        return anchor;
+        return;
     if (b->serial != 0) {
-        lru_insert(kv, block, anchor);
-        return block;
+        lru_append(kv, block);
+        return;
     }
     b->next = kv->free_head;
     kv->free_head = block;
     kv->n_free++;
-    return anchor;
 }
 
 void hdl_kv_pin(hdl_kv *kv, uint32_t block)
@@ -100,5 +119,5 @@ void hdl_kv_unpin(hdl_kv *kv, uint32_t block)
 {
     HDL_ASSERT_LT(0, kv->blocks[block].pins);
     kv->blocks[block].pins--;
-    hdl_kv_give(kv, block, NONE);
+    hdl_kv_give(kv, block);
 }

@@ -21,11 +21,10 @@ static inline uint32_t hdl_kv_spare(const hdl_kv *kv)
 void hdl_kv_hold(hdl_kv *kv, uint32_t block);
 /* A block to write in, held once; its old content is forgotten. Needs a free or cached block. */
 uint32_t hdl_kv_take(hdl_sched *s, hdl_kv *kv);
-/* Gives up one hold. A published block that nobody holds goes in the LRU list before `anchor`
- * (NONE: at the end, to be evicted last). Returns the block when it is in that list now, else
- * anchor: a sequence's blocks are given first to last and so the last is evicted first, because a
- * block without the one before it can never be hit. */
-uint32_t hdl_kv_give(hdl_kv *kv, uint32_t block, uint32_t anchor);
+/* Gives up one hold. A published block that nobody holds becomes the last to be evicted: so a
+ * sequence's blocks are given last to first, because a block without the one before it can never be
+ * hit. */
+void hdl_kv_give(hdl_kv *kv, uint32_t block);
 
 /* For readers outside step order (a transfer, an offload): the block is held until unpinned. */
 void hdl_kv_pin(hdl_kv *kv, uint32_t block);

@@ -105,7 +105,9 @@ static void carve_kv(const hdl_sched *s, hdl_kv *kv, carve *c)
 {
     uint32_t blocks = s->config.blocks_max;
     kv->bucket_mask = pow2_at_least(2 * blocks) - 1;
+    kv->lru_mask = pow2_at_least(2 * blocks) - 1;
     CARVE(c, kv->blocks, blocks);
+    CARVE(c, kv->lru, kv->lru_mask + 1u);
     CARVE(c, kv->bucket, kv->bucket_mask + 1u);
     CARVE(c, kv->tokens, (size_t)blocks * s->config.block_tokens);
 }
@@ -173,6 +175,7 @@ size_t hdl_layout(hdl_sched *s, unsigned char *base)
     CARVE(&c, s->prefills, cf->max_seqs);
     CARVE(&c, s->gives, cf->max_seqs);
     CARVE(&c, s->order, cf->max_seqs);
+    CARVE(&c, s->filled, cf->max_seqs);
     CARVE(&c, s->due, cf->max_seqs);
     CARVE(&c, s->ending, cf->max_seqs);
     CARVE(&c, s->table[0], hdl_page_count(s, cf->max_len) + 1u);

@@ -21,5 +21,10 @@ uint32_t hdl_prefix_find(const hdl_sched *s, const hdl_kv *kv, const hdl_prefix_
 /* Publishes a held, full block unless the same content is published already; returns the serial of
  * whichever stands in the index now. */
 uint64_t hdl_prefix_publish(hdl_sched *s, hdl_kv *kv, uint32_t block, const hdl_prefix_key *key);
+/* Asks for the memory that a search for that hash begins with. */
+static inline void hdl_prefix_look_ahead(const hdl_kv *kv, uint64_t hash)
+{
+    __builtin_prefetch(&kv->bucket[hash & kv->bucket_mask], 1);
+}
 /* Takes a block out of the index, if it is there. */
 void hdl_prefix_forget(hdl_kv *kv, uint32_t block);

@@ -67,9 +67,8 @@ static uint32_t collect_blocks(hdl_sched *s, const hdl_seq *seq, const hdl_kv *k
 static void give_blocks(hdl_sched *s, hdl_seq *seq, hdl_kv *kv)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
-    uint32_t n = collect_blocks(s, seq, kv), anchor = NONE;
-    for (uint32_t i = 0; i < n; i++)
-        anchor = hdl_kv_give(kv, s->table[0][i], anchor);
+    for (uint32_t n = collect_blocks(s, seq, kv); n > 0; n--)
+        hdl_kv_give(kv, s->table[0][n - 1]);
     if (cold->copy_src != NONE)
         hdl_kv_unpin(kv, cold->copy_src);
     cold->copy_src = NONE;

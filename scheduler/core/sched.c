@@ -117,7 +117,7 @@ static void submit(hdl_sched *s, const hdl_ev_submit *ev)
                       (hdl_act_reject){.err = HDL_BUSY,
                                        .retry_after_ms = hdl_queue_retry_after_ms(s),
                                        .need = need});
-    HDL_ASSERT(!hdl_seq_find(s, ev->req));
+    HDL_ASSERT_SLOW(!hdl_seq_find(s, ev->req));
     s->stats.accepted++;
     hdl_seq *seq = hdl_seq_new(s, ev);
     hdl_deadline_add(s, seq);

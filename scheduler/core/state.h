@@ -114,11 +114,12 @@ typedef struct hdl_pages {
 typedef struct hdl_block {
     uint32_t ref; /* sequences that hold it, and pins */
     uint32_t pins;
-    uint32_t prev, next; /* ref == 0: in the free list (next alone) or in the LRU list */
-    uint32_t chain;      /* published: next in its hash bucket */
-    uint64_t hash;       /* published: of its tokens and all before them */
-    uint64_t serial;     /* published: number of this publication; 0: not published */
-    uint64_t parent;     /* published: serial of the block before, 0 for the first */
+    uint32_t next;   /* free and not cached: in the free list */
+    uint32_t chain;  /* published: next in its hash bucket */
+    uint64_t hash;   /* published: of its tokens and all before them */
+    uint64_t serial; /* published: number of this publication; 0: not published */
+    uint64_t parent; /* published: serial of the block before, 0 for the first */
+    uint64_t given;  /* cached: its place in the order of eviction, from 1; 0: not cached */
     uint64_t unused[2];
 } hdl_block;
 
@@ -131,7 +132,10 @@ typedef struct hdl_kv {
     uint32_t n_cached; /* ref 0, published: can be hit, or taken when no free one is left */
     uint32_t promised; /* of both, to admitted sequences */
     uint32_t free_head;
-    uint32_t lru_head, lru_tail; /* head goes first */
+    uint32_t lru_mask;
+    uint64_t lru_head, lru_tail; /* places of the oldest entry and of the next one to come */
+    uint32_t
+        *lru; /* [lru_mask + 1] ring by place; an entry whose block has another place is void */
     uint32_t bucket_mask;
     uint64_t serial; /* of the last publication */
     hdl_block *blocks;
@@ -239,7 +243,8 @@ struct hdl_sched {
     hdl_stay *prefills; /* scratch of one plan */
     uint32_t *gives;    /* scratch: tokens given to each of them */
     uint32_t *order;    /* scratch */
-    uint32_t n_due, n_ending;
+    uint32_t n_filled, n_due, n_ending;
+    uint32_t *filled; /* scratch of one result: sequences whose prefill has got on */
     uint32_t *due; /* scratch of one result: sequences whose newest token stands on a page's edge */
     uint32_t *ending;   /* ... and those that it may have ended */
     uint32_t *table[2]; /* scratch: the blocks of one sequence */

@@ -20,13 +20,15 @@ static void test_json(void **state)
     hdl_bench_sched_opts opts = {.running = {50, 100}, .steps = 20, .json = true, .out = out};
     assert_int_equal(hdl_bench_sched(&opts), 0);
     fclose(out);
-    unsigned running = 0;
+    unsigned asked = 0, found = 0;
     double median = 0, p99 = 0;
-    assert_int_equal(
-        sscanf(text, "{\"rows\":[{\"running\":%u,\"step_us_median\":%lf,\"step_us_p99\":%lf}",
-               &running, &median, &p99),
-        3);
-    assert_in_range(running, 45, 55);
+    int n = sscanf(text,
+                   "{\"rows\":[{\"running\":%u,\"found\":%u,\"step_us_median\":%lf,"
+                   "\"step_us_p99\":%lf}",
+                   &asked, &found, &median, &p99);
+    assert_int_equal(n, 4);
+    assert_int_equal(asked, 50);
+    assert_in_range(found, 45, 55);
     assert_true(median > 0 && p99 >= median);
     assert_string_equal(text + len - 4, "}]}\n");
     free(text);
