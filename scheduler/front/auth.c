@@ -103,9 +103,11 @@ static hdl_err load_table(key_table **out, const char *path, hdl_errmsg *why)
 {
     char *text = NULL;
     size_t len = 0;
-    HDL_TRY(hdl_fs_read(path, FILE_BYTES_MAX, &text, &len, why));
+    hdl_err err = hdl_fs_read(path, FILE_BYTES_MAX, &text, &len, why);
+    if (err != HDL_OK)
+        return hdl_fail_prefix(err, why, "the file of API keys (http.api_key_file)");
     key_table *table = calloc(1, sizeof *table);
-    hdl_err err = table ? HDL_OK : HDL_NOMEM;
+    err = table ? HDL_OK : HDL_NOMEM;
     if (table && !(table->names = calloc(HDL_TENANTS_MAX, sizeof *table->names)))
         err = HDL_NOMEM;
     if (err == HDL_OK && (err = read_lines(table, text, why)) != HDL_OK)

@@ -22,6 +22,7 @@ enum {
     BACKLOG = 4096, /* with the customary 128, a thousand clients at once wait for SYN retries */
     ACCEPTS_PER_TURN = 64,
     EMITS_PER_POP = 64,
+    POPS_PER_TURN = 8,
     HANDED_RING = 4096,
     THREADS_MAX = 64,
     PIECE_BYTES_MAX = 16 * 1024 * 1024,
@@ -169,20 +170,29 @@ static hdl_err listen_on(hdl_front *front, hdl_errmsg *why)
 
 /* ---- threads ---- */
 
+/* At most so many in a turn as make a stream's backlog grow by little: an engine that is faster
+ * than this loop would otherwise keep it here, with nothing sent and no slow reader noticed. */
+static void take_emits(hdl_front_thread *thread)
+{
+    hdl_emit emits[EMITS_PER_POP];
+    for (int pop = 0; pop < POPS_PER_TURN; pop++) {
+        size_t n = hdl_ring_pop_many(thread->emits, emits, EMITS_PER_POP);
+        for (size_t i = 0; i < n; i++)
+            hdl_call_on_emit(thread, &emits[i]);
+        if (n < EMITS_PER_POP && hdl_ring_arm(thread->emits))
+            return;
+    }
+    hdl_loop_wake(thread->loop); /* the rest in the next turn */
+}
+
 /* End of a loop's turn: what came for this thread, then one send for each connection that has
  * something to say. Rings are asked for a wake-up last, so nothing can be missed. */
 static void on_turn(hdl_loop *loop, void *arg)
 {
     hdl_front_thread *thread = arg;
-    hdl_emit emits[EMITS_PER_POP];
     int fd;
-    size_t n;
     (void)loop;
-    do
-        while ((n = hdl_ring_pop_many(thread->emits, emits, EMITS_PER_POP)) > 0)
-            for (size_t i = 0; i < n; i++)
-                hdl_call_on_emit(thread, &emits[i]);
-    while (!hdl_ring_arm(thread->emits));
+    take_emits(thread);
     do
         while (hdl_ring_pop(thread->handed, &fd))
             hdl_conn_open(thread, fd);
