@@ -34,7 +34,8 @@ static const hdl_args_spec logits_spec = {
     .opts_count = HDL_ARRAY_LEN(logits_opts),
     .positionals_min = 1,
     .positionals_max = 1,
-    .examples = "heddle logits MODEL --ids-file ids.txt --out a.npy --tp 2 --chunk 7\t\n",
+    .examples = "heddle logits MODEL --ids-file ids.txt --out a.npy --tp 2 --chunk 7\t"
+                "the same bytes as without --tp and --chunk\n",
 };
 
 static hdl_err submit_ids(hdl_local *local, hdl_ids *ids, bool dump, hdl_errmsg *why)

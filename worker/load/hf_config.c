@@ -256,10 +256,14 @@ hdl_err hdl_model_desc_load(hdl_model_desc *out, const char *model_path, hdl_err
                         model_path);
     if (hdl_fs_join(path, sizeof(path), model_path, "config.json") != HDL_OK)
         return hdl_fail(HDL_INVALID, why, "the model's path is too long; use a shorter one");
-    HDL_TRY(hdl_fs_read(path, CONFIG_BYTES_MAX, &text, &len, why));
+    if (hdl_fs_read(path, CONFIG_BYTES_MAX, &text, &len, why) != HDL_OK)
+        return hdl_fail(HDL_NOTFOUND, why,
+                        "%s cannot be read; a model is a Hugging Face folder with config.json and "
+                        "*.safetensors; give the path of one",
+                        path);
     hdl_err err = hdl_model_desc_parse(out, text, len, why);
     free(text);
     if (err != HDL_OK)
-        return hdl_fail_prefix(err, why, "%s", model_path);
+        return hdl_fail_prefix(err, why, "%s", path);
     return HDL_OK;
 }
