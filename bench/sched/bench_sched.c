@@ -102,7 +102,7 @@ static bool form(crowd *c, uint32_t running)
     cf.step_tokens = hdl_min_u32(running + 2048 + 2 * OWN_TOKENS * c->per_step, 24576);
     cf.prefills_max = 16;
     cf.max_len = 1024;
-    cf.blocks_max = running * 8 + 4096;
+    cf.blocks_max = running * 5 + 1024; /* in use: four own and a few shared; the rest is cache */
     cf.log_tokens = 2 * running * 512;
     if (hdl_sched_config_problem(&cf))
         return false;
