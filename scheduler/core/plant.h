@@ -20,7 +20,7 @@
     X(NEXT_CHUNK_ONLY, "next-chunk-only", "admission counts the next chunk, not all context") \
     X(LOST_FORK, "lost-fork", "forks of a cancelled parent are never released") \
     X(REF_LEAK, "ref-leak", "preemption forgets the last block of its victim") \
-    X(PROMISE_DEADLOCK, "promise-deadlock", "the head waits for log pages promised to those behind") \
+    X(PROMISE_DEADLOCK, "promise-deadlock", "the head waits for log pages promised to others") \
     X(DUP_RESULT, "dup-result", "a result that was absorbed before is absorbed again")
 // clang-format on
 
