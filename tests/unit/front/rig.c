@@ -3,6 +3,7 @@
 
 #include "unit.h"
 #include <arpa/inet.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +52,8 @@ void client_open(client *c, const rig *r)
     *c = (client){.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     assert_true(c->fd >= 0);
     assert_int_equal(connect(c->fd, (struct sockaddr *)&at, sizeof at), 0);
+    /* Head and body are two sends; the second must not wait for the server's delayed ACK. */
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     hdl_buf_init(&c->in, BYTES_MAX);
 }
 
