@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Request path, stage 8: the plan as bytes (scheduler/cluster/dispatch.c sends them), and the
+/* Request path 8 of 14: the plan as bytes (scheduler/cluster/dispatch.c sends them), and the
  * result. Arrays of words go as they lie in memory; both ends are little-endian, which is what
  * protobuf's packed fixed32 is. */
 #include <math.h>
