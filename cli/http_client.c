@@ -130,6 +130,9 @@ hdl_err hdl_client_send(hdl_client *c, const hdl_client_request *request, long *
     curl_easy_reset(c->curl);
     curl_easy_setopt(c->curl, CURLOPT_URL, url);
     curl_easy_setopt(c->curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    /* Not by the environment's proxy: what is said is for the server that was named, and a proxy
+     * knows no way to this machine's loopback. */
+    curl_easy_setopt(c->curl, CURLOPT_PROXY, "");
     curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, c->header);
     curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, c);

@@ -116,7 +116,10 @@ static hdl_err open_model(service *s, hdl_errmsg *why)
 static void say_listening(const service *s)
 {
     const char *scheme = s->config->http_tls_cert[0] ? "https" : "http";
-    printf("listening on %s://%s:%u\n", scheme, s->config->http_host, hdl_front_port(s->front));
+    const char *host = s->config->http_host;
+    bool is_ipv6 = strchr(host, ':') != NULL; /* written in brackets in a URL */
+    printf("listening on %s://%s%s%s:%u\n", scheme, is_ipv6 ? "[" : "", host, is_ipv6 ? "]" : "",
+           hdl_front_port(s->front));
     printf("workers dial %s\n", hdl_cluster_address(s->cluster));
     fflush(stdout);
 }

@@ -9,9 +9,11 @@ import re
 import select
 import shutil
 import signal
+import socket
 import tempfile
 import time
 import unittest
+import unittest.mock
 import urllib.request
 
 from test_cli import BIN, MODEL, heddle
@@ -89,6 +91,24 @@ def open_stream(host, port, n_tokens):
     answer = connection.getresponse()
     answer.readline()
     return answer
+
+
+class Ready(OnTerminal):
+    def test_with_a_proxy_in_the_environment(self):
+        proxies = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "all_proxy")}
+        with unittest.mock.patch.dict(os.environ, proxies):
+            _, host, port = self.serve()
+            self.assertEqual(heddle("run", f"http://{host}:{port}", "Hello!").returncode, 0)
+
+    def test_on_ipv6(self):
+        try:
+            with socket.create_server(("::1", 0), family=socket.AF_INET6):
+                pass
+        except OSError:
+            self.skipTest("this machine has no IPv6")
+        terminal = self.start("serve", MODEL, "--port", "0", "--host", "::1")
+        url = terminal.read_until(r"API at (http://\[::1\]:\d+)/v1").group(1)
+        self.assertEqual(heddle("run", url, "Hello!").returncode, 0)
 
 
 class Signals(OnTerminal):
