@@ -226,7 +226,7 @@ int main(int argc, char **argv)
     int exit_code = hdl_daemon_start(&daemon, &spec, argv);
     if (exit_code >= 0)
         return exit_code;
-    if (daemon.config.die_with_parent && prctl(PR_SET_PDEATHSIG, SIGTERM) != 0)
+    if (daemon.config.die_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
         fprintf(stderr, "heddle-scheduler: the parent's death will go unnoticed\n");
     hdl_errmsg why = {0};
     service s = {.config = &daemon.config};

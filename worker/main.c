@@ -45,7 +45,7 @@ int main(int argc, char **argv)
         return exit_code;
     exit_code = 2;
     /* A parent that died before this call goes unnoticed here; the session's end tells us then. */
-    if (daemon.config.die_with_parent && prctl(PR_SET_PDEATHSIG, SIGTERM) != 0)
+    if (daemon.config.die_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
         fprintf(stderr, "heddle-worker: the parent's death will go unnoticed\n");
     if (daemon.config.scheduler_address[0] == '\0')
         fprintf(stderr, "heddle-worker: no scheduler is named; a worker does what one tells it; "

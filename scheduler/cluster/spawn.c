@@ -119,14 +119,15 @@ static hdl_err watch_output(output *o, int fd)
 
 /* After fork: only calls that are safe there, then exec. A process group of its own keeps the
  * terminal's Ctrl-C from it: the supervisor says in which order to stop, so that what was admitted
- * can finish. */
+ * can finish. A supervisor that is gone says nothing more: SIGKILL, because a child that hangs, or
+ * drains streams whose workers go, too, would hold its port and memory. */
 static _Noreturn void become(const hdl_spawn_child *child, pid_t parent, int out, int err)
 {
     sigset_t none;
     int in = open("/dev/null", O_RDONLY);
     sigemptyset(&none);
     if (setpgid(0, 0) != 0 || in < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0 ||
-        prctl(PR_SET_PDEATHSIG, SIGTERM) != 0 || getppid() != parent ||
+        prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent ||
         sigprocmask(SIG_SETMASK, &none, NULL) != 0)
         _exit(126);
     execv(child->argv[0], child->argv);

@@ -142,6 +142,16 @@ class Signals(OnTerminal):
         until(lambda: frozen not in children(terminal.pid), f"the end of {frozen}")
         until_metric(host, port, "heddle_workers_ready", 2)
 
+    def test_children_die_with_a_killed_serve(self):
+        terminal, host, port = self.serve()
+        pids = children(terminal.pid)
+        stream = open_stream(host, port, 4000)
+        os.kill(pids[0], signal.SIGSTOP)  # not even a frozen one stays
+        os.kill(terminal.pid, signal.SIGKILL)
+        terminal.wait()
+        until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), f"the end of {pids}")
+        stream.close()
+
     def test_a_closed_terminal_ends_serve(self):
         terminal, _, _ = self.serve()
         pids = children(terminal.pid)
