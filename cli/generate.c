@@ -158,7 +158,8 @@ static hdl_err stream(job *j, hdl_local *local, hdl_errmsg *why)
     if (err == HDL_OK && fflush(stdout) != 0)
         err = HDL_IO;
     if (err == HDL_IO)
-        return hdl_fail(err, why, "the answer cannot be written; standard output is closed or full");
+        return hdl_fail(err, why,
+                        "the answer cannot be written; standard output is closed or full");
     return err;
 }
 
