@@ -107,8 +107,7 @@ static bool form(crowd *c, uint32_t running)
     if (hdl_sched_config_problem(&cf))
         return false;
     size_t bytes = hdl_sched_bytes(&cf);
-    /* As the brain does: most of the state is reached at random, and small pages would double the
-     * cost. */
+    /* Most of the state is reached at random. */
     const size_t huge = 2u << 20;
     c->mem = aligned_alloc(huge, (bytes + huge - 1) / huge * huge);
     if (c->mem)

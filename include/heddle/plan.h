@@ -8,7 +8,8 @@
  * of one epoch are numbered 1, 2, 3, ... without gaps and executed in that order; that order is
  * what makes it safe to reuse in step n a block that was freed by step n - 1.
  *
- * Order inside a step: closes, opens, copies, then all rows as one forward pass, then sampling. */
+ * Order inside a step: closes, opens, copies (as listed), then all rows as one forward pass, then
+ * sampling. A result's rows come in the order of the plan's; scored ones may stand between. */
 #pragma once
 
 #include <heddle/limits.h>
