@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/utf8.h"
 
 void hdl_jw_init(hdl_json_writer *w, hdl_buf *buf) { *w = (hdl_json_writer){.buf = buf}; }
 
@@ -55,33 +56,6 @@ void hdl_jw_begin_array(hdl_json_writer *w) { begin(w, false); }
 
 void hdl_jw_end_array(hdl_json_writer *w) { end(w, false); }
 
-/* Length of the well-formed UTF-8 sequence at p (RFC 3629: no overlong form, no surrogate, at
- * most U+10FFFF), or 0. */
-static size_t utf8_len(const unsigned char *p, size_t left)
-{
-    unsigned char lo = 0x80, hi = 0xBF;
-    size_t n;
-    if (p[0] >= 0xC2 && p[0] <= 0xDF) {
-        n = 2;
-    } else if (p[0] >= 0xE0 && p[0] <= 0xEF) {
-        n = 3;
-        lo = p[0] == 0xE0 ? 0xA0 : lo;
-        hi = p[0] == 0xED ? 0x9F : hi;
-    } else if (p[0] >= 0xF0 && p[0] <= 0xF4) {
-        n = 4;
-        lo = p[0] == 0xF0 ? 0x90 : lo;
-        hi = p[0] == 0xF4 ? 0x8F : hi;
-    } else {
-        return 0;
-    }
-    if (left < n || p[1] < lo || p[1] > hi)
-        return 0;
-    for (size_t i = 2; i < n; i++)
-        if (p[i] < 0x80 || p[i] > 0xBF)
-            return 0;
-    return n;
-}
-
 static void put_escape(hdl_buf *buf, unsigned char c)
 {
     static const char hex[] = "0123456789abcdef";
@@ -102,7 +76,7 @@ static void put_string(hdl_buf *buf, const char *text, size_t len)
     hdl_buf_append(buf, "\"", 1);
     for (size_t i = 0; i < len;) {
         size_t n = p[i] >= 0x20 && p[i] < 0x80 && p[i] != '"' && p[i] != '\\' ? 1
-                   : p[i] >= 0x80 ? utf8_len(p + i, len - i)
+                   : p[i] >= 0x80 ? hdl_utf8_multibyte(p + i, len - i)
                                   : 0;
         if (n > 0) {
             run += n;
