@@ -47,15 +47,6 @@ static inline float hdl_f16_to_f32(uint16_t h)
     return hdl_f32_from_bits(sign | (magnitude + ((127u - 15u) << 10)) << 13);
 }
 
-/* Element i of a row of F32, F16 or BF16. */
-static inline float hdl_element(const void *row, hdl_dtype dtype, size_t i)
-{
-    if (dtype == HDL_DTYPE_F32)
-        return ((const float *)row)[i];
-    uint16_t h = ((const uint16_t *)row)[i];
-    return dtype == HDL_DTYPE_F16 ? hdl_f16_to_f32(h) : hdl_bf16_to_f32(h);
-}
-
 /* exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln 2 / 2. exp(r) is its Taylor polynomial of
  * degree 7, whose remainder r^8 / 8! < 6e-9 is below a tenth of an ulp. ln 2 is split so that
  * n * HIGH is exact. Below MIN the result is +0 (no subnormals), above MAX infinity. */

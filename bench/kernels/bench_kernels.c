@@ -55,9 +55,10 @@ hdl_weight hdl_bench_weight(hdl_bench *b, hdl_wformat format, uint32_t n, uint32
     uint16_t row[65536 / 2];
     for (size_t i = 0; i < HDL_ARRAY_LEN(row); i++) /* 0.5 .. 1 and -1 .. -0.5 */
         row[i] = (uint16_t)(0x3f00 | (hdl_rng_u64(&b->rng) & 0x80ff));
+    hdl_tensor src = hdl_tensor_2d(row, HDL_DTYPE_BF16, 1, k);
     for (uint32_t r = 0; !b->failed && r < n; r++)
-        b->ops->weight_pack(&(hdl_pack_args){
-            .src = hdl_tensor_2d(row, HDL_DTYPE_BF16, 1, k), .dst = &w, .row_at = r});
+        b->ops->weight_pack(
+            &(hdl_pack_args){.src = hdl_source_of_tensor(&src), .dst = &w, .row_at = r});
     return w;
 }
 

@@ -16,7 +16,7 @@
 
 #include <heddle/err.h>
 #include <heddle/limits.h>
-#include <heddle/tensor.h>
+#include <heddle/source.h>
 
 /* CPU: thread team and scratch. CUDA: a stream and its scratch. Made by the backend's device
  * (device.h). */
@@ -69,9 +69,9 @@ static inline uint32_t hdl_expert_leaf_count(uint32_t n_experts)
     return leaves;
 }
 
-/* Source rows to be packed into dst rows [row_at, row_at + src.shape[0]). */
+/* Source rows to be packed into dst rows [row_at, row_at + src.n_rows). */
 typedef struct hdl_pack_args {
-    hdl_tensor src;  /* [rows, dst->k], F32, F16 or BF16, inner stride 1, any row stride */
+    hdl_source src;  /* [rows, dst->k] */
     hdl_weight *dst; /* format, n, k, n_leaves, data and bytes are set */
     uint32_t row_at;
 } hdl_pack_args;
@@ -79,8 +79,7 @@ typedef struct hdl_pack_args {
 /* ---- ops ---- */
 
 typedef struct hdl_embed_args {
-    hdl_tensor
-        table; /* [vocab, hidden] F32, F16 or BF16 (as in the file; rows are read in place) */
+    hdl_source table;     /* [vocab, hidden], in the file; rows are read in place */
     const hdl_token *ids; /* [n_tokens] */
     float *out;           /* [n_tokens, hidden] */
     uint32_t n_tokens;

@@ -3,6 +3,9 @@
  * quantised sixteen lanes at a time. */
 #include "base/checked.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/source.h"
+
+enum { PIECE = 256 }; /* k of a row that are read at a time */
 
 size_t hdl_cpu_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_t n_leaves)
 {
@@ -14,21 +17,6 @@ size_t hdl_cpu_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_t
     size_t bytes;
     return hdl_mul_size(hdl_div_ceil_u32(n, HDL_TILE), hdl_tile_bytes(format, k), &bytes) ? bytes
                                                                                           : 0;
-}
-
-/* Up to 16 elements of a row from `at`; zeros beyond. */
-static v16 load(const void *row, hdl_dtype dtype, uint32_t at, uint32_t count)
-{
-    if (count >= HDL_LANES && dtype == HDL_DTYPE_F32)
-        return v16_load((const float *)row + at);
-    if (count >= HDL_LANES && dtype == HDL_DTYPE_BF16)
-        return v16_load_bf16((const uint16_t *)row + at);
-    if (count >= HDL_LANES)
-        return v16_load_f16((const uint16_t *)row + at);
-    float x[HDL_LANES] = {0};
-    for (uint32_t i = 0; i < count; i++)
-        x[i] = hdl_element(row, dtype, at + i);
-    return v16_load(x);
 }
 
 /* One group of 32 k of one row. */
@@ -82,19 +70,17 @@ static void zero_tail(const hdl_weight *w)
 void hdl_cpu_weight_pack(const hdl_pack_args *a)
 {
     const hdl_weight *w = a->dst;
-    HDL_ASSERT_EQ(a->src.shape[1], (int64_t)w->k);
-    HDL_ASSERT_LE(a->row_at + a->src.shape[0], (int64_t)w->n);
-    size_t row_bytes = (size_t)a->src.stride[0] * hdl_dtype_bytes(a->src.dtype);
-    for (uint32_t r = 0; r < (uint32_t)a->src.shape[0]; r++) {
-        const unsigned char *src = (const unsigned char *)a->src.data + r * row_bytes;
-        for (uint32_t at = 0; at < w->k; at += HDL_Q8_GROUP) {
-            uint32_t left = w->k - at;
-            v16 lo = load(src, a->src.dtype, at, left);
-            v16 hi = left > HDL_LANES ? load(src, a->src.dtype, at + HDL_LANES, left - HDL_LANES)
-                                      : v16_zero();
-            pack_chunk(w, a->row_at + r, at, lo, hi);
+    HDL_ASSERT_EQ(a->src.n_cols, w->k);
+    HDL_ASSERT_LE((uint64_t)a->row_at + a->src.n_rows, w->n);
+    for (uint32_t r = 0; r < a->src.n_rows; r++)
+        for (uint32_t from = 0; from < w->k; from += PIECE) {
+            float x[PIECE] = {0};
+            hdl_span span = {.row = r, .col = from, .n = hdl_min_u32(PIECE, w->k - from)};
+            hdl_source_row(&a->src, span, x);
+            for (uint32_t at = 0; at < span.n; at += HDL_Q8_GROUP)
+                pack_chunk(w, a->row_at + r, from + at, v16_load(x + at),
+                           v16_load(x + at + HDL_LANES));
         }
-    }
-    if (a->row_at + (uint32_t)a->src.shape[0] == w->n)
+    if (a->row_at + a->src.n_rows == w->n)
         zero_tail(w);
 }

@@ -46,39 +46,33 @@ static void q8_quantize(const float *x, uint32_t k, float *scales, int8_t *value
     }
 }
 
-static void pack_q8_row(const hdl_pack_args *a, const void *src, size_t row)
+/* k [at, at + count) of one row, count at most 32. */
+static void pack_chunk(const hdl_weight *w, size_t row, uint32_t at, const float *x)
 {
-    float *scales = q8_scales(a->dst, row);
-    int8_t *values = q8_values(a->dst, row);
-    for (uint32_t at = 0; at < a->dst->k; at += HDL_Q8_GROUP) {
-        float group[HDL_Q8_GROUP];
-        for (uint32_t i = 0; i < HDL_Q8_GROUP; i++)
-            group[i] = hdl_element(src, a->src.dtype, at + i);
-        q8_quantize(group, HDL_Q8_GROUP, scales + at / HDL_Q8_GROUP, values + at);
+    uint32_t count = hdl_min_u32(HDL_SOURCE_UNIT, w->k - at);
+    if (w->format == HDL_WFORMAT_Q8) {
+        q8_quantize(x, count, q8_scales(w, row) + at / HDL_Q8_GROUP, q8_values(w, row) + at);
+        return;
     }
+    for (uint32_t i = 0; i < count; i++)
+        if (w->format == HDL_WFORMAT_F32)
+            ((float *)w->data)[row * w->k + at + i] = x[i];
+        else
+            ((uint16_t *)w->data)[row * w->k + at + i] = hdl_bf16_from_f32(x[i]);
 }
 
 void hdl_ref_weight_pack(const hdl_pack_args *a)
 {
     const hdl_weight *w = a->dst;
-    size_t src_row_bytes = (size_t)a->src.stride[0] * hdl_dtype_bytes(a->src.dtype);
-    HDL_ASSERT_EQ(a->src.shape[1], (int64_t)w->k);
-    HDL_ASSERT_LE(a->row_at + a->src.shape[0], (int64_t)w->n);
-    for (size_t r = 0; r < (size_t)a->src.shape[0]; r++) {
-        const void *src = (const char *)a->src.data + r * src_row_bytes;
-        size_t row = a->row_at + r;
-        if (w->format == HDL_WFORMAT_Q8) {
-            pack_q8_row(a, src, row);
-            continue;
+    HDL_ASSERT_EQ(a->src.n_cols, w->k);
+    HDL_ASSERT_LE((uint64_t)a->row_at + a->src.n_rows, w->n);
+    for (uint32_t r = 0; r < a->src.n_rows; r++)
+        for (uint32_t at = 0; at < w->k; at += HDL_SOURCE_UNIT) {
+            float x[HDL_SOURCE_UNIT];
+            hdl_span span = {.row = r, .col = at, .n = hdl_min_u32(HDL_SOURCE_UNIT, w->k - at)};
+            hdl_source_values(&a->src, span, x);
+            pack_chunk(w, a->row_at + r, at, x);
         }
-        for (uint32_t i = 0; i < w->k; i++) {
-            float x = hdl_element(src, a->src.dtype, i);
-            if (w->format == HDL_WFORMAT_F32)
-                ((float *)w->data)[row * w->k + i] = x;
-            else
-                ((uint16_t *)w->data)[row * w->k + i] = hdl_bf16_from_f32(x);
-        }
-    }
 }
 
 /* One token, in the arithmetic of the weight. */

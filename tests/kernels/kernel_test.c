@@ -13,9 +13,9 @@ typedef struct kt_mem {
 enum { SCRATCH_BYTES = 64 << 20, REPORTS_MAX = 20, ALIGN = 64 };
 
 static const kt_suite *const suites[] = {
-    &kt_numeric,     &kt_linear,      &kt_tree,    &kt_embed, &kt_rms_norm,
-    &kt_qkv_rope,    &kt_attention,   &kt_glu,     &kt_add,   &kt_router,
-    &kt_moe_experts, &kt_moe_combine, &kt_kv_copy,
+    &kt_numeric,  &kt_source,      &kt_linear,      &kt_tree,    &kt_embed,
+    &kt_rms_norm, &kt_qkv_rope,    &kt_attention,   &kt_glu,     &kt_add,
+    &kt_router,   &kt_moe_experts, &kt_moe_combine, &kt_kv_copy,
 };
 
 void *kt_alloc(kt *t, size_t bytes)
@@ -72,18 +72,12 @@ hdl_weight kt_pack(kt *t, const hdl_ops *ops, hdl_wformat format, hdl_tensor row
     w.data = kt_alloc(t, w.bytes);
     memset(w.data, 0xa5, w.bytes); /* packing writes every byte that kernels read */
     /* In two parts, as loaders do. */
-    hdl_tensor part = rows;
-    part.shape[0] = rows.shape[0] / 3;
-    ops->weight_pack(&(hdl_pack_args){.src = part, .dst = &w, .row_at = 0});
-    part.data =
-        (char *)rows.data + (size_t)(part.shape[0] * rows.stride[0]) * hdl_dtype_bytes(rows.dtype);
-    ops->weight_pack(&(hdl_pack_args){.src = {.data = part.data,
-                                              .dtype = rows.dtype,
-                                              .n_dims = 2,
-                                              .shape = {rows.shape[0] - part.shape[0], w.k},
-                                              .stride = {rows.stride[0], 1}},
-                                      .dst = &w,
-                                      .row_at = (uint32_t)part.shape[0]});
+    hdl_source all = hdl_source_of_tensor(&rows);
+    hdl_window part = {.n_rows = w.n / 3, .n_cols = w.k};
+    ops->weight_pack(&(hdl_pack_args){.src = hdl_source_part(&all, part), .dst = &w});
+    part = (hdl_window){.row_at = part.n_rows, .n_rows = w.n - part.n_rows, .n_cols = w.k};
+    ops->weight_pack(
+        &(hdl_pack_args){.src = hdl_source_part(&all, part), .dst = &w, .row_at = part.row_at});
     return w;
 }
 

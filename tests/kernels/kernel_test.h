@@ -35,7 +35,7 @@ typedef struct kt_suite {
 } kt_suite;
 
 extern const kt_suite kt_linear, kt_tree, kt_embed, kt_rms_norm, kt_qkv_rope, kt_attention, kt_glu,
-    kt_add, kt_router, kt_moe_experts, kt_moe_combine, kt_kv_copy, kt_numeric;
+    kt_add, kt_router, kt_moe_experts, kt_moe_combine, kt_kv_copy, kt_numeric, kt_source;
 
 /* Zeroed, 64-byte aligned, freed after the case. */
 void *kt_alloc(kt *t, size_t bytes);

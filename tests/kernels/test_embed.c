@@ -22,9 +22,8 @@ static void test(kt *t, int c)
     hdl_token *ids = KT_NEW(t, hdl_token, n);
     for (uint32_t i = 0; i < n; i++)
         ids[i] = (hdl_token)kt_range(t, 0, shapes[c].vocab - 1);
-    hdl_embed_args a = {.table = hdl_tensor_2d(data, shapes[c].dtype, shapes[c].vocab, hidden),
-                        .ids = ids,
-                        .n_tokens = n};
+    hdl_tensor table = hdl_tensor_2d(data, shapes[c].dtype, shapes[c].vocab, hidden);
+    hdl_embed_args a = {.table = hdl_source_of_tensor(&table), .ids = ids, .n_tokens = n};
     float *want = a.out = KT_NEW(t, float, (size_t)n *hidden);
     t->ref->embed(&a, t->streams[0]);
     kt_check(t, want[0] != 0, "embed writes");

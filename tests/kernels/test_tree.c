@@ -72,7 +72,7 @@ static void check_sources(kt *t, int level, const shape *s, hdl_tensor w)
             half[i] = hdl_bf16_from_f32(((float *)w.data)[i]);
             if (type) /* any sign and mantissa, exponents of 2^-6 .. 2^1 */
                 half[i] = (uint16_t)((half[i] & 0x83ffu) | (9u + half[i] % 8u) << 10);
-            wide[i] = hdl_element(half, dtype, i);
+            wide[i] = type ? hdl_f16_to_f32(half[i]) : hdl_bf16_to_f32(half[i]);
         }
         hdl_weight a = kt_pack(t, t->levels[level], s->format,
                                hdl_tensor_2d(half, dtype, s->n, s->k), HDL_LEAVES_MAX);

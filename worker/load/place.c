@@ -194,8 +194,12 @@ static hdl_err add_model_slot(placer *p, const hdl_st_tensor *t, hdl_weight_at a
     hdl_slice s = hdl_slot_slice(m->desc, &m->shard, at.slot);
     switch (at.slot) {
     case HDL_WSLOT_EMBED:
-        m->embed = hdl_tensor_2d((void *)(uintptr_t)t->data, t->dtype, (int64_t)t->shape[0],
-                                 (int64_t)t->shape[1]);
+        m->embed = hdl_source_of_tensor(
+            &(hdl_tensor){.data = (void *)(uintptr_t)t->data,
+                          .dtype = t->dtype,
+                          .n_dims = 2,
+                          .shape = {(int64_t)t->shape[0], (int64_t)t->shape[1]},
+                          .stride = {(int64_t)t->shape[1], 1}});
         if (!m->desc->tied)
             return HDL_OK;
         s = hdl_slot_slice(m->desc, &m->shard, HDL_WSLOT_LM_HEAD);
@@ -252,7 +256,8 @@ static float element(const hdl_tensor *t, size_t i)
 static void run_job(const job *j, const hdl_ops *ops)
 {
     if (j->dst) {
-        ops->weight_pack(&(hdl_pack_args){.src = j->src, .dst = j->dst, .row_at = j->row_at});
+        ops->weight_pack(&(hdl_pack_args){
+            .src = hdl_source_of_tensor(&j->src), .dst = j->dst, .row_at = j->row_at});
         return;
     }
     for (int64_t i = 0; i < j->src.shape[0]; i++)

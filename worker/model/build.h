@@ -28,7 +28,7 @@ typedef struct hdl_model {
     const hdl_ops *ops;
     hdl_wformat format;         /* of the matrices; the router is F32 */
     uint32_t max_len;           /* rows of the rotary tables */
-    hdl_tensor embed;           /* [vocab, hidden] in the mapped file; set by the loader */
+    hdl_source embed;           /* [vocab, hidden] in the mapped file; set by the loader */
     float *final_norm;          /* [hidden] */
     hdl_weight lm_head;         /* [vocab_padded, hidden]; rows past the vocabulary are zero */
     float *rope_cos, *rope_sin; /* [max_len, rope.dim / 2] */

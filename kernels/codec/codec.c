@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kernels/codec/codec.h"
+
+#include "base/assert.h"
+
+const int8_t hdl_codebook_s4[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+const int8_t hdl_codebook_u4[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+/* OCP Microscaling Formats 1.0, section 5.3.3, times two; the sign is the highest bit. */
+const int8_t hdl_codebook_e2m1[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+/* Of ggml's non-linear 4-bit types. */
+const int8_t hdl_codebook_iq4nl[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                       1,    13,   25,  38,  53,  69,  89,  113};
+
+static const hdl_codec *const codecs[HDL_ENC_COUNT] = {
+    [HDL_ENC_F32] = &hdl_codec_f32,
+    [HDL_ENC_F16] = &hdl_codec_f16,
+    [HDL_ENC_BF16] = &hdl_codec_bf16,
+};
+
+const hdl_codec *hdl_codec_of(hdl_enc encoding)
+{
+    HDL_ASSERT_LT(encoding, HDL_ENC_COUNT);
+    return codecs[encoding];
+}
+
+const char *hdl_enc_name(hdl_enc encoding)
+{
+#define NAME(name, text) text,
+    static const char *const names[] = {HDL_ENC_LIST(NAME)};
+#undef NAME
+    HDL_ASSERT_LT(encoding, HDL_ENC_COUNT);
+    return names[encoding];
+}
+
+hdl_source hdl_source_of_tensor(const hdl_tensor *t)
+{
+    int64_t size = (int64_t)hdl_dtype_bytes(t->dtype);
+    HDL_ASSERT(t->n_dims == 1 || t->n_dims == 2);
+    HDL_ASSERT(t->dtype == HDL_DTYPE_F32 || t->dtype == HDL_DTYPE_F16 ||
+               t->dtype == HDL_DTYPE_BF16);
+    bool matrix = t->n_dims == 2;
+    return (hdl_source){
+        .encoding = t->dtype == HDL_DTYPE_F32   ? HDL_ENC_F32
+                    : t->dtype == HDL_DTYPE_F16 ? HDL_ENC_F16
+                                                : HDL_ENC_BF16,
+        .n_rows = (uint32_t)t->shape[0],
+        .n_cols = matrix ? (uint32_t)t->shape[1] : 1,
+        .whole_rows = (uint32_t)t->shape[0],
+        .codes = {.data = t->data,
+                  .dtype = t->dtype,
+                  .row_step = t->stride[0] * size,
+                  .col_step = matrix ? t->stride[1] * size : size},
+        .scale_mul = 1,
+        .scale_div = 1,
+    };
+}
+
+hdl_source hdl_source_part(const hdl_source *s, hdl_window part)
+{
+    hdl_source p = *s;
+    HDL_ASSERT(part.row_at <= s->n_rows && part.n_rows <= s->n_rows - part.row_at);
+    HDL_ASSERT(part.col_at <= s->n_cols && part.n_cols <= s->n_cols - part.col_at);
+    p.row_at += part.row_at;
+    p.n_rows = part.n_rows;
+    p.col_at += part.col_at;
+    p.n_cols = part.n_cols;
+    return p;
+}
+
+static void check_span(const hdl_source *s, hdl_span at, const hdl_codec *c)
+{
+    HDL_ASSERT_LT(at.row, s->n_rows);
+    HDL_ASSERT(at.col <= s->n_cols && at.n <= s->n_cols - at.col);
+    if (c->group == 0 && c->block_cols == 1)
+        return;
+    HDL_ASSERT((s->col_at + at.col) % HDL_SOURCE_UNIT == 0);
+    HDL_ASSERT(at.n % HDL_SOURCE_UNIT == 0 || at.col + at.n == s->n_cols);
+}
+
+/* Values of encodings that define no reader of their own. */
+static void values_of_codes(const hdl_source *s, hdl_span at, float *out)
+{
+    const hdl_codec *c = hdl_codec_of(s->encoding);
+    int8_t codes[HDL_CODEC_PIECE];
+    float scales[HDL_CODEC_PIECE / 16], mins[HDL_CODEC_PIECE / 16] = {0};
+    hdl_codes to = {.codes = codes, .scales = scales, .mins = mins};
+    for (uint32_t end = at.col + at.n; at.col < end; at.col += HDL_CODEC_PIECE) {
+        at.n = hdl_min_u32(HDL_CODEC_PIECE, end - at.col);
+        c->codes(s, at, &to);
+        for (uint32_t i = 0; i < at.n; i++)
+            *out++ = fmaf((float)codes[i], scales[i / c->group], mins[i / c->group]);
+    }
+}
+
+void hdl_source_values(const hdl_source *s, hdl_span at, float *out)
+{
+    const hdl_codec *c = hdl_codec_of(s->encoding);
+    check_span(s, at, c);
+    if (c->values)
+        c->values(s, at, out);
+    else
+        values_of_codes(s, at, out);
+}
+
+void hdl_source_codes(const hdl_source *s, hdl_span at, const hdl_codes *out)
+{
+    const hdl_codec *c = hdl_codec_of(s->encoding);
+    HDL_ASSERT(c->codes && at.n % c->group == 0);
+    check_span(s, at, c);
+    c->codes(s, at, out);
+}
+
+static uint64_t div_ceil(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
+
+uint64_t hdl_source_bytes(const hdl_source *s)
+{
+    const hdl_codec *c = hdl_codec_of(s->encoding);
+    uint64_t bytes = div_ceil((uint64_t)s->n_cols * s->n_rows, c->block_cols) * c->block_bytes;
+    if (!s->scales.data)
+        return bytes;
+    uint64_t scales = div_ceil(s->n_rows, s->scale_rows) * div_ceil(s->n_cols, s->scale_cols);
+    bytes += scales * hdl_dtype_bytes(s->scales.dtype);
+    return bytes + (s->zeros.data ? div_ceil(scales, 2) : 0); /* at most; they are small */
+}
