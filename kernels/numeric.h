@@ -77,6 +77,24 @@ static inline float hdl_exp(float x)
 
 static inline float hdl_silu(float g) { return g / (1.0f + hdl_exp(-g)); }
 
+static inline float hdl_sigmoid(float x) { return 1.0f / (1.0f + hdl_exp(-x)); }
+
+/* 1 - 2 / (exp(2x) + 1); near 0, where that cancels, the odd Taylor polynomial of degree 9, whose
+ * remainder is below 1e-8 of the value. */
+#define HDL_TANH_SMALL 0.25f
+static inline float hdl_tanh(float x)
+{
+    float s = x * x, p = 62.0f / 2835;
+    p = fmaf(p, s, -17.0f / 315);
+    p = fmaf(p, s, 2.0f / 15);
+    p = fmaf(p, s, -1.0f / 3);
+    p = fmaf(p * s, x, x);
+    float e = 1.0f - 2.0f / (hdl_exp(2.0f * x) + 1.0f);
+    return fabsf(x) < HDL_TANH_SMALL ? p : e;
+}
+
+static inline float hdl_softcap(float x, float cap) { return cap * hdl_tanh(x / cap); }
+
 /* Largest values that scratch on the C stack is sized for; weight_bytes and the loader refuse more.
  */
 enum { HDL_HEAD_DIM_MAX = 256, HDL_EXPERTS_MAX = 1024, HDL_TOPK_MAX = 64 };

@@ -5,7 +5,7 @@
 
 #if defined(__x86_64__)
 
-/* Ops with vector forms; kv_copy is memcpy already. */
+/* Ops with vector forms; the others are small, or memcpy already. */
 #define HDL_CPU_OP_LIST(X)                                                                         \
     X(embed, hdl_embed_args)                                                                       \
     X(rms_norm, hdl_rms_norm_args)                                                                 \
@@ -17,6 +17,10 @@
     X(router, hdl_router_args)                                                                     \
     X(moe_experts, hdl_moe_experts_args)                                                           \
     X(moe_combine, hdl_moe_combine_args)
+
+#define HDL_CPU_REF_OPS                                                                            \
+    .kv_copy = hdl_ref_kv_copy, .sumsq = hdl_ref_sumsq, .gate = hdl_ref_gate,                      \
+    .softcap = hdl_ref_softcap, .add_row = hdl_ref_add_row
 
 #define HDL_CPU_LEVEL(isa)                                                                         \
     size_t hdl_##isa##_weight_bytes(hdl_wformat, uint32_t n, uint32_t k, uint32_t n_leaves);       \
@@ -33,13 +37,13 @@ HDL_CPU_OP_LIST(HDL_AVX512_DECLARE)
 #define HDL_AVX512_MEMBER(op, args) .op = hdl_avx512_##op,
 
 static const hdl_ops ops_avx2 = {.name = "cpu-avx2",
-                                 HDL_CPU_OP_LIST(HDL_AVX2_MEMBER).kv_copy = hdl_ref_kv_copy,
+                                 HDL_CPU_OP_LIST(HDL_AVX2_MEMBER) HDL_CPU_REF_OPS,
                                  .weight_bytes = hdl_avx2_weight_bytes,
                                  .weight_pack = hdl_avx2_weight_pack,
                                  .scratch_bytes = hdl_avx2_scratch_bytes};
 
 static const hdl_ops ops_avx512 = {.name = "cpu-avx512",
-                                   HDL_CPU_OP_LIST(HDL_AVX512_MEMBER).kv_copy = hdl_ref_kv_copy,
+                                   HDL_CPU_OP_LIST(HDL_AVX512_MEMBER) HDL_CPU_REF_OPS,
                                    .weight_bytes = hdl_avx512_weight_bytes,
                                    .weight_pack = hdl_avx512_weight_pack,
                                    .scratch_bytes = hdl_avx512_scratch_bytes};

@@ -60,7 +60,7 @@ static void add_router(hdl_bench *b, uint32_t n_tokens)
                            .n_tokens = n_tokens,
                            .n_experts = n_experts,
                            .topk = topk,
-                           .renorm = true,
+                           .desc = {.renorm = true},
                            .ids = hdl_bench_alloc(b, (size_t)n_tokens * topk * 4),
                            .weights = hdl_bench_floats(b, (size_t)n_tokens * topk)};
     row->call = call_router;

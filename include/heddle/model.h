@@ -21,40 +21,85 @@ enum {
 
 /* ---- the description ---------------------------------------------------------------------- */
 
-/* What mixes tokens, and what follows it. New mechanisms (MLA, recurrent mixers) extend the lists.
- */
-typedef enum hdl_mixer_kind { HDL_MIXER_ATTENTION } hdl_mixer_kind;
+/* What mixes tokens, and what follows it. New mechanisms extend the lists. */
+typedef enum hdl_mixer_kind {
+    HDL_MIXER_ATTENTION, /* grouped-query attention over K and V pages */
+    HDL_MIXER_MLA, /* multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1) */
+    HDL_MIXER_GDN, /* Gated DeltaNet (arXiv 2412.06464) */
+} hdl_mixer_kind;
 typedef enum hdl_ffn_kind { HDL_FFN_DENSE, HDL_FFN_MOE } hdl_ffn_kind;
+
+enum { HDL_ROPES_MAX = 2, HDL_ROPE_NONE = 255 };
 
 typedef struct hdl_layer_desc {
     uint8_t mixer;        /* hdl_mixer_kind */
     uint8_t ffn;          /* hdl_ffn_kind */
     uint8_t cache_group;  /* index in hdl_model_desc.cache_groups */
+    uint8_t rope;         /* index in hdl_model_desc.ropes; HDL_ROPE_NONE: not rotated (NoPE) */
+    bool q_temp;          /* queries are scaled by position (hdl_model_desc.q_temp) */
     uint16_t cache_layer; /* this layer's index inside that group */
     uint32_t window;      /* positions seen by attention, own included; 0: all */
+    uint32_t chunk; /* only positions of the own chunk of so many are seen; 0: all (Llama 4) */
 } hdl_layer_desc;
 
-/* A kind of per-sequence memory with one page layout. All groups share the token clock. Today one
- * group of full-attention pages; windowed, latent, index-key and recurrent groups join here. */
-typedef enum hdl_cache_kind { HDL_CACHE_KV_PAGES } hdl_cache_kind;
+/* A kind of per-sequence memory with one page layout. All groups share the token clock. */
+typedef enum hdl_cache_kind {
+    HDL_CACHE_KV_PAGES, /* k and v of n_kv_heads heads, bf16 */
+    HDL_CACHE_LATENT,   /* one row of head_dim values for all heads, bf16; whole on every rank */
+    HDL_CACHE_STATE,    /* recurrent: a fixed size for each sequence, f32 */
+} hdl_cache_kind;
 typedef struct hdl_cache_group {
     hdl_cache_kind kind;
     uint32_t n_layers;
     uint32_t n_kv_heads; /* of the whole model */
     uint32_t head_dim;
     uint32_t block_tokens;
+    uint32_t window; /* of all layers of the group: what lies before it is never read; 0: none */
+    uint32_t chunk;  /* likewise: positions before the current chunk are never read */
+    uint32_t state_floats; /* STATE: of one sequence and layer, in the whole model */
 } hdl_cache_group;
 
-typedef enum hdl_rope_kind { HDL_ROPE_PLAIN, HDL_ROPE_LINEAR, HDL_ROPE_LLAMA3 } hdl_rope_kind;
+typedef enum hdl_rope_kind {
+    HDL_ROPE_PLAIN,
+    HDL_ROPE_LINEAR,
+    HDL_ROPE_LLAMA3,
+    HDL_ROPE_YARN,    /* arXiv 2309.00071; HF: _compute_yarn_parameters */
+    HDL_ROPE_LONGROPE /* arXiv 2402.13753; HF: _compute_longrope_parameters */
+} hdl_rope_kind;
+enum { HDL_LONGROPE_MAX = 128 };
 typedef struct hdl_rope {
     hdl_rope_kind kind;
-    uint32_t dim; /* rotated values of a head, even, <= head_dim */
+    bool interleaved; /* pairs (2i, 2i + 1) instead of (i, i + dim / 2) */
+    uint32_t dim;     /* rotated values of a head, even, <= head_dim; the first ones */
     double theta;
-    double factor;             /* LINEAR, LLAMA3 */
-    double low_freq_factor;    /* LLAMA3 */
-    double high_freq_factor;   /* LLAMA3 */
-    uint32_t original_max_len; /* LLAMA3 */
+    double factor;               /* LINEAR, LLAMA3, YARN, LONGROPE */
+    double low_freq_factor;      /* LLAMA3 */
+    double high_freq_factor;     /* LLAMA3 */
+    uint32_t original_max_len;   /* LLAMA3, YARN, LONGROPE */
+    double beta_fast, beta_slow; /* YARN */
+    bool truncate;               /* YARN: the correction range is rounded to whole dimensions */
+    double attn_factor;          /* YARN, LONGROPE: multiplies cos and sin; 0: 1 */
+    float longrope[HDL_LONGROPE_MAX]; /* LONGROPE: [dim / 2] divisors of the frequencies */
 } hdl_rope;
+
+/* Scale of a query at position p: 1 + beta * ln(1 + floor((p + offset) / floor_scale)). Llama 4's
+ * NoPE layers (HF: Llama4TextAttention, attn_temperature_tuning; offset 1); Ministral 3's
+ * llama_4_scaling_beta (offset 0). */
+typedef struct hdl_q_temp {
+    double beta, floor_scale, offset;
+} hdl_q_temp;
+
+/* Multi-head latent attention. */
+typedef struct hdl_mla_desc {
+    uint32_t q_rank; /* 0: queries are projected directly */
+    uint32_t kv_rank, nope_dim, rope_dim, v_dim;
+} hdl_mla_desc;
+
+/* Gated DeltaNet. */
+typedef struct hdl_gdn_desc {
+    uint32_t n_k_heads, n_v_heads, k_dim, v_dim; /* n_k_heads divides n_v_heads */
+    uint32_t conv;                               /* taps of the causal convolution */
+} hdl_gdn_desc;
 
 typedef struct hdl_model_desc {
     char arch[HDL_MODEL_NAME_BYTES]; /* "Qwen3MoeForCausalLM": the name in config.json */
@@ -64,11 +109,32 @@ typedef struct hdl_model_desc {
     uint32_t vocab, max_len;
     float norm_eps;
     float attn_scale; /* multiplies q.k */
-    bool qk_norm;     /* RMS norm of each q and k head before RoPE */
-    bool tied;        /* lm_head is the embedding */
-    hdl_router_kind router;
-    bool router_renorm;
-    hdl_rope rope;
+    hdl_qk_norm qk_norm;
+    bool qkv_bias, o_bias, ffn_bias;
+    bool attn_sinks;     /* a learned logit per head in the softmax's sum (gpt-oss) */
+    bool attn_gate;      /* q_proj also gives a gate per head: attention * sigmoid(gate) */
+    float attn_softcap;  /* scores = cap * tanh(scores / cap); 0: none (Gemma 2) */
+    float logit_softcap; /* the same on the logits; 0: none */
+    float embed_scale;   /* multiplies embeddings; 0: none (Gemma) */
+    bool norm_plus_one;  /* norms are stored as w - 1 (Gemma, Qwen3-Next); not the gated one */
+    bool pre_norm;       /* of the inputs of both blocks */
+    bool post_norm;      /* of the outputs of both blocks, before they join the residual stream */
+    bool sub_norm;       /* before o_proj and down_proj (BitNet) */
+    hdl_glu_kind glu;
+    float glu_limit, glu_alpha; /* of OAI */
+    bool tied;                  /* lm_head is the embedding */
+    hdl_router_desc router;
+    uint32_t shared_inter;  /* inner dimension of the expert that sees every token; 0: none */
+    bool shared_gate;       /* ... times sigmoid(gate . x) (Qwen2-MoE) */
+    bool expert_bias;       /* gpt-oss */
+    bool router_bias;       /* added to the router's logits (gpt-oss) */
+    bool router_correction; /* a score correction that only selects (DeepSeek-V3) */
+    bool router_on_input;   /* the weight multiplies the expert's input (Llama 4) */
+    hdl_q_temp q_temp;
+    hdl_mla_desc mla;
+    hdl_gdn_desc gdn;
+    uint32_t n_ropes;
+    hdl_rope ropes[HDL_ROPES_MAX];
     hdl_dtype dtype; /* element type that config.json declares for the weights */
     uint32_t bos_id; /* HDL_NONE_U32: none */
     uint32_t n_eos_ids;
@@ -113,11 +179,12 @@ typedef struct hdl_shard {
     uint32_t kv_head_at, n_kv_heads; /* replicated where tp exceeds them */
     uint32_t inter_at, inter;
     uint32_t expert_at, n_experts;
+    uint32_t shared_at, shared; /* of the shared expert: cut over tp as a dense layer is */
     uint32_t moe_inter_at, moe_inter;
     uint32_t vocab_at, vocab; /* rows of lm_head that exist on this rank */
     uint32_t vocab_padded;    /* the same on every rank: ceil(vocab / tp) */
-    uint32_t o_leaves, down_leaves,
-        moe_down_leaves; /* of the row-parallel matrices, on this rank */
+    /* Of the row-parallel matrices, and of k's projection norm, on this rank. */
+    uint32_t o_leaves, down_leaves, shared_leaves, moe_down_leaves, kv_leaves;
 } hdl_shard;
 
 static inline uint32_t hdl_layout_ranks(const hdl_layout *layout)

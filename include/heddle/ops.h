@@ -83,17 +83,33 @@ typedef struct hdl_embed_args {
     const hdl_token *ids; /* [n_tokens] */
     float *out;           /* [n_tokens, hidden] */
     uint32_t n_tokens;
+    float scale; /* multiplies; 0: none */
 } hdl_embed_args;
 
 /* out = x / sqrt(mean(x^2) + eps) * w, all in f32; the mean is summed in an order fixed by `dim`
- * alone. out may be x. HF: Qwen3MoeRMSNorm. */
+ * alone. out may be x. HF: Qwen3MoeRMSNorm. With sumsq the rank holds a part of the vector: the sum
+ * of squares of the whole of it, of whole_dim values, comes from op sumsq and its collective. */
 typedef struct hdl_rms_norm_args {
-    const float *x; /* [n_tokens, dim] */
-    const float *w; /* [dim] */
-    float *out;     /* [n_tokens, dim] */
+    const float *x;              /* [n_tokens, dim] rows x_stride apart */
+    const float *w;              /* [dim]; NULL: ones */
+    float *out;                  /* [n_tokens, dim] rows out_stride apart */
+    size_t x_stride, out_stride; /* 0: dim */
+    const float *sumsq;          /* [n_tokens] rows sumsq_stride apart, or NULL */
+    size_t sumsq_stride;
+    uint32_t whole_dim;
     uint32_t n_tokens, dim;
     float eps;
 } hdl_rms_norm_args;
+
+/* out[t] = sum of x[t]^2 as the balanced tree over n_leaves equal parts of dim, each summed in lane
+ * order: this rank's subtree of a norm over a dimension that ranks share (N2). */
+typedef struct hdl_sumsq_args {
+    const float *x;  /* [n_tokens, dim] rows x_stride apart */
+    size_t x_stride; /* >= dim */
+    float *out;      /* [n_tokens] rows out_stride apart */
+    size_t out_stride;
+    uint32_t n_tokens, dim, n_leaves;
+} hdl_sumsq_args;
 
 /* y = x W^T (+ bias). Each output is the balanced tree over the weight's leaves of this rank;
  * inside a leaf k is walked in order. When k is shared between ranks, y is this rank's subtree and
@@ -124,19 +140,34 @@ typedef struct hdl_attn_row {
     const uint32_t *table; /* block table of the sequence: covers positions [0, pos + n_tokens) */
 } hdl_attn_row;
 
-/* Splits qkv, applies the optional per-head RMS norms (before RoPE), rotates q and k (half-split
- * "NeoX" pairs i, i + rope_dim/2), stores q in f32 and k, v in bf16 (nearest even) into the cache
- * at (table[pos / block_tokens], pos % block_tokens). HF: Qwen3MoeAttention, apply_rotary_pos_emb.
+/* Norms of q and k. HEAD: RMS norm of each head before RoPE (Qwen3). PROJECTION: RMS norm of all
+ * heads together before RoPE (OLMo 2, MiniMax-M2): the block's business, the op does nothing.
+ * L2_AFTER: RMS norm of each head without weights after RoPE, where the layer has RoPE (Llama 4).
  */
+typedef enum hdl_qk_norm {
+    HDL_QK_NORM_NONE,
+    HDL_QK_NORM_HEAD,
+    HDL_QK_NORM_PROJECTION,
+    HDL_QK_NORM_L2_AFTER
+} hdl_qk_norm;
+
+/* Splits qkv, norms (HEAD, L2_AFTER), rotates q and k (half-split "NeoX" pairs i, i + rope_dim/2,
+ * or interleaved pairs 2i, 2i + 1), scales q by its position's factor, stores q in f32 and k, v in
+ * bf16 (nearest even) into the cache at (table[pos / block_tokens], pos % block_tokens). HF:
+ * Qwen3MoeAttention, apply_rotary_pos_emb; Llama4TextAttention. */
 typedef struct hdl_qkv_rope_args {
     const float *qkv; /* [n_tokens, (n_heads + 2 n_kv_heads) * head_dim]: all q heads, all k heads,
                          all v heads */
     const float *q_norm; /* [head_dim] or NULL */
     const float *k_norm; /* [head_dim] or NULL */
+    bool l2_after;       /* norm without weights, after the rotation */
     float norm_eps;
     const float *rope_cos; /* [max_len, rope_dim / 2] */
     const float *rope_sin;
-    uint32_t rope_dim;        /* <= head_dim; the rest passes unrotated */
+    const float *q_scale; /* [max_len] or NULL */
+    bool interleaved;
+    uint32_t rope_dim;        /* <= head_dim; the rest passes unrotated; 0: no rotation */
+    size_t qkv_stride;        /* of a token in qkv; 0: as its shape says */
     uint32_t n_heads;         /* on this rank; kv.n_kv_heads is this rank's too */
     const hdl_attn_row *rows; /* [n_rows] */
     uint32_t n_rows, n_tokens;
@@ -158,17 +189,43 @@ typedef struct hdl_attention_args {
     const hdl_attn_row *rows;
     uint32_t n_rows, n_tokens, n_heads;
     float scale;
+    float softcap; /* scores become cap * tanh(scores / cap) after the scale; 0: none */
+    const float
+        *sinks;      /* [n_heads] logits that join the softmax's sum and have no value, or NULL */
     uint32_t window; /* 0: unlimited */
+    uint32_t chunk;  /* only positions >= pos / chunk * chunk are seen; 0: all */
     hdl_kv_view kv;
     float *out; /* [n_tokens, n_heads * head_dim] */
 } hdl_attention_args;
 
-/* out = silu(gate) * up; silu(g) = g / (1 + exp(-g)). gate_up rows hold gate[inter] then up[inter].
- */
+/* x = x * sigmoid(gate). gate_dim is 1 (one gate for a token) or dim. */
+typedef struct hdl_gate_args {
+    float *x;          /* [n_tokens, dim] */
+    const float *gate; /* [n_tokens, gate_dim] rows gate_stride apart */
+    size_t gate_stride;
+    uint32_t n_tokens, dim, gate_dim;
+} hdl_gate_args;
+
+/* x = cap * tanh(x / cap) */
+typedef struct hdl_softcap_args {
+    float *x;
+    size_t n;
+    float cap;
+} hdl_softcap_args;
+
+/* out = act(gate) * up. gate_up rows hold gate[inter] then up[inter].
+ *  SILU   g / (1 + exp(-g))
+ *  GELU   the tanh form, 0.5 g (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3)))
+ *  RELU2  max(g, 0)^2
+ *  OAI    g = min(gate, limit), u = clamp(up, -limit, limit): g * sigmoid(alpha g) * (u + 1)
+ *         (HF: GptOssExperts) */
+typedef enum hdl_glu_kind { HDL_GLU_SILU, HDL_GLU_GELU, HDL_GLU_RELU2, HDL_GLU_OAI } hdl_glu_kind;
 typedef struct hdl_glu_args {
     const float *gate_up; /* [n_tokens, 2 * inter] */
     float *out;           /* [n_tokens, inter] */
     uint32_t n_tokens, inter;
+    hdl_glu_kind kind;
+    float limit, alpha; /* OAI */
 } hdl_glu_args;
 
 /* x += y */
@@ -178,15 +235,37 @@ typedef struct hdl_add_args {
     size_t n;
 } hdl_add_args;
 
-/* Chooses experts. SOFTMAX_TOPK: softmax over all in f32, the topk largest (ties: lower id),
- * divided by their sum if renorm (Qwen3-MoE). TOPK_SOFTMAX: the topk largest logits, softmax over
- * those (Mixtral). Ids come out in descending order of weight. */
-typedef enum hdl_router_kind { HDL_ROUTER_SOFTMAX_TOPK, HDL_ROUTER_TOPK_SOFTMAX } hdl_router_kind;
-typedef struct hdl_router_args {
-    const float *logits; /* [n_tokens, n_experts] */
-    uint32_t n_tokens, n_experts, topk;
+/* x[t] += row: the bias of a row-parallel linear, after its collective. */
+typedef struct hdl_add_row_args {
+    float *x;         /* [n_tokens, dim] */
+    const float *row; /* [dim] */
+    uint32_t n_tokens, dim;
+} hdl_add_row_args;
+
+/* Chooses experts. SOFTMAX_TOPK: score = softmax over all in f32 (Qwen3-MoE). SIGMOID_TOPK: score =
+ * sigmoid (DeepSeek-V3, GLM-4.5, MiniMax-M2). TOPK_SOFTMAX: the topk largest logits, softmax over
+ * those (Mixtral, gpt-oss). The topk largest of score + correction are taken (ties: lower id),
+ * among the experts of the topk_group best of n_group equal groups; a group is worth the largest of
+ * those sums in it, or its two largest added. A weight is the score, divided by the sum of the
+ * chosen ones (+ 1e-20) if renorm, times scale. Ids come out in descending order of what chose
+ * them. */
+typedef enum hdl_router_kind {
+    HDL_ROUTER_SOFTMAX_TOPK,
+    HDL_ROUTER_TOPK_SOFTMAX,
+    HDL_ROUTER_SIGMOID_TOPK
+} hdl_router_kind;
+typedef struct hdl_router_desc {
     hdl_router_kind kind;
     bool renorm;
+    bool group_top2;              /* a group is worth its two largest, added (DeepSeek-V3) */
+    uint32_t n_group, topk_group; /* 0 or 1: no groups */
+    float scale;                  /* 0: 1 */
+} hdl_router_desc;
+typedef struct hdl_router_args {
+    const float *logits;     /* [n_tokens, n_experts] */
+    const float *correction; /* [n_experts] or NULL */
+    uint32_t n_tokens, n_experts, topk;
+    hdl_router_desc desc;
     uint32_t *ids;  /* [n_tokens, topk] */
     float *weights; /* [n_tokens, topk] */
 } hdl_router_args;
@@ -201,7 +280,11 @@ typedef struct hdl_moe_experts_args {
     uint32_t n_tokens, topk, hidden, inter; /* inter: this rank's share */
     const hdl_weight
         *gate_up; /* [n_local], each n = 2 * inter (gate rows, then up rows), k = hidden */
-    const hdl_weight *down; /* [n_local], each n = hidden, k = inter */
+    const hdl_weight *down;    /* [n_local], each n = hidden, k = inter */
+    const float *gate_up_bias; /* [n_local, 2 * inter] or NULL */
+    const float *x_weights;    /* [n_tokens, topk] or NULL: what x is multiplied by (Llama 4) */
+    hdl_glu_kind glu;
+    float glu_limit, glu_alpha;
     uint32_t expert_lo, n_local;
     float *ye; /* [n_tokens, topk, hidden] */
 } hdl_moe_experts_args;
@@ -212,7 +295,8 @@ typedef struct hdl_moe_experts_args {
 typedef struct hdl_moe_combine_args {
     const float *ye;
     const uint32_t *ids;
-    const float *weights;
+    const float *weights;   /* [n_tokens, topk]; NULL: ones */
+    const float *down_bias; /* [n_local, hidden] or NULL: added to ye before it is weighted */
     uint32_t n_tokens, topk, hidden;
     uint32_t n_experts,
         n_leaves; /* of the whole model; n_leaves = hdl_expert_leaf_count(n_experts) */
@@ -231,11 +315,15 @@ typedef struct hdl_kv_copy_args {
 #define HDL_OP_LIST(X)                                                                             \
     X(embed, hdl_embed_args)                                                                       \
     X(rms_norm, hdl_rms_norm_args)                                                                 \
+    X(sumsq, hdl_sumsq_args)                                                                       \
     X(linear, hdl_linear_args)                                                                     \
     X(qkv_rope, hdl_qkv_rope_args)                                                                 \
     X(attention, hdl_attention_args)                                                               \
+    X(gate, hdl_gate_args)                                                                         \
+    X(softcap, hdl_softcap_args)                                                                   \
     X(glu, hdl_glu_args)                                                                           \
     X(add, hdl_add_args)                                                                           \
+    X(add_row, hdl_add_row_args)                                                                   \
     X(router, hdl_router_args)                                                                     \
     X(moe_experts, hdl_moe_experts_args)                                                           \
     X(moe_combine, hdl_moe_combine_args)                                                           \
@@ -262,7 +350,7 @@ typedef struct hdl_ops {
 struct hdl_ops_extent {
     uint32_t n_tokens, n_rows; /* of a step */
     uint32_t hidden, inter, moe_inter, n_heads, n_kv_heads, head_dim, n_experts, topk, n_max,
-        k_max; /* this rank's */
+        k_max; /* this rank's; inter: the larger of a dense layer's and a shared expert's */
     uint32_t max_len;
 };
 

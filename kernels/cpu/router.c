@@ -50,10 +50,10 @@ static void route_tokens(const void *args, size_t from, size_t to)
         uint32_t *ids = a->ids + t * a->topk;
         float sum = 1;
         memcpy(p, a->logits + t * a->n_experts, a->n_experts * sizeof *p);
-        if (a->kind == HDL_ROUTER_SOFTMAX_TOPK) {
+        if (a->desc.kind == HDL_ROUTER_SOFTMAX_TOPK) {
             divide_all(p, a->n_experts, exp_all(p, a->n_experts));
             choose(p, a->n_experts, a->topk, ids, best);
-            if (a->renorm) {
+            if (a->desc.renorm) {
                 sum = 0;
                 for (uint32_t j = 0; j < a->topk; j++)
                     sum += best[j];

@@ -43,7 +43,7 @@ static void softmax_then_choose(const hdl_router_args *a, const float *logits, u
     choose(p, a->n_experts, a->topk, ids, weights);
     for (uint32_t j = 0; j < a->topk; j++)
         chosen += weights[j];
-    for (uint32_t j = 0; a->renorm && j < a->topk; j++)
+    for (uint32_t j = 0; a->desc.renorm && j < a->topk; j++)
         weights[j] /= chosen;
 }
 
@@ -54,7 +54,7 @@ static void route_tokens(const void *args, size_t from, size_t to)
         const float *logits = a->logits + t * a->n_experts;
         uint32_t *ids = a->ids + t * a->topk;
         float *weights = a->weights + t * a->topk;
-        if (a->kind == HDL_ROUTER_SOFTMAX_TOPK) {
+        if (a->desc.kind == HDL_ROUTER_SOFTMAX_TOPK) {
             softmax_then_choose(a, logits, ids, weights);
             continue;
         }

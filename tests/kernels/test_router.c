@@ -29,7 +29,7 @@ static void check_meaning(kt *t, int c, const hdl_router_args *a)
                 order = order && (logits[ids[j - 1]] > logits[ids[j]] ||
                                   (w[j - 1] == w[j] && ids[j - 1] < ids[j]));
         }
-        bool is_one = a->renorm || a->kind == HDL_ROUTER_TOPK_SOFTMAX;
+        bool is_one = a->desc.renorm || a->desc.kind == HDL_ROUTER_TOPK_SOFTMAX;
         sum_ok = sum_ok && (is_one ? fabs(sum - 1) < 1e-5 : sum < 1.00001);
     }
     (void)c;
@@ -48,8 +48,7 @@ static void test(kt *t, int c)
                          .n_tokens = shapes[c].n_tokens,
                          .n_experts = shapes[c].n_experts,
                          .topk = shapes[c].topk,
-                         .kind = shapes[c].kind,
-                         .renorm = shapes[c].renorm};
+                         .desc = {.kind = shapes[c].kind, .renorm = shapes[c].renorm}};
     uint32_t *ids = a.ids = KT_NEW(t, uint32_t, n_choices);
     float *weights = a.weights = KT_NEW(t, float, n_choices);
     t->ref->router(&a, t->streams[0]);

@@ -130,9 +130,10 @@ static void set_defaults(hdl_model_desc *desc, const hdl_arch *arch)
 {
     *desc = (hdl_model_desc){
         .qk_norm = arch->qk_norm,
-        .router = arch->router,
-        .router_renorm = arch->router_renorm,
-        .rope = {.theta = 10000.0},
+        .pre_norm = true,
+        .router = {.kind = arch->router, .renorm = arch->router_renorm},
+        .n_ropes = 1,
+        .ropes = {{.theta = 10000.0}},
         .dtype = HDL_DTYPE_BF16,
         .bos_id = HDL_NONE_U32,
     };
@@ -141,6 +142,8 @@ static void set_defaults(hdl_model_desc *desc, const hdl_arch *arch)
         desc->layers[i].mixer = (uint8_t)arch->mixer;
         desc->layers[i].ffn = (uint8_t)arch->ffn;
     }
+    if (arch->init)
+        arch->init(desc);
 }
 
 static hdl_err lacks(const char *key, hdl_errmsg *why)
@@ -208,8 +211,11 @@ static hdl_err complete(hdl_model_desc *desc, const hdl_arch *arch, const hdl_jv
         desc->head_dim = desc->hidden / desc->n_heads;
     if (desc->head_dim == 0)
         return lacks("head_dim", why);
-    desc->rope.dim = desc->head_dim;
-    desc->attn_scale = (float)(1.0 / sqrt((double)desc->head_dim));
+    for (uint32_t i = 0; i < desc->n_ropes; i++)
+        if (desc->ropes[i].dim == 0)
+            desc->ropes[i].dim = desc->head_dim;
+    if (desc->attn_scale == 0)
+        desc->attn_scale = (float)(1.0 / sqrt((double)desc->head_dim));
     HDL_TRY(check_shapes(desc, why));
     desc->n_cache_groups = 1;
     desc->cache_groups[0] = (hdl_cache_group){

@@ -81,7 +81,10 @@ typedef struct hdl_arch {
     hdl_ffn_kind ffn;
     hdl_router_kind router;
     bool router_renorm; /* default of the description's field */
-    bool qk_norm;
+    hdl_qk_norm qk_norm;
+    /* Further defaults, before any key is read (what most models have is set already). NULL: none.
+     */
+    void (*init)(hdl_model_desc *desc);
     /* What no table says: keys that depend on each other. root is the whole config.json. NULL: none
      */
     hdl_err (*finish)(hdl_model_desc *desc, const hdl_jv *root, hdl_errmsg *why);

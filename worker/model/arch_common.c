@@ -39,7 +39,7 @@ static hdl_err key_rope(hdl_model_desc *desc, const hdl_jv *v, hdl_errmsg *why)
     HDL_TRY(hdl_jv_expect(v, HDL_JSON_OBJECT, why));
     hdl_jv theta = hdl_jv_get(v, "rope_theta");
     if (hdl_jv_given(&theta))
-        HDL_TRY(read_number(v, "rope_theta", &desc->rope.theta, why));
+        HDL_TRY(read_number(v, "rope_theta", &desc->ropes[0].theta, why));
     hdl_jv type = hdl_jv_get(v, "rope_type");
     if (!hdl_jv_given(&type))
         type = hdl_jv_get(v, "type");
@@ -49,10 +49,10 @@ static hdl_err key_rope(hdl_model_desc *desc, const hdl_jv *v, hdl_errmsg *why)
     if (strcmp(name, "default") == 0)
         return HDL_OK;
     if (strcmp(name, "llama3") == 0)
-        return rope_llama3(&desc->rope, v, why);
+        return rope_llama3(&desc->ropes[0], v, why);
     if (strcmp(name, "linear") == 0) {
-        desc->rope.kind = HDL_ROPE_LINEAR;
-        return read_number(v, "factor", &desc->rope.factor, why);
+        desc->ropes[0].kind = HDL_ROPE_LINEAR;
+        return read_number(v, "factor", &desc->ropes[0].factor, why);
     }
     return hdl_fail(
         HDL_UNSUPPORTED, why,
@@ -65,8 +65,8 @@ static hdl_err key_theta(hdl_model_desc *desc, const hdl_jv *v, hdl_errmsg *why)
 {
     if (!hdl_jv_given(v))
         return HDL_OK;
-    HDL_TRY(hdl_jv_double(v, &desc->rope.theta, why));
-    if (!(desc->rope.theta > 1) || !isfinite(desc->rope.theta))
+    HDL_TRY(hdl_jv_double(v, &desc->ropes[0].theta, why));
+    if (!(desc->ropes[0].theta > 1) || !isfinite(desc->ropes[0].theta))
         return hdl_jv_fail(v, why, "must be greater than 1");
     return HDL_OK;
 }

@@ -38,5 +38,5 @@ const hdl_arch hdl_arch_qwen3 = {
     .n_names = HDL_ARRAY_LEN(names),
     .mixer = HDL_MIXER_ATTENTION,
     .ffn = HDL_FFN_DENSE,
-    .qk_norm = true,
+    .qk_norm = HDL_QK_NORM_HEAD,
 };

@@ -10,7 +10,7 @@ static const hdl_config_key keys[] = {
     HDL_K_U32("num_experts", n_experts, 1, 4096),
     HDL_K_U32("num_local_experts", n_experts, 1, 4096), /* as transformers 5 writes it */
     HDL_K_U32("num_experts_per_tok", topk, 1, 64),
-    HDL_K_BOOL("norm_topk_prob", router_renorm),
+    HDL_K_BOOL("norm_topk_prob", router.renorm),
     HDL_K_EXPECT("attention_bias", "false", "biases of the attention are not supported"),
     HDL_K_EXPECT("qkv_bias", "false", "biases of the attention are not supported"),
     HDL_K_EXPECT("use_qk_norm", "true", "the model's norms of q and k cannot be left out"),
@@ -77,6 +77,6 @@ const hdl_arch hdl_arch_qwen3moe = {
     .ffn = HDL_FFN_MOE,
     .router = HDL_ROUTER_SOFTMAX_TOPK,
     .router_renorm = false, /* the default of transformers */
-    .qk_norm = true,
+    .qk_norm = HDL_QK_NORM_HEAD,
     .finish = finish,
 };

@@ -1,19 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* x += down(silu(gate(norm(x))) * up(norm(x))). gate and up are column-parallel over tp, down is
+/* x += down(act(gate(norm(x))) * up(norm(x))). gate and up are column-parallel over tp, down is
  * row-parallel. */
 #include "worker/model/forward.h"
 
 hdl_err hdl_block_dense(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
 {
     const hdl_model *m = f->model;
+    const hdl_model_desc *desc = m->desc;
     const hdl_layer *w = &m->layers[layer];
-    hdl_forward_norm(f, w->ffn_norm, (hdl_forward_io){f->x, f->h, t->n_tokens});
-    hdl_forward_linear(f, &w->gate_up, (hdl_forward_io){f->h, f->gate_up, t->n_tokens});
-    hdl_glu_args glu = {
-        .gate_up = f->gate_up, .out = f->act, .n_tokens = t->n_tokens, .inter = m->shard.inter};
+    uint32_t n = t->n_tokens, inter = m->shard.inter;
+    const float *in = hdl_forward_enter(f, w->ffn_norm, n);
+    hdl_forward_linear(
+        f, &w->gate_up,
+        (hdl_forward_io){.in = in, .out = f->gate_up, .n_tokens = n, .bias = w->gate_up_bias});
+    hdl_glu_args glu = {.gate_up = f->gate_up,
+                        .out = f->act,
+                        .n_tokens = n,
+                        .inter = inter,
+                        .kind = desc->glu,
+                        .limit = desc->glu_limit,
+                        .alpha = desc->glu_alpha};
     m->ops->glu(&glu, f->stream);
-    hdl_forward_linear(f, &w->down, (hdl_forward_io){f->act, f->h, t->n_tokens});
-    HDL_TRY(hdl_coll_all_reduce(f->groups.tp, f->h, (size_t)t->n_tokens * m->desc->hidden));
-    hdl_forward_add(f, t->n_tokens);
+    if (desc->sub_norm)
+        HDL_TRY(hdl_forward_shared_norm(f, (hdl_shared_norm){.x = f->act,
+                                                             .w = w->ffn_sub_norm,
+                                                             .stride = inter,
+                                                             .dim = inter,
+                                                             .whole = desc->inter,
+                                                             .n_leaves = m->shard.down_leaves,
+                                                             .n_tokens = n}));
+    hdl_forward_linear(f, &w->down, (hdl_forward_io){.in = f->act, .out = f->h, .n_tokens = n});
+    HDL_TRY(hdl_coll_all_reduce(f->groups.tp, f->h, (size_t)n * desc->hidden));
+    hdl_forward_join(f, w->down_bias, w->ffn_post_norm, n);
     return HDL_OK;
 }

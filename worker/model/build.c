@@ -35,6 +35,8 @@ static float *take_floats(cursor *c, size_t n)
     return take(c, bytes);
 }
 
+static float *floats_if(cursor *c, bool has, size_t n) { return has ? take_floats(c, n) : NULL; }
+
 static hdl_weight take_weight(cursor *c, hdl_weight w)
 {
     w.bytes = c->model->ops->weight_bytes(w.format, w.n, w.k, w.n_leaves);
@@ -56,10 +58,16 @@ static void place_attention(cursor *c, hdl_layer *layer)
     const hdl_model_desc *d = c->model->desc;
     const hdl_shard *s = &c->model->shard;
     uint32_t q = s->n_heads * d->head_dim, kv = s->n_kv_heads * d->head_dim;
-    layer->attn_norm = take_floats(c, d->hidden);
-    layer->q_norm = d->qk_norm ? take_floats(c, d->head_dim) : NULL;
-    layer->k_norm = d->qk_norm ? take_floats(c, d->head_dim) : NULL;
-    layer->qkv = take_weight(c, matrix(c, q + 2 * kv, d->hidden, 1));
+    uint32_t rows = (d->attn_gate ? 2 * q : q) + 2 * kv;
+    bool projection = d->qk_norm == HDL_QK_NORM_PROJECTION;
+    bool norms = projection || d->qk_norm == HDL_QK_NORM_HEAD;
+    layer->q_norm = floats_if(c, norms, projection ? q : d->head_dim);
+    layer->k_norm = floats_if(c, norms, projection ? kv : d->head_dim);
+    layer->qkv_bias = floats_if(c, d->qkv_bias, rows);
+    layer->o_bias = floats_if(c, d->o_bias, d->hidden);
+    layer->sinks = floats_if(c, d->attn_sinks, s->n_heads);
+    layer->attn_sub_norm = floats_if(c, d->sub_norm, q);
+    layer->qkv = take_weight(c, matrix(c, rows, d->hidden, 1));
     layer->o = take_weight(c, matrix(c, d->hidden, q, s->o_leaves));
 }
 
@@ -69,6 +77,16 @@ static void place_dense(cursor *c, hdl_layer *layer)
     const hdl_shard *s = &c->model->shard;
     layer->gate_up = take_weight(c, matrix(c, 2 * s->inter, d->hidden, 1));
     layer->down = take_weight(c, matrix(c, d->hidden, s->inter, s->down_leaves));
+    layer->gate_up_bias = floats_if(c, d->ffn_bias, (size_t)2 * s->inter);
+    layer->down_bias = floats_if(c, d->ffn_bias, d->hidden);
+    layer->ffn_sub_norm = floats_if(c, d->sub_norm, s->inter);
+}
+
+static hdl_weight small(const cursor *c, uint32_t n)
+{
+    hdl_weight w = matrix(c, n, c->model->desc->hidden, 1);
+    w.format = HDL_WFORMAT_F32;
+    return w;
 }
 
 /* The router is small and decides which experts run: always f32, as transformers computes it. */
@@ -76,9 +94,18 @@ static void place_moe(cursor *c, hdl_layer *layer, uint32_t idx)
 {
     const hdl_model_desc *d = c->model->desc;
     const hdl_shard *s = &c->model->shard;
-    hdl_weight router = matrix(c, d->n_experts, d->hidden, 1);
-    router.format = HDL_WFORMAT_F32;
-    layer->router = take_weight(c, router);
+    layer->router = take_weight(c, small(c, d->n_experts));
+    layer->router_bias = floats_if(c, d->router_bias, d->n_experts);
+    layer->correction = floats_if(c, d->router_correction, d->n_experts);
+    layer->expert_gate_up_bias =
+        floats_if(c, d->expert_bias, (size_t)s->n_experts * 2 * s->moe_inter);
+    layer->expert_down_bias = floats_if(c, d->expert_bias, (size_t)s->n_experts * d->hidden);
+    if (d->shared_inter != 0) {
+        layer->shared_gate_up = take_weight(c, matrix(c, 2 * s->shared, d->hidden, 1));
+        layer->shared_down = take_weight(c, matrix(c, d->hidden, s->shared, s->shared_leaves));
+        if (d->shared_gate)
+            layer->shared_on = take_weight(c, small(c, 1));
+    }
     layer->expert_gate_up = c->model->experts + (size_t)idx * 2 * s->n_experts;
     layer->expert_down = layer->expert_gate_up + s->n_experts;
     for (uint32_t e = 0; e < s->n_experts; e++) {
@@ -94,8 +121,11 @@ static void place_all(cursor *c)
     const hdl_model_desc *d = m->desc;
     for (uint32_t i = 0; i < d->n_layers; i++) {
         hdl_layer *layer = &m->layers[i];
+        layer->attn_norm = floats_if(c, d->pre_norm, d->hidden);
+        layer->attn_post_norm = floats_if(c, d->post_norm, d->hidden);
+        layer->ffn_norm = floats_if(c, d->pre_norm, d->hidden);
+        layer->ffn_post_norm = floats_if(c, d->post_norm, d->hidden);
         place_attention(c, layer);
-        layer->ffn_norm = take_floats(c, d->hidden);
         if (d->layers[i].ffn == HDL_FFN_MOE)
             place_moe(c, layer, i);
         else
@@ -103,8 +133,11 @@ static void place_all(cursor *c)
     }
     m->final_norm = take_floats(c, d->hidden);
     m->lm_head = take_weight(c, matrix(c, m->shard.vocab_padded, d->hidden, 1));
-    m->rope_cos = take_floats(c, (size_t)m->max_len * (d->rope.dim / 2));
-    m->rope_sin = take_floats(c, (size_t)m->max_len * (d->rope.dim / 2));
+    for (uint32_t i = 0; i < d->n_ropes; i++) {
+        m->rope_cos[i] = take_floats(c, (size_t)m->max_len * (d->ropes[i].dim / 2));
+        m->rope_sin[i] = take_floats(c, (size_t)m->max_len * (d->ropes[i].dim / 2));
+    }
+    m->q_temp = floats_if(c, d->q_temp.beta != 0, m->max_len);
 }
 
 static const char *format_name(hdl_wformat format)
@@ -153,10 +186,14 @@ static void fill_rope(void *arg, uint32_t thread, uint32_t n_threads)
     hdl_model *m = arg;
     uint64_t len = m->max_len;
     hdl_rope_part part = {.from = (uint32_t)(len * thread / n_threads),
-                          .to = (uint32_t)(len * (thread + 1) / n_threads),
-                          .cos = m->rope_cos,
-                          .sin = m->rope_sin};
-    hdl_rope_fill(&m->desc->rope, part);
+                          .to = (uint32_t)(len * (thread + 1) / n_threads)};
+    for (uint32_t i = 0; i < m->desc->n_ropes; i++) {
+        part.cos = m->rope_cos[i];
+        part.sin = m->rope_sin[i];
+        hdl_rope_fill(&m->desc->ropes[i], part);
+    }
+    if (m->q_temp)
+        hdl_q_temp_fill(&m->desc->q_temp, part, m->q_temp);
 }
 
 hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *why)
@@ -209,17 +246,19 @@ void hdl_model_free(hdl_model *model)
 hdl_ops_extent hdl_model_extent(const hdl_model_desc *desc, const hdl_shard *shard,
                                 uint32_t n_tokens, uint32_t max_len)
 {
-    uint32_t qkv = (shard->n_heads + 2 * shard->n_kv_heads) * desc->head_dim;
+    uint32_t n_q = (desc->attn_gate ? 2 : 1) * shard->n_heads;
+    uint32_t qkv = (n_q + 2 * shard->n_kv_heads) * desc->head_dim;
+    uint32_t inter = hdl_max_u32(shard->inter, shard->shared);
     uint32_t n_max = hdl_max_u32(qkv, shard->vocab_padded);
-    n_max = hdl_max_u32(n_max, 2 * hdl_max_u32(shard->inter, shard->moe_inter));
+    n_max = hdl_max_u32(n_max, 2 * hdl_max_u32(inter, shard->moe_inter));
     n_max = hdl_max_u32(n_max, hdl_max_u32(desc->hidden, desc->n_experts));
     uint32_t k_max = hdl_max_u32(desc->hidden, shard->n_heads * desc->head_dim);
-    k_max = hdl_max_u32(k_max, hdl_max_u32(shard->inter, shard->moe_inter));
+    k_max = hdl_max_u32(k_max, hdl_max_u32(inter, shard->moe_inter));
     return (hdl_ops_extent){
         .n_tokens = n_tokens,
         .n_rows = n_tokens,
         .hidden = desc->hidden,
-        .inter = shard->inter,
+        .inter = inter,
         .moe_inter = shard->moe_inter,
         .n_heads = shard->n_heads,
         .n_kv_heads = shard->n_kv_heads,

@@ -10,32 +10,47 @@
 #include <heddle/device.h>
 #include <heddle/model.h>
 
+/* Vectors are f32 and NULL where the layer has none. */
 typedef struct hdl_layer {
-    float *attn_norm, *ffn_norm; /* [hidden] */
-    float *q_norm, *k_norm;      /* [head_dim] or NULL */
-    hdl_weight qkv;              /* [(n_heads + 2 n_kv_heads) head_dim, hidden]: q, k, v rows */
-    hdl_weight o;                /* [hidden, n_heads head_dim] */
-    hdl_weight gate_up;          /* [2 inter, hidden]: gate rows, then up rows; dense layers */
-    hdl_weight down;             /* [hidden, inter] */
-    hdl_weight router;           /* [n_experts of the model, hidden]; mixture layers */
-    hdl_weight *expert_gate_up;  /* [n_experts of the rank], each as gate_up */
+    float *attn_norm, *attn_post_norm, *ffn_norm, *ffn_post_norm; /* [hidden] */
+    float *q_norm,
+        *k_norm;          /* [head_dim]; of a projection norm [n_heads head_dim], [n_kv_heads ..] */
+    float *qkv_bias;      /* [rows of qkv] */
+    float *o_bias;        /* [hidden] */
+    float *sinks;         /* [n_heads] */
+    float *attn_sub_norm; /* [n_heads head_dim] */
+    hdl_weight qkv;     /* [(n_heads + 2 n_kv_heads) head_dim, hidden]: q, k, v rows; with an output
+                           gate n_heads counts twice: a head's query, then its gate */
+    hdl_weight o;       /* [hidden, n_heads head_dim] */
+    hdl_weight gate_up; /* [2 inter, hidden]: gate rows, then up rows; dense layers */
+    hdl_weight down;    /* [hidden, inter] */
+    float *gate_up_bias, *down_bias; /* [2 inter], [hidden] */
+    float *ffn_sub_norm;             /* [inter] */
+    hdl_weight router;               /* [n_experts of the model, hidden]; mixture layers */
+    float *router_bias, *correction; /* [n_experts of the model] */
+    hdl_weight *expert_gate_up;      /* [n_experts of the rank], each as gate_up */
     hdl_weight *expert_down;
+    float *expert_gate_up_bias,
+        *expert_down_bias;                  /* [n_experts of the rank, 2 moe_inter], [.., hidden] */
+    hdl_weight shared_gate_up, shared_down; /* as gate_up and down, of the shared expert */
+    hdl_weight shared_on;                   /* [1, hidden] its gate; F32 */
 } hdl_layer;
 
 typedef struct hdl_model {
     const hdl_model_desc *desc; /* borrowed: the worker's */
     hdl_shard shard;
     const hdl_ops *ops;
-    hdl_wformat format;         /* of the matrices; the router is F32 */
-    uint32_t max_len;           /* rows of the rotary tables */
-    hdl_source embed;           /* [vocab, hidden] in the mapped file; set by the loader */
-    float *final_norm;          /* [hidden] */
-    hdl_weight lm_head;         /* [vocab_padded, hidden]; rows past the vocabulary are zero */
-    float *rope_cos, *rope_sin; /* [max_len, rope.dim / 2] */
-    hdl_layer *layers;          /* [n_layers] owned, heap */
-    hdl_weight *experts;        /* owned, heap: what layers[].expert_* point into */
-    hdl_device *device;         /* borrowed */
-    void *memory;               /* owned, of the device */
+    hdl_wformat format; /* of the matrices; the router is F32 */
+    uint32_t max_len;   /* rows of the rotary tables */
+    hdl_source embed;   /* [vocab, hidden] in the mapped file; set by the loader */
+    float *final_norm;  /* [hidden] */
+    hdl_weight lm_head; /* [vocab_padded, hidden]; rows past the vocabulary are zero */
+    float *rope_cos[HDL_ROPES_MAX], *rope_sin[HDL_ROPES_MAX]; /* [max_len, ropes[i].dim / 2] */
+    float *q_temp;                                            /* [max_len] or NULL */
+    hdl_layer *layers;                                        /* [n_layers] owned, heap */
+    hdl_weight *experts; /* owned, heap: what layers[].expert_* point into */
+    hdl_device *device;  /* borrowed */
+    void *memory;        /* owned, of the device */
     size_t memory_bytes;
 } hdl_model;
 

@@ -29,14 +29,18 @@ static void place(hdl_forward *f, cursor *c)
     const hdl_shard *s = &f->model->shard;
     size_t n = f->n_tokens_max, q = (size_t)s->n_heads * d->head_dim;
     size_t kv = (size_t)s->n_kv_heads * d->head_dim, rows = f->n_logits_max;
+    size_t inter = hdl_max_u32(s->inter, s->shared);
     bool root = s->rank == 0;
     f->x = take(c, n * d->hidden, sizeof(float));
     f->h = take(c, n * d->hidden, sizeof(float));
-    f->qkv = take(c, n * (q + 2 * kv), sizeof(float));
+    f->qkv = take(c, n * ((d->attn_gate ? 2 : 1) * q + 2 * kv), sizeof(float));
     f->q = take(c, n * q, sizeof(float));
     f->attn = take(c, n * q, sizeof(float));
-    f->gate_up = take(c, n * 2 * s->inter, sizeof(float));
-    f->act = take(c, n * s->inter, sizeof(float));
+    f->sumsq = take(c, n * 2, sizeof(float));
+    f->gate_up = take(c, n * 2 * inter, sizeof(float));
+    f->act = take(c, n * inter, sizeof(float));
+    f->shared = take(c, s->shared ? n * d->hidden : 0, sizeof(float));
+    f->on = take(c, d->shared_gate ? n : 0, sizeof(float));
     f->router = take(c, n * d->n_experts, sizeof(float));
     f->weights = take(c, n * d->topk, sizeof(float));
     f->ids = take(c, n * d->topk, sizeof(uint32_t));
@@ -82,7 +86,11 @@ hdl_err hdl_forward_run(hdl_forward *f, const hdl_tokens *t)
 {
     const hdl_model *m = f->model;
     HDL_ASSERT_LE(t->n_tokens, f->n_tokens_max);
-    hdl_embed_args embed = {.table = m->embed, .ids = t->ids, .out = f->x, .n_tokens = t->n_tokens};
+    hdl_embed_args embed = {.table = m->embed,
+                            .ids = t->ids,
+                            .out = f->x,
+                            .n_tokens = t->n_tokens,
+                            .scale = m->desc->embed_scale};
     m->ops->embed(&embed, f->stream);
     for (uint32_t layer = 0; layer < m->desc->n_layers; layer++) {
         HDL_TRY(hdl_block_attention(f, t, layer));
@@ -91,6 +99,55 @@ hdl_err hdl_forward_run(hdl_forward *f, const hdl_tokens *t)
         else
             HDL_TRY(hdl_block_dense(f, t, layer));
     }
+    return HDL_OK;
+}
+
+const float *hdl_forward_enter(const hdl_forward *f, const float *norm, uint32_t n_tokens)
+{
+    if (!norm)
+        return f->x;
+    hdl_forward_norm(f, norm, (hdl_forward_io){.in = f->x, .out = f->h, .n_tokens = n_tokens});
+    return f->h;
+}
+
+void hdl_forward_join(const hdl_forward *f, const float *bias, const float *post_norm,
+                      uint32_t n_tokens)
+{
+    if (bias) {
+        hdl_add_row_args add = {
+            .x = f->h, .row = bias, .n_tokens = n_tokens, .dim = f->model->desc->hidden};
+        f->model->ops->add_row(&add, f->stream);
+    }
+    if (post_norm)
+        hdl_forward_norm(f, post_norm,
+                         (hdl_forward_io){.in = f->h, .out = f->h, .n_tokens = n_tokens});
+    hdl_forward_add(f, n_tokens);
+}
+
+hdl_err hdl_forward_shared_norm(hdl_forward *f, hdl_shared_norm norm)
+{
+    const hdl_ops *ops = f->model->ops;
+    hdl_sumsq_args sum = {.x = norm.x,
+                          .x_stride = norm.stride,
+                          .out = f->sumsq,
+                          .out_stride = 1,
+                          .n_tokens = norm.n_tokens,
+                          .dim = norm.dim,
+                          .n_leaves = norm.n_leaves};
+    ops->sumsq(&sum, f->stream);
+    HDL_TRY(hdl_coll_all_reduce(f->groups.tp, f->sumsq, norm.n_tokens));
+    hdl_rms_norm_args args = {.x = norm.x,
+                              .w = norm.w,
+                              .out = norm.x,
+                              .x_stride = norm.stride,
+                              .out_stride = norm.stride,
+                              .sumsq = f->sumsq,
+                              .sumsq_stride = 1,
+                              .whole_dim = norm.whole,
+                              .n_tokens = norm.n_tokens,
+                              .dim = norm.dim,
+                              .eps = f->model->desc->norm_eps};
+    ops->rms_norm(&args, f->stream);
     return HDL_OK;
 }
 
@@ -124,8 +181,15 @@ hdl_err hdl_forward_logits(hdl_forward *f, const uint32_t *token_idx, uint32_t n
         return HDL_OK; /* a copy of the attention part: the first part makes the logits */
     for (uint32_t i = 0; i < n; i++)
         memcpy(f->last + i * hidden, f->x + token_idx[i] * hidden, hidden * sizeof(float));
-    hdl_forward_norm(f, m->final_norm, (hdl_forward_io){f->last, f->last, n});
-    hdl_forward_linear(f, &m->lm_head, (hdl_forward_io){f->last, f->part, n});
+    hdl_forward_norm(f, m->final_norm,
+                     (hdl_forward_io){.in = f->last, .out = f->last, .n_tokens = n});
+    hdl_forward_linear(f, &m->lm_head,
+                       (hdl_forward_io){.in = f->last, .out = f->part, .n_tokens = n});
+    if (m->desc->logit_softcap > 0) {
+        hdl_softcap_args cap = {
+            .x = f->part, .n = (size_t)n * s->vocab_padded, .cap = m->desc->logit_softcap};
+        m->ops->softcap(&cap, f->stream);
+    }
     if (s->tp == 1)
         return HDL_OK;
     HDL_TRY(gather(f, n));

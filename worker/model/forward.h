@@ -38,11 +38,14 @@ typedef struct hdl_forward {
     size_t memory_bytes;
     float *x;        /* [n_tokens_max, hidden] residual stream */
     float *h;        /* [n_tokens_max, hidden] normed, then a block's output */
-    float *qkv;      /* [n_tokens_max, (n_heads + 2 n_kv_heads) head_dim] */
+    float *qkv;      /* [n_tokens_max, rows of qkv: (n_heads + 2 n_kv_heads) head_dim, gates] */
     float *q;        /* [n_tokens_max, n_heads head_dim] */
     float *attn;     /* [n_tokens_max, n_heads head_dim] */
-    float *gate_up;  /* [n_tokens_max, 2 inter] */
+    float *sumsq;    /* [n_tokens_max, 2] of norms over what ranks share */
+    float *gate_up;  /* [n_tokens_max, 2 inter], of a dense layer or the shared expert */
     float *act;      /* [n_tokens_max, inter] */
+    float *shared;   /* [n_tokens_max, hidden] output of the shared expert */
+    float *on;       /* [n_tokens_max] its gate */
     float *router;   /* [n_tokens_max, n_experts] */
     float *weights;  /* [n_tokens_max, topk] */
     uint32_t *ids;   /* [n_tokens_max, topk] */
@@ -82,6 +85,7 @@ typedef struct hdl_forward_io {
     const float *in;
     float *out;
     uint32_t n_tokens;
+    const float *bias; /* of hdl_forward_linear; NULL: none */
 } hdl_forward_io;
 
 static inline void hdl_forward_linear(const hdl_forward *f, const hdl_weight *w, hdl_forward_io io)
@@ -89,11 +93,29 @@ static inline void hdl_forward_linear(const hdl_forward *f, const hdl_weight *w,
     hdl_linear_args args = {.x = io.in,
                             .x_stride = w->k,
                             .w = w,
+                            .bias = io.bias,
                             .y = io.out,
                             .y_stride = w->n,
                             .n_tokens = io.n_tokens};
     f->model->ops->linear(&args, f->stream);
 }
+
+/* Of a vector that the tp ranks share: in place, `whole` values on all ranks together, n_leaves of
+ * them on this rank. One collective call of one float a token. */
+typedef struct hdl_shared_norm {
+    float *x;
+    const float *w;
+    size_t stride;
+    uint32_t dim, whole, n_leaves, n_tokens;
+} hdl_shared_norm;
+hdl_err hdl_forward_shared_norm(hdl_forward *f, hdl_shared_norm norm) HDL_MUST_CHECK;
+
+/* The end of a block whose output is in h: a bias and a norm where the layer has them, x += h. */
+void hdl_forward_join(const hdl_forward *f, const float *bias, const float *post_norm,
+                      uint32_t n_tokens);
+
+/* The input of a block: norm(x) in h, or x itself where the model has no norm there. */
+const float *hdl_forward_enter(const hdl_forward *f, const float *norm, uint32_t n_tokens);
 
 static inline void hdl_forward_norm(const hdl_forward *f, const float *w, hdl_forward_io io)
 {

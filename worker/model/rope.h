@@ -12,3 +12,6 @@ typedef struct hdl_rope_part {
     float *cos, *sin; /* of position 0 */
 } hdl_rope_part;
 void hdl_rope_fill(const hdl_rope *rope, hdl_rope_part part);
+
+/* Scales of queries at positions [part.from, part.to) into out [max_len]. */
+void hdl_q_temp_fill(const hdl_q_temp *temp, hdl_rope_part part, float *out);

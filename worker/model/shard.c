@@ -60,6 +60,8 @@ static hdl_err check_attention(const hdl_model_desc *desc, uint32_t tp, hdl_errm
                         "tp is %u; the model's %u KV heads can neither be divided nor replicated "
                         "evenly; choose a tp that divides them or is a multiple of them",
                         tp, desc->n_kv_heads);
+    if (desc->qk_norm == HDL_QK_NORM_PROJECTION)
+        HDL_TRY(check_leaves("norm over all keys", desc->n_kv_heads * desc->head_dim, tp, why));
     return check_leaves("attention output", desc->n_heads * desc->head_dim, tp, why);
 }
 
@@ -81,6 +83,8 @@ hdl_err hdl_layout_check(const hdl_model_desc *desc, const hdl_layout *layout, h
                         "ep is %u; exact sums over the model's %u experts have %u leaves; use an "
                         "ep of at most %u",
                         layout->ep, desc->n_experts, expert_leaves, expert_leaves);
+    if (desc->shared_inter != 0)
+        HDL_TRY(check_leaves("shared expert", desc->shared_inter, layout->tp, why));
     return check_leaves("expert", desc->moe_inter, moe_tp_of(layout), why);
 }
 
@@ -92,6 +96,7 @@ static void place_attention(hdl_shard *s, const hdl_model_desc *desc)
     /* With fewer KV heads than ranks, several ranks hold the head that their queries read. */
     s->kv_head_at = (uint32_t)((uint64_t)s->tp_idx * desc->n_kv_heads / s->tp);
     s->o_leaves = hdl_leaf_count(desc->n_heads * desc->head_dim) / s->tp;
+    s->kv_leaves = hdl_leaf_count(desc->n_kv_heads * desc->head_dim) / s->tp;
 }
 
 static void place_ffn(hdl_shard *s, const hdl_model_desc *desc)
@@ -100,6 +105,11 @@ static void place_ffn(hdl_shard *s, const hdl_model_desc *desc)
         s->inter = desc->inter / s->tp;
         s->inter_at = s->tp_idx * s->inter;
         s->down_leaves = hdl_leaf_count(desc->inter) / s->tp;
+    }
+    if (desc->shared_inter != 0) {
+        s->shared = desc->shared_inter / s->tp;
+        s->shared_at = s->tp_idx * s->shared;
+        s->shared_leaves = hdl_leaf_count(desc->shared_inter) / s->tp;
     }
     if (has_ffn(desc, HDL_FFN_MOE)) {
         s->n_experts = desc->n_experts / s->ep;
@@ -167,9 +177,10 @@ hdl_shard_bytes hdl_shard_count_bytes(const hdl_model_desc *desc, const hdl_shar
     for (hdl_wslot slot = 0; slot < HDL_WSLOT_COUNT; slot++) {
         const hdl_slot_info *info = hdl_slot_info_of(slot);
         hdl_slice s = hdl_slot_slice(desc, shard, slot);
-        uint64_t one = info->cols == HDL_DIM_NONE || slot == HDL_WSLOT_ROUTER
-                           ? (uint64_t)4 * s.n_rows * s.n_cols
-                           : matrix_bytes(desc, format, s);
+        uint64_t one =
+            info->cols == HDL_DIM_NONE || slot == HDL_WSLOT_ROUTER || slot == HDL_WSLOT_SHARED_ON
+                ? (uint64_t)4 * s.n_rows * s.n_cols
+                : matrix_bytes(desc, format, s);
         uint32_t n_layers = info->scope == HDL_SCOPE_MODEL ? 1 : desc->n_layers;
         for (uint32_t layer = 0; layer < n_layers; layer++) {
             /* A tied head is a packed copy of this rank's rows of the embedding. */

@@ -28,7 +28,11 @@ uint32_t hdl_dim_size(const hdl_model_desc *desc, hdl_dim dim)
     case HDL_DIM_Q: return desc->n_heads * desc->head_dim;
     case HDL_DIM_KV: return desc->n_kv_heads * desc->head_dim;
     case HDL_DIM_HEAD: return desc->head_dim;
+    case HDL_DIM_HEADS: return desc->n_heads;
+    case HDL_DIM_Q_GATE: return 2 * desc->n_heads * desc->head_dim;
+    case HDL_DIM_ONE: return 1;
     case HDL_DIM_INTER: return desc->inter;
+    case HDL_DIM_SHARED: return desc->shared_inter;
     case HDL_DIM_EXPERTS: return desc->n_experts;
     case HDL_DIM_MOE_INTER: return desc->moe_inter;
     case HDL_DIM_VOCAB: return desc->vocab;
@@ -39,17 +43,35 @@ uint32_t hdl_dim_size(const hdl_model_desc *desc, hdl_dim dim)
 bool hdl_slot_used(const hdl_model_desc *desc, hdl_wslot slot, uint32_t layer)
 {
     const hdl_slot_info *info = hdl_slot_info_of(slot);
-    hdl_ffn_kind ffn = HDL_FFN_DENSE;
+    bool moe = false, attention = false;
     if (info->scope != HDL_SCOPE_MODEL) {
         HDL_ASSERT_LT(layer, desc->n_layers);
-        ffn = (hdl_ffn_kind)desc->layers[layer].ffn;
+        moe = desc->layers[layer].ffn == HDL_FFN_MOE;
+        attention = desc->layers[layer].mixer == HDL_MIXER_ATTENTION;
     }
     switch (info->when) {
     case HDL_WHEN_ALWAYS: return true;
     case HDL_WHEN_UNTIED: return !desc->tied;
-    case HDL_WHEN_QK_NORM: return desc->qk_norm;
-    case HDL_WHEN_DENSE: return ffn == HDL_FFN_DENSE;
-    case HDL_WHEN_MOE: return ffn == HDL_FFN_MOE;
+    case HDL_WHEN_PRE_NORM: return desc->pre_norm;
+    case HDL_WHEN_POST_NORM: return desc->post_norm;
+    case HDL_WHEN_ATTENTION: return attention;
+    case HDL_WHEN_PLAIN_Q: return attention && !desc->attn_gate;
+    case HDL_WHEN_GATED_Q: return attention && desc->attn_gate;
+    case HDL_WHEN_HEAD_NORM: return attention && desc->qk_norm == HDL_QK_NORM_HEAD;
+    case HDL_WHEN_PROJ_NORM: return attention && desc->qk_norm == HDL_QK_NORM_PROJECTION;
+    case HDL_WHEN_QKV_BIAS: return attention && desc->qkv_bias;
+    case HDL_WHEN_O_BIAS: return attention && desc->o_bias;
+    case HDL_WHEN_SINKS: return attention && desc->attn_sinks;
+    case HDL_WHEN_ATTN_SUB_NORM: return attention && desc->sub_norm;
+    case HDL_WHEN_DENSE: return !moe;
+    case HDL_WHEN_DENSE_BIAS: return !moe && desc->ffn_bias;
+    case HDL_WHEN_FFN_SUB_NORM: return !moe && desc->sub_norm;
+    case HDL_WHEN_MOE: return moe;
+    case HDL_WHEN_ROUTER_BIAS: return moe && desc->router_bias;
+    case HDL_WHEN_CORRECTION: return moe && desc->router_correction;
+    case HDL_WHEN_EXPERT_BIAS: return moe && desc->expert_bias;
+    case HDL_WHEN_SHARED: return moe && desc->shared_inter != 0;
+    case HDL_WHEN_SHARED_GATE: return moe && desc->shared_gate;
     }
     HDL_UNREACHABLE("when");
 }
@@ -63,6 +85,9 @@ static range cut(const hdl_model_desc *desc, const hdl_shard *shard, hdl_wslot s
     uint32_t hd = desc->head_dim;
     switch (dim) {
     case HDL_DIM_Q: return (range){shard->head_at * hd, shard->n_heads * hd};
+    case HDL_DIM_Q_GATE: return (range){2 * shard->head_at * hd, 2 * shard->n_heads * hd};
+    case HDL_DIM_HEADS: return (range){shard->head_at, shard->n_heads};
+    case HDL_DIM_SHARED: return (range){shard->shared_at, shard->shared};
     case HDL_DIM_KV: return (range){shard->kv_head_at * hd, shard->n_kv_heads * hd};
     case HDL_DIM_INTER: return (range){shard->inter_at, shard->inter};
     case HDL_DIM_MOE_INTER: return (range){shard->moe_inter_at, shard->moe_inter};

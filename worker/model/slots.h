@@ -15,7 +15,11 @@ typedef enum hdl_dim {
     HDL_DIM_Q,  /* n_heads * head_dim */
     HDL_DIM_KV, /* n_kv_heads * head_dim */
     HDL_DIM_HEAD,
+    HDL_DIM_HEADS,  /* n_heads */
+    HDL_DIM_Q_GATE, /* 2 * n_heads * head_dim: each head's query, then its gate */
+    HDL_DIM_ONE,
     HDL_DIM_INTER,
+    HDL_DIM_SHARED, /* shared_inter */
     HDL_DIM_EXPERTS,
     HDL_DIM_MOE_INTER,
     HDL_DIM_VOCAB,
@@ -27,34 +31,76 @@ typedef enum hdl_scope { HDL_SCOPE_MODEL, HDL_SCOPE_LAYER, HDL_SCOPE_EXPERT } hd
 typedef enum hdl_when {
     HDL_WHEN_ALWAYS,
     HDL_WHEN_UNTIED,
-    HDL_WHEN_QK_NORM,
+    HDL_WHEN_PRE_NORM,
+    HDL_WHEN_POST_NORM,
+    HDL_WHEN_ATTENTION, /* the mixer */
+    HDL_WHEN_PLAIN_Q,   /* attention without an output gate */
+    HDL_WHEN_GATED_Q,   /* ... with one */
+    HDL_WHEN_HEAD_NORM,
+    HDL_WHEN_PROJ_NORM,
+    HDL_WHEN_QKV_BIAS,
+    HDL_WHEN_O_BIAS,
+    HDL_WHEN_SINKS,
+    HDL_WHEN_ATTN_SUB_NORM,
     HDL_WHEN_DENSE,
+    HDL_WHEN_DENSE_BIAS,
+    HDL_WHEN_FFN_SUB_NORM,
     HDL_WHEN_MOE,
+    HDL_WHEN_ROUTER_BIAS,
+    HDL_WHEN_CORRECTION,
+    HDL_WHEN_EXPERT_BIAS,
+    HDL_WHEN_SHARED,
+    HDL_WHEN_SHARED_GATE,
 } hdl_when;
 
-/* A dimension that is Q, KV, INTER, MOE_INTER is cut over ranks wherever it appears; VOCAB only in
- * the head; the others are whole on every rank. EMBED is whole: it is read in place. */
-/*    slot          scope   rows       columns    when */
+/* A dimension that is Q, Q_GATE, KV, HEADS, INTER, SHARED, MOE_INTER is cut over ranks wherever it
+ * appears; VOCAB only in the head; the others are whole on every rank. EMBED is whole: it is read
+ * in place. */
+/*    slot              scope   rows       columns    when */
 // clang-format off
 #define HDL_WSLOT_LIST(X)                                                                          \
-    X(EMBED,        MODEL,  VOCAB,     HIDDEN,    ALWAYS)                                          \
-    X(FINAL_NORM,   MODEL,  HIDDEN,    NONE,      ALWAYS)                                          \
-    X(LM_HEAD,      MODEL,  VOCAB,     HIDDEN,    UNTIED)                                          \
-    X(ATTN_NORM,    LAYER,  HIDDEN,    NONE,      ALWAYS)                                          \
-    X(Q,            LAYER,  Q,         HIDDEN,    ALWAYS)                                          \
-    X(K,            LAYER,  KV,        HIDDEN,    ALWAYS)                                          \
-    X(V,            LAYER,  KV,        HIDDEN,    ALWAYS)                                          \
-    X(O,            LAYER,  HIDDEN,    Q,         ALWAYS)                                          \
-    X(Q_NORM,       LAYER,  HEAD,      NONE,      QK_NORM)                                         \
-    X(K_NORM,       LAYER,  HEAD,      NONE,      QK_NORM)                                         \
-    X(FFN_NORM,     LAYER,  HIDDEN,    NONE,      ALWAYS)                                          \
-    X(GATE,         LAYER,  INTER,     HIDDEN,    DENSE)                                           \
-    X(UP,           LAYER,  INTER,     HIDDEN,    DENSE)                                           \
-    X(DOWN,         LAYER,  HIDDEN,    INTER,     DENSE)                                           \
-    X(ROUTER,       LAYER,  EXPERTS,   HIDDEN,    MOE)                                             \
-    X(EXPERT_GATE,  EXPERT, MOE_INTER, HIDDEN,    MOE)                                             \
-    X(EXPERT_UP,    EXPERT, MOE_INTER, HIDDEN,    MOE)                                             \
-    X(EXPERT_DOWN,  EXPERT, HIDDEN,    MOE_INTER, MOE)
+    X(EMBED,            MODEL,  VOCAB,     HIDDEN,    ALWAYS)                                      \
+    X(FINAL_NORM,       MODEL,  HIDDEN,    NONE,      ALWAYS)                                      \
+    X(LM_HEAD,          MODEL,  VOCAB,     HIDDEN,    UNTIED)                                      \
+    X(ATTN_NORM,        LAYER,  HIDDEN,    NONE,      PRE_NORM)                                    \
+    X(Q,                LAYER,  Q,         HIDDEN,    PLAIN_Q)                                     \
+    X(Q_GATE,           LAYER,  Q_GATE,    HIDDEN,    GATED_Q)                                     \
+    X(K,                LAYER,  KV,        HIDDEN,    ATTENTION)                                   \
+    X(V,                LAYER,  KV,        HIDDEN,    ATTENTION)                                   \
+    X(O,                LAYER,  HIDDEN,    Q,         ATTENTION)                                   \
+    X(Q_BIAS,           LAYER,  Q,         NONE,      QKV_BIAS)                                    \
+    X(K_BIAS,           LAYER,  KV,        NONE,      QKV_BIAS)                                    \
+    X(V_BIAS,           LAYER,  KV,        NONE,      QKV_BIAS)                                    \
+    X(O_BIAS,           LAYER,  HIDDEN,    NONE,      O_BIAS)                                      \
+    X(Q_NORM,           LAYER,  HEAD,      NONE,      HEAD_NORM)                                   \
+    X(K_NORM,           LAYER,  HEAD,      NONE,      HEAD_NORM)                                   \
+    X(Q_PROJ_NORM,      LAYER,  Q,         NONE,      PROJ_NORM)                                   \
+    X(K_PROJ_NORM,      LAYER,  KV,        NONE,      PROJ_NORM)                                   \
+    X(SINKS,            LAYER,  HEADS,     NONE,      SINKS)                                       \
+    X(ATTN_SUB_NORM,    LAYER,  Q,         NONE,      ATTN_SUB_NORM)                               \
+    X(ATTN_POST_NORM,   LAYER,  HIDDEN,    NONE,      POST_NORM)                                   \
+    X(FFN_NORM,         LAYER,  HIDDEN,    NONE,      PRE_NORM)                                    \
+    X(GATE,             LAYER,  INTER,     HIDDEN,    DENSE)                                       \
+    X(UP,               LAYER,  INTER,     HIDDEN,    DENSE)                                       \
+    X(DOWN,             LAYER,  HIDDEN,    INTER,     DENSE)                                       \
+    X(GATE_BIAS,        LAYER,  INTER,     NONE,      DENSE_BIAS)                                  \
+    X(UP_BIAS,          LAYER,  INTER,     NONE,      DENSE_BIAS)                                  \
+    X(DOWN_BIAS,        LAYER,  HIDDEN,    NONE,      DENSE_BIAS)                                  \
+    X(FFN_SUB_NORM,     LAYER,  INTER,     NONE,      FFN_SUB_NORM)                                \
+    X(ROUTER,           LAYER,  EXPERTS,   HIDDEN,    MOE)                                         \
+    X(ROUTER_BIAS,      LAYER,  EXPERTS,   NONE,      ROUTER_BIAS)                                 \
+    X(CORRECTION,       LAYER,  EXPERTS,   NONE,      CORRECTION)                                  \
+    X(EXPERT_GATE,      EXPERT, MOE_INTER, HIDDEN,    MOE)                                         \
+    X(EXPERT_UP,        EXPERT, MOE_INTER, HIDDEN,    MOE)                                         \
+    X(EXPERT_DOWN,      EXPERT, HIDDEN,    MOE_INTER, MOE)                                         \
+    X(EXPERT_GATE_BIAS, EXPERT, MOE_INTER, NONE,      EXPERT_BIAS)                                 \
+    X(EXPERT_UP_BIAS,   EXPERT, MOE_INTER, NONE,      EXPERT_BIAS)                                 \
+    X(EXPERT_DOWN_BIAS, EXPERT, HIDDEN,    NONE,      EXPERT_BIAS)                                 \
+    X(SHARED_GATE,      LAYER,  SHARED,    HIDDEN,    SHARED)                                      \
+    X(SHARED_UP,        LAYER,  SHARED,    HIDDEN,    SHARED)                                      \
+    X(SHARED_DOWN,      LAYER,  HIDDEN,    SHARED,    SHARED)                                      \
+    X(SHARED_ON,        LAYER,  ONE,       HIDDEN,    SHARED_GATE)                                 \
+    X(FFN_POST_NORM,    LAYER,  HIDDEN,    NONE,      POST_NORM)
 // clang-format on
 
 #define HDL_WSLOT_ENUM(name, scope, rows, cols, when) HDL_WSLOT_##name,

@@ -35,8 +35,8 @@ static void test_moe(void **state)
     (void)state;
     assert_int_equal(parse(rig_config_moe, &why), HDL_OK);
     assert_string_equal(desc.arch, "Qwen3MoeForCausalLM");
-    assert_true(desc.qk_norm && desc.tied && desc.router_renorm);
-    assert_int_equal(desc.router, HDL_ROUTER_SOFTMAX_TOPK);
+    assert_true(desc.qk_norm && desc.tied && desc.router.renorm);
+    assert_int_equal(desc.router.kind, HDL_ROUTER_SOFTMAX_TOPK);
     assert_int_equal(desc.n_experts, 8);
     assert_int_equal(desc.layers[1].ffn, HDL_FFN_MOE);
     assert_int_equal(desc.layers[1].cache_layer, 1);
@@ -73,18 +73,18 @@ static void test_rope_forms(void **state)
             "\"high_freq_factor\":4,\"original_max_position_embeddings\":8192}",
             &why),
         HDL_OK);
-    assert_int_equal(desc.rope.kind, HDL_ROPE_LLAMA3);
-    assert_int_equal(desc.rope.original_max_len, 8192);
+    assert_int_equal(desc.ropes[0].kind, HDL_ROPE_LLAMA3);
+    assert_int_equal(desc.ropes[0].original_max_len, 8192);
     assert_int_equal(
         parse_with(rig_config_llama,
                    "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":5e5}", &why),
         HDL_OK);
-    assert_int_equal(desc.rope.kind, HDL_ROPE_PLAIN);
-    assert_true(desc.rope.theta == 5e5);
+    assert_int_equal(desc.ropes[0].kind, HDL_ROPE_PLAIN);
+    assert_true(desc.ropes[0].theta == 5e5);
     assert_int_equal(
         parse_with(rig_config_llama, "\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}", &why),
         HDL_OK);
-    assert_int_equal(desc.rope.kind, HDL_ROPE_LINEAR);
+    assert_int_equal(desc.ropes[0].kind, HDL_ROPE_LINEAR);
 }
 
 /* Keys of Qwen3-Coder's file that say what the architecture is anyway. */

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "worker/load/place_impl.h"
+
+enum { JOB_ROWS = 256 }; /* of a matrix: small enough to balance, large enough to stream */
+
+static hdl_err add_job(hdl_placer *p, hdl_place_job j)
+{
+    if (p->n_jobs == p->jobs_size) {
+        size_t size = p->jobs_size ? p->jobs_size * 2 : 1024;
+        hdl_place_job *grown = realloc(p->jobs, size * sizeof(*grown));
+        if (!grown)
+            return hdl_fail(HDL_NOMEM, p->why,
+                            "out of memory; the machine is full; stop other "
+                            "programs");
+        p->jobs = grown;
+        p->jobs_size = size;
+    }
+    p->jobs[p->n_jobs++] = j;
+    p->bytes_total +=
+        (uint64_t)j.src.shape[0] * (uint64_t)j.src.shape[1] * hdl_dtype_bytes(j.src.dtype);
+    return HDL_OK;
+}
+
+/* Rows and columns of a slice, as a view into the file. */
+static hdl_tensor view(const hdl_st_tensor *t, hdl_slice s, uint32_t row, uint32_t n_rows)
+{
+    uint64_t cols = t->n_dims == 2 ? t->shape[1] : 1;
+    const char *data = t->data;
+    uint64_t at = ((uint64_t)(s.row_at + row) * cols + s.col_at) * hdl_dtype_bytes(t->dtype);
+    hdl_tensor v = hdl_tensor_2d((void *)(uintptr_t)(data + at), t->dtype, n_rows, s.n_cols);
+    v.stride[0] = (int64_t)cols;
+    return v;
+}
+
+/* Where in a packed matrix a slice begins: fused matrices hold several slots. */
+typedef struct target {
+    hdl_weight *dst;
+    uint32_t row_at;
+} target;
+
+static hdl_err add_matrix(hdl_placer *p, const hdl_st_tensor *t, hdl_slice s, target to)
+{
+    HDL_ASSERT_EQ(s.n_cols, to.dst->k);
+    HDL_ASSERT_LE(to.row_at + s.n_rows, to.dst->n);
+    for (uint32_t row = 0; row < s.n_rows; row += JOB_ROWS) {
+        uint32_t n = hdl_min_u32(JOB_ROWS, s.n_rows - row);
+        hdl_place_job j = {.src = view(t, s, row, n), .dst = to.dst, .row_at = to.row_at + row};
+        HDL_TRY(add_job(p, j));
+    }
+    return HDL_OK;
+}
+
+/* Where a vector goes; plus is 1 for norms that are stored as w - 1. */
+typedef struct vector_at {
+    float *vec, plus;
+} vector_at;
+
+static hdl_err add_vector(hdl_placer *p, const hdl_st_tensor *t, hdl_slice s, vector_at to)
+{
+    return add_job(p,
+                   (hdl_place_job){.src = view(t, s, 0, s.n_rows), .vec = to.vec, .plus = to.plus});
+}
+
+/* The rows of Q_GATE are each head's query and then its gate; in the packed matrix the queries
+ * stand first and the gates last, so that qkv_rope finds q, k and v side by side. */
+static hdl_err add_gated_q(hdl_placer *p, const hdl_st_tensor *t, hdl_slice s, hdl_weight *qkv)
+{
+    const hdl_model *m = p->model;
+    uint32_t hd = m->desc->head_dim, n_heads = m->shard.n_heads;
+    uint32_t gates = (n_heads + 2 * m->shard.n_kv_heads) * hd;
+    for (uint32_t h = 0; h < n_heads; h++) {
+        hdl_slice half = {s.row_at + 2 * h * hd, hd, s.col_at, s.n_cols};
+        HDL_TRY(add_matrix(p, t, half, (target){qkv, h * hd}));
+        half.row_at += hd;
+        HDL_TRY(add_matrix(p, t, half, (target){qkv, gates + h * hd}));
+    }
+    return HDL_OK;
+}
+
+static vector_at layer_vector(const hdl_model *m, hdl_weight_at at)
+{
+    const hdl_layer *layer = &m->layers[at.layer];
+    const hdl_shard *sh = &m->shard;
+    uint32_t q = sh->n_heads * m->desc->head_dim, kv = sh->n_kv_heads * m->desc->head_dim;
+    uint32_t e = at.expert - sh->expert_at;
+    float one = m->desc->norm_plus_one ? 1.0f : 0.0f;
+    switch (at.slot) {
+    case HDL_WSLOT_ATTN_NORM: return (vector_at){layer->attn_norm, one};
+    case HDL_WSLOT_ATTN_POST_NORM: return (vector_at){layer->attn_post_norm, one};
+    case HDL_WSLOT_FFN_NORM: return (vector_at){layer->ffn_norm, one};
+    case HDL_WSLOT_FFN_POST_NORM: return (vector_at){layer->ffn_post_norm, one};
+    case HDL_WSLOT_Q_NORM:
+    case HDL_WSLOT_Q_PROJ_NORM: return (vector_at){layer->q_norm, one};
+    case HDL_WSLOT_K_NORM:
+    case HDL_WSLOT_K_PROJ_NORM: return (vector_at){layer->k_norm, one};
+    case HDL_WSLOT_Q_BIAS: return (vector_at){layer->qkv_bias, 0};
+    case HDL_WSLOT_K_BIAS: return (vector_at){layer->qkv_bias + q, 0};
+    case HDL_WSLOT_V_BIAS: return (vector_at){layer->qkv_bias + q + kv, 0};
+    case HDL_WSLOT_O_BIAS: return (vector_at){layer->o_bias, 0};
+    case HDL_WSLOT_SINKS: return (vector_at){layer->sinks, 0};
+    case HDL_WSLOT_ATTN_SUB_NORM: return (vector_at){layer->attn_sub_norm, 0};
+    case HDL_WSLOT_FFN_SUB_NORM: return (vector_at){layer->ffn_sub_norm, 0};
+    case HDL_WSLOT_GATE_BIAS: return (vector_at){layer->gate_up_bias, 0};
+    case HDL_WSLOT_UP_BIAS: return (vector_at){layer->gate_up_bias + sh->inter, 0};
+    case HDL_WSLOT_DOWN_BIAS: return (vector_at){layer->down_bias, 0};
+    case HDL_WSLOT_ROUTER_BIAS: return (vector_at){layer->router_bias, 0};
+    case HDL_WSLOT_CORRECTION: return (vector_at){layer->correction, 0};
+    case HDL_WSLOT_EXPERT_GATE_BIAS:
+        return (vector_at){layer->expert_gate_up_bias + (size_t)2 * e * sh->moe_inter, 0};
+    case HDL_WSLOT_EXPERT_UP_BIAS:
+        return (vector_at){layer->expert_gate_up_bias + ((size_t)2 * e + 1) * sh->moe_inter, 0};
+    case HDL_WSLOT_EXPERT_DOWN_BIAS:
+        return (vector_at){layer->expert_down_bias + (size_t)e * m->desc->hidden, 0};
+    default: return (vector_at){0};
+    }
+}
+
+static target layer_matrix(const hdl_model *m, hdl_weight_at at)
+{
+    hdl_layer *layer = &m->layers[at.layer];
+    const hdl_shard *sh = &m->shard;
+    uint32_t q = sh->n_heads * m->desc->head_dim, kv = sh->n_kv_heads * m->desc->head_dim;
+    uint32_t e = at.expert - sh->expert_at;
+    switch (at.slot) {
+    case HDL_WSLOT_Q:
+    case HDL_WSLOT_Q_GATE: return (target){&layer->qkv, 0};
+    case HDL_WSLOT_K: return (target){&layer->qkv, q};
+    case HDL_WSLOT_V: return (target){&layer->qkv, q + kv};
+    case HDL_WSLOT_O: return (target){&layer->o, 0};
+    case HDL_WSLOT_GATE: return (target){&layer->gate_up, 0};
+    case HDL_WSLOT_UP: return (target){&layer->gate_up, sh->inter};
+    case HDL_WSLOT_DOWN: return (target){&layer->down, 0};
+    case HDL_WSLOT_ROUTER: return (target){&layer->router, 0};
+    case HDL_WSLOT_EXPERT_GATE: return (target){&layer->expert_gate_up[e], 0};
+    case HDL_WSLOT_EXPERT_UP: return (target){&layer->expert_gate_up[e], sh->moe_inter};
+    case HDL_WSLOT_EXPERT_DOWN: return (target){&layer->expert_down[e], 0};
+    case HDL_WSLOT_SHARED_GATE: return (target){&layer->shared_gate_up, 0};
+    case HDL_WSLOT_SHARED_UP: return (target){&layer->shared_gate_up, sh->shared};
+    case HDL_WSLOT_SHARED_DOWN: return (target){&layer->shared_down, 0};
+    case HDL_WSLOT_SHARED_ON: return (target){&layer->shared_on, 0};
+    default: HDL_UNREACHABLE("layer slot");
+    }
+}
+
+static hdl_err add_layer_slot(hdl_placer *p, const hdl_st_tensor *t, hdl_weight_at at)
+{
+    hdl_model *m = p->model;
+    hdl_slice s = hdl_slot_slice(m->desc, &m->shard, at.slot);
+    if (hdl_slot_info_of(at.slot)->cols == HDL_DIM_NONE)
+        return add_vector(p, t, s, layer_vector(m, at));
+    target to = layer_matrix(m, at);
+    if (at.slot == HDL_WSLOT_Q_GATE)
+        return add_gated_q(p, t, s, to.dst);
+    return add_matrix(p, t, s, to);
+}
+
+static hdl_err add_model_slot(hdl_placer *p, const hdl_st_tensor *t, hdl_weight_at at)
+{
+    hdl_model *m = p->model;
+    hdl_slice s = hdl_slot_slice(m->desc, &m->shard, at.slot);
+    switch (at.slot) {
+    case HDL_WSLOT_EMBED:
+        m->embed = hdl_source_of_tensor(
+            &(hdl_tensor){.data = (void *)(uintptr_t)t->data,
+                          .dtype = t->dtype,
+                          .n_dims = 2,
+                          .shape = {(int64_t)t->shape[0], (int64_t)t->shape[1]},
+                          .stride = {(int64_t)t->shape[1], 1}});
+        if (!m->desc->tied)
+            return HDL_OK;
+        s = hdl_slot_slice(m->desc, &m->shard, HDL_WSLOT_LM_HEAD);
+        return add_matrix(p, t, s, (target){&m->lm_head, 0});
+    case HDL_WSLOT_FINAL_NORM:
+        return add_vector(p, t, s,
+                          (vector_at){m->final_norm, m->desc->norm_plus_one ? 1.0f : 0.0f});
+    case HDL_WSLOT_LM_HEAD: return add_matrix(p, t, s, (target){&m->lm_head, 0});
+    default: HDL_UNREACHABLE("model slot");
+    }
+}
+
+static hdl_err add_expert_slots(hdl_placer *p, hdl_weight_at at)
+{
+    const hdl_shard *s = &p->model->shard;
+    for (uint32_t e = 0; e < p->model->desc->n_experts; e++) {
+        const hdl_st_tensor *t = NULL;
+        at.expert = e;
+        HDL_TRY(hdl_place_find(p, at, &t));
+        if (e >= s->expert_at && e < s->expert_at + s->n_experts)
+            HDL_TRY(add_layer_slot(p, t, at));
+    }
+    return HDL_OK;
+}
+
+hdl_err hdl_place_add_slot(hdl_placer *p, hdl_wslot slot)
+{
+    const hdl_slot_info *info = hdl_slot_info_of(slot);
+    uint32_t n_layers = info->scope == HDL_SCOPE_MODEL ? 1 : p->model->desc->n_layers;
+    for (uint32_t layer = 0; layer < n_layers; layer++) {
+        const hdl_st_tensor *t = NULL;
+        hdl_weight_at at = {.slot = slot, .layer = layer};
+        if (!hdl_slot_used(p->model->desc, slot, layer))
+            continue;
+        if (info->scope == HDL_SCOPE_EXPERT) {
+            HDL_TRY(add_expert_slots(p, at));
+            continue;
+        }
+        HDL_TRY(hdl_place_find(p, at, &t));
+        HDL_TRY(info->scope == HDL_SCOPE_MODEL ? add_model_slot(p, t, at)
+                                               : add_layer_slot(p, t, at));
+    }
+    return HDL_OK;
+}
