@@ -13,9 +13,9 @@ typedef struct kt_mem {
 enum { SCRATCH_BYTES = 64 << 20, REPORTS_MAX = 20, ALIGN = 64 };
 
 static const kt_suite *const suites[] = {
-    &kt_numeric,  &kt_source,      &kt_linear,      &kt_tree,    &kt_embed,
-    &kt_rms_norm, &kt_qkv_rope,    &kt_attention,   &kt_glu,     &kt_add,
-    &kt_router,   &kt_moe_experts, &kt_moe_combine, &kt_kv_copy,
+#define SUITE(name) &kt_##name,
+    KT_SUITE_LIST(SUITE)
+#undef SUITE
 };
 
 void *kt_alloc(kt *t, size_t bytes)

@@ -34,8 +34,31 @@ typedef struct kt_suite {
     void (*run)(kt *t, int case_idx);
 } kt_suite;
 
-extern const kt_suite kt_linear, kt_tree, kt_embed, kt_rms_norm, kt_qkv_rope, kt_attention, kt_glu,
-    kt_add, kt_router, kt_moe_experts, kt_moe_combine, kt_kv_copy, kt_numeric, kt_source;
+// clang-format off
+/* One a line: each is a file test_<name>.c. */
+#define KT_SUITE_LIST(X) \
+    X(numeric) \
+    X(source) \
+    X(linear) \
+    X(tree) \
+    X(embed) \
+    X(rms_norm) \
+    X(sumsq) \
+    X(qkv_rope) \
+    X(attention) \
+    X(gate) \
+    X(softcap) \
+    X(glu) \
+    X(add) \
+    X(add_row) \
+    X(router) \
+    X(moe_experts) \
+    X(moe_combine) \
+    X(kv_copy)
+// clang-format on
+#define KT_SUITE_DECLARE(name) extern const kt_suite kt_##name;
+KT_SUITE_LIST(KT_SUITE_DECLARE)
+#undef KT_SUITE_DECLARE
 
 /* Zeroed, 64-byte aligned, freed after the case. */
 void *kt_alloc(kt *t, size_t bytes);
