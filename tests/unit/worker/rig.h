@@ -25,6 +25,13 @@ float rig_weight(const char *name, uint64_t i, uint32_t cols, bool vector);
 /* Whole file, or fails the test. */
 char *rig_read(const char *path, size_t *len);
 
+/* Notes for `heddle matrix` that a check passed: a line "kind TAB name TAB check" in
+ * <build>/covered/<test program>.tsv, which tests/golden/matrix.py collects. kind is "arch" (name:
+ * as in config.json; rig_covered_arch finds it there), "weights" (a format of files) or "gguf".
+ * Call it after the assertions. */
+void rig_covered(const char *kind, const char *name, const char *check);
+void rig_covered_arch(const char *config_json, const char *check);
+
 extern const char rig_config_moe[];   /* Qwen3-MoE: 8 heads, 2 KV heads, 8 experts, 2 layers */
 extern const char rig_config_llama[]; /* Llama: dense, untied */
 

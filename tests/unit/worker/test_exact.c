@@ -62,6 +62,11 @@ static void compare(const char *config, hdl_wformat weights, const variant *vari
         float *got = rig_logits(&o, VOCAB);
         if (memcmp(got, expected, N * VOCAB * sizeof(float)) != 0)
             fail_msg("%s: other logits than one rank alone", v->name);
+        if (v->tp * v->ep > 1) {
+            char layout[32];
+            snprintf(layout, sizeof(layout), "layout tp%u ep%u", v->tp, v->ep);
+            rig_covered_arch(config, layout);
+        }
         free(got);
     }
     free(expected);

@@ -82,6 +82,7 @@ static void check_f32(const char *name)
     double d = distance(logits, g.rounded, (size_t)g.n_tokens * g.vocab);
     if (!(d < 1e-4))
         fail_msg("%s in f32: distance %g from transformers, 1e-4 allowed", name, d);
+    rig_covered_arch(g.config, "f32");
     free(logits);
     rig_remove(model);
     golden_free(&g);
@@ -104,6 +105,7 @@ static void check_bf16(const char *name)
     if (dense ? !(all < 1e-2) : near < g.n_tokens * 3 / 4)
         fail_msg("%s in bf16: distance %g from transformers, %u of %u rows within 1e-2", name, all,
                  near, g.n_tokens);
+    rig_covered_arch(g.config, "bf16");
     free(logits);
     rig_remove(model);
     golden_free(&g);
@@ -136,6 +138,7 @@ static void check_greedy(const char *name)
                        .script = greedy_script,
                        .arg = &g};
     rig_run(&group);
+    rig_covered_arch(g.config, "greedy");
     rig_remove(model);
     golden_free(&g);
 }
