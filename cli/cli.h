@@ -25,6 +25,7 @@ typedef int cli_fn(char **argv);
     X(template, "the prompt that a chat is rendered to")                                           \
     X(bench, "measure: model, kernels, sched")                                                     \
     X(replay, "run a recorded scheduler history again and print its digest")                       \
+    X(matrix, "which models, weight formats and layouts the tests cover")                          \
     X(config, "every configuration key, or what a file amounts to")                                \
     X(version, "version, build and what this machine's CPU offers")
 
