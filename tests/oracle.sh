@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Asks the oracles (transformers, tokenizers, jinja2) again: makes the committed goldens anew and compares live.
+# Asks the oracles (transformers, tokenizers, jinja2, gguf) again: makes the committed goldens anew and compares live.
 #   tests/oracle.sh [PYTHON]     a Python that has torch, transformers and tokenizers; without it build/oracle is made
 # Needs build/release (./quickstart.sh --once makes it). Heavy: several GB of packages, some minutes.
 set -euo pipefail
@@ -10,7 +10,7 @@ if [ -z "$python" ]; then
     python=build/oracle/bin/python
     if ! [ -x "$python" ]; then
         python3 -m venv build/oracle
-        build/oracle/bin/pip install -q torch transformers tokenizers safetensors numpy jinja2
+        build/oracle/bin/pip install -q torch transformers tokenizers safetensors numpy jinja2 gguf
     fi
 fi
 for script in tests/oracle/*.py; do

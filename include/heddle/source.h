@@ -6,8 +6,9 @@
  * rank holds, and hands it to ops->weight_pack or the embed op. Whoever makes one has checked that
  * every plane covers the window; readers trust it. Cold, except a row of an embedding; any thread.
  *
- * Every value is fma(code, scale, min), rounded once. In all encodings of today the product alone
- * is exact in f32, so this equals what their own libraries compute in f32. */
+ * Every value is fma(code, scale, min), rounded once, or code * scale where there is no minimum
+ * (then -0 stays -0). In all encodings of today the product alone is exact in f32, so this equals
+ * what their own libraries compute in f32. */
 #pragma once
 
 #include <heddle/tensor.h>

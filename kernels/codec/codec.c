@@ -15,6 +15,23 @@ static const hdl_codec *const codecs[HDL_ENC_COUNT] = {
     [HDL_ENC_F32] = &hdl_codec_f32,
     [HDL_ENC_F16] = &hdl_codec_f16,
     [HDL_ENC_BF16] = &hdl_codec_bf16,
+    [HDL_ENC_GGML_Q4_0] = &hdl_codec_ggml_q4_0,
+    [HDL_ENC_GGML_Q4_1] = &hdl_codec_ggml_q4_1,
+    [HDL_ENC_GGML_Q5_0] = &hdl_codec_ggml_q5_0,
+    [HDL_ENC_GGML_Q5_1] = &hdl_codec_ggml_q5_1,
+    [HDL_ENC_GGML_Q8_0] = &hdl_codec_ggml_q8_0,
+    [HDL_ENC_GGML_Q2_K] = &hdl_codec_ggml_q2_k,
+    [HDL_ENC_GGML_Q3_K] = &hdl_codec_ggml_q3_k,
+    [HDL_ENC_GGML_Q4_K] = &hdl_codec_ggml_q4_k,
+    [HDL_ENC_GGML_Q5_K] = &hdl_codec_ggml_q5_k,
+    [HDL_ENC_GGML_Q6_K] = &hdl_codec_ggml_q6_k,
+    [HDL_ENC_GGML_IQ4_NL] = &hdl_codec_ggml_iq4_nl,
+    [HDL_ENC_GGML_IQ4_XS] = &hdl_codec_ggml_iq4_xs,
+    [HDL_ENC_GGML_IQ2_XXS] = &hdl_codec_ggml_iq2_xxs,
+    [HDL_ENC_GGML_IQ3_XXS] = &hdl_codec_ggml_iq3_xxs,
+    [HDL_ENC_GGML_TQ1_0] = &hdl_codec_ggml_tq1_0,
+    [HDL_ENC_GGML_TQ2_0] = &hdl_codec_ggml_tq2_0,
+    [HDL_ENC_GGML_MXFP4] = &hdl_codec_ggml_mxfp4,
 };
 
 const hdl_codec *hdl_codec_of(hdl_enc encoding)
@@ -82,13 +99,16 @@ static void values_of_codes(const hdl_source *s, hdl_span at, float *out)
 {
     const hdl_codec *c = hdl_codec_of(s->encoding);
     int8_t codes[HDL_CODEC_PIECE];
-    float scales[HDL_CODEC_PIECE / 16], mins[HDL_CODEC_PIECE / 16] = {0};
+    float scales[HDL_CODEC_PIECE / 16], mins[HDL_CODEC_PIECE / 16];
     hdl_codes to = {.codes = codes, .scales = scales, .mins = mins};
     for (uint32_t end = at.col + at.n; at.col < end; at.col += HDL_CODEC_PIECE) {
         at.n = hdl_min_u32(HDL_CODEC_PIECE, end - at.col);
         c->codes(s, at, &to);
-        for (uint32_t i = 0; i < at.n; i++)
-            *out++ = fmaf((float)codes[i], scales[i / c->group], mins[i / c->group]);
+        for (uint32_t i = 0; i < at.n; i++) {
+            float scale = scales[i / c->group], code = (float)codes[i];
+            /* Without a minimum nothing is added: + 0 would turn -0 into +0. */
+            *out++ = c->has_mins ? fmaf(code, scale, mins[i / c->group]) : code * scale;
+        }
     }
 }
 

@@ -39,6 +39,7 @@ typedef struct kt_suite {
 #define KT_SUITE_LIST(X) \
     X(numeric) \
     X(source) \
+    X(ggml) \
     X(linear) \
     X(tree) \
     X(embed) \
