@@ -97,7 +97,7 @@ static inline float hdl_softcap(float x, float cap) { return cap * hdl_tanh(x / 
 
 /* Largest values that scratch on the C stack is sized for; weight_bytes and the loader refuse more.
  */
-enum { HDL_HEAD_DIM_MAX = 256, HDL_EXPERTS_MAX = 1024, HDL_TOPK_MAX = 64 };
+enum { HDL_HEAD_DIM_MAX = 576, HDL_EXPERTS_MAX = 1024, HDL_TOPK_MAX = 64 };
 
 /* The order in which a sum that no rank shares is taken: element i goes to lane i % 16, lanes add
  * in order of i, and the sixteen lanes are folded in halves. Any vector width up to 16 can do it.

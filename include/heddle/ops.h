@@ -194,9 +194,16 @@ typedef struct hdl_attention_args {
         *sinks;      /* [n_heads] logits that join the softmax's sum and have no value, or NULL */
     uint32_t window; /* 0: unlimited */
     uint32_t chunk;  /* only positions >= pos / chunk * chunk are seen; 0: all */
+    uint32_t latent; /* > 0: a key's first so many values are its value, and kv.v is not read (MLA)
+                      */
     hdl_kv_view kv;
-    float *out; /* [n_tokens, n_heads * head_dim] */
+    float *out; /* [n_tokens, n_heads * value dim] */
 } hdl_attention_args;
+
+static inline uint32_t hdl_attention_value_dim(const hdl_attention_args *a)
+{
+    return a->latent ? a->latent : a->kv.head_dim;
+}
 
 /* x = x * sigmoid(gate). gate_dim is 1 (one gate for a token) or dim. */
 typedef struct hdl_gate_args {

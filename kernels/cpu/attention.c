@@ -14,10 +14,11 @@ enum { SPLIT_ROWS_MAX = 256 }; /* query rows of the whole step up to which split
 typedef struct attn_job {
     const hdl_attention_args *a;
     hdl_stream *stream;
+    uint32_t value_dim;
     uint32_t heads_per_kv, heads_each, n_head_parts; /* query heads of a KV head, of a block */
     uint32_t tokens_each;                            /* of a block */
     uint32_t n_splits; /* of the longest row when splits are items, else 1 */
-    float *states;     /* [n_splits, n_tokens * n_heads, head_dim + 2]; max, sum, out */
+    float *states;     /* [n_splits, n_tokens * n_heads, value_dim + 2]; max, sum, out */
 } attn_job;
 
 /* Neighbouring tokens of one row, some heads of one KV head. */
@@ -95,7 +96,7 @@ static void find_keys(const attn_job *job, const attn_block *b, uint32_t pos, ui
         uint32_t piece_end = hdl_min_u32(tile->n_keys, j + kv->block_tokens - at);
         for (; j < piece_end; j++, offset += kv->head_dim) {
             tile->k[j] = kv->k + offset;
-            tile->v[j] = kv->v + offset;
+            tile->v[j] = (job->a->latent ? kv->k : kv->v) + offset;
         }
     }
 }
@@ -107,14 +108,14 @@ static void walk_split(const attn_job *job, const attn_block *b, uint32_t split,
     hdl_attn_tile
         tiles[2]; /* this one and the next: blocks are too short for hardware to foresee */
     span first = visible(job, b, 0), last = visible(job, b, b->n_tokens - 1);
-    uint32_t begin = split * HDL_ATTN_SPLIT, dim = job->a->kv.head_dim;
+    uint32_t begin = split * HDL_ATTN_SPLIT;
     uint32_t end = hdl_min_u32(begin + HDL_ATTN_SPLIT, last.end);
     begin = hdl_max_u32(begin, first.first / HDL_ATTN_TILE * HDL_ATTN_TILE);
     for (uint32_t r = 0; r < b->n_rows; r++) {
         state->max[r] = -INFINITY;
         state->sum[r] = 0;
     }
-    memset(state->out, 0, (size_t)b->n_rows * dim * sizeof *state->out);
+    memset(state->out, 0, (size_t)b->n_rows * job->value_dim * sizeof *state->out);
     uint32_t turn = 0;
     if (begin < end)
         find_keys(job, b, begin, last.end, &tiles[0]);
@@ -133,7 +134,8 @@ static void walk_split(const attn_job *job, const attn_block *b, uint32_t split,
                                                 .work = work,
                                                 .state = state,
                                                 .n_rows = b->n_rows,
-                                                .head_dim = dim,
+                                                .head_dim = job->a->kv.head_dim,
+                                                .value_dim = job->value_dim,
                                                 .scale = job->a->scale});
     }
 }
@@ -152,8 +154,7 @@ static row_state row_in_scratch(const attn_job *job, const attn_block *b, uint32
                                 uint32_t r)
 {
     size_t rows = (size_t)job->a->n_tokens * job->a->n_heads;
-    float *at =
-        job->states + (split * rows + row_index(job, b, r)) * ((size_t)job->a->kv.head_dim + 2);
+    float *at = job->states + (split * rows + row_index(job, b, r)) * ((size_t)job->value_dim + 2);
     return (row_state){at, at + 1, at + 2};
 }
 
@@ -177,7 +178,7 @@ static void merge_row(row_state all, row_state later, bool is_first, uint32_t di
 
 static void finish_row(const attn_job *job, const attn_block *b, uint32_t r, row_state s)
 {
-    uint32_t dim = job->a->kv.head_dim;
+    uint32_t dim = job->value_dim;
     float *out = job->a->out + row_index(job, b, r) * dim;
     for (uint32_t d = 0; d < dim; d += HDL_LANES)
         v16_store(out + d, v16_div(v16_load(s.out + d), v16_set1(*s.sum)));
@@ -206,7 +207,7 @@ _Static_assert(HDL_HEAD_DIM_MAX *(3 * HDL_ATTN_ROWS + HDL_ATTN_TILE) * sizeof(fl
 /* All splits of a block, one after the other. */
 static void whole_block(const attn_job *job, const attn_block *b, thread_buffers *t)
 {
-    uint32_t dim = job->a->kv.head_dim;
+    uint32_t dim = job->value_dim;
     uint32_t first = visible(job, b, 0).first / HDL_ATTN_SPLIT;
     uint32_t n_splits = hdl_div_ceil_u32(visible(job, b, b->n_tokens - 1).end, HDL_ATTN_SPLIT);
     load_queries(job, b, t->work.q);
@@ -225,7 +226,7 @@ static void whole_block(const attn_job *job, const attn_block *b, thread_buffers
 
 static void one_split(const attn_job *job, const attn_block *b, uint32_t split, thread_buffers *t)
 {
-    uint32_t dim = job->a->kv.head_dim;
+    uint32_t dim = job->value_dim;
     if (split * HDL_ATTN_SPLIT >= visible(job, b, b->n_tokens - 1).end ||
         (split + 1) * HDL_ATTN_SPLIT <= visible(job, b, 0).first)
         return;
@@ -246,7 +247,7 @@ static void merge_splits(const attn_job *job, const attn_block *b)
         uint32_t first = seen.first / HDL_ATTN_SPLIT;
         row_state all = row_in_scratch(job, b, first, r);
         for (uint32_t split = first + 1; split * HDL_ATTN_SPLIT < seen.end; split++)
-            merge_row(all, row_in_scratch(job, b, split, r), false, job->a->kv.head_dim);
+            merge_row(all, row_in_scratch(job, b, split, r), false, job->value_dim);
         finish_row(job, b, r, all);
     }
 }
@@ -289,19 +290,21 @@ static void cut_splits(attn_job *job)
         return;
     job->n_splits = n_splits;
     job->states = hdl_stream_take(job->stream, n_splits * rows,
-                                  ((size_t)a->kv.head_dim + 2) * sizeof *job->states);
+                                  ((size_t)job->value_dim + 2) * sizeof *job->states);
 }
 
 void HDL_ISA_NAME(attention)(const hdl_attention_args *a, hdl_stream *stream)
 {
     HDL_ASSERT_LE(a->kv.head_dim, HDL_HEAD_DIM_MAX);
     HDL_ASSERT_EQ(a->n_heads % a->kv.n_kv_heads, 0);
-    if (a->kv.head_dim % HDL_LANES != 0) { /* no such model is known; the bits are the same */
+    if (a->kv.head_dim % HDL_LANES != 0 ||
+        a->latent % HDL_LANES != 0) { /* no such model is known; the bits are the same */
         hdl_ref_attention(a, stream);
         return;
     }
     size_t mark = hdl_stream_mark(stream), keys = 0;
-    attn_job job = {.a = a, .stream = stream, .n_splits = 1};
+    attn_job job = {
+        .a = a, .stream = stream, .value_dim = hdl_attention_value_dim(a), .n_splits = 1};
     job.heads_per_kv = a->n_heads / a->kv.n_kv_heads;
     job.heads_each = hdl_min_u32(job.heads_per_kv, HDL_ATTN_ROWS);
     job.n_head_parts = hdl_div_ceil_u32(job.heads_per_kv, job.heads_each);

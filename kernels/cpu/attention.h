@@ -13,12 +13,12 @@ enum { HDL_ATTN_ROWS = 64 }; /* query rows of a block */
 /* Softmax over the keys seen so far, per row. */
 typedef struct hdl_attn_state {
     float max[HDL_ATTN_ROWS], sum[HDL_ATTN_ROWS];
-    float *out; /* [rows, head_dim] */
+    float *out; /* [rows, value_dim] */
 } hdl_attn_state;
 
 /* A tile as the block sees it. Keys [0, n_keys) exist in the cache; row r sees [lo, hi) of them. */
 typedef struct hdl_attn_tile {
-    const uint16_t *k[HDL_ATTN_TILE], *v[HDL_ATTN_TILE]; /* [n_keys], each [head_dim] */
+    const uint16_t *k[HDL_ATTN_TILE], *v[HDL_ATTN_TILE]; /* [n_keys], [head_dim], [value_dim] */
     uint32_t n_keys;
     uint32_t lo[HDL_ATTN_ROWS], hi[HDL_ATTN_ROWS];
 } hdl_attn_tile;
@@ -34,7 +34,7 @@ typedef struct hdl_attn_tile_args {
     const hdl_attn_tile *tile, *next; /* next: will follow, NULL at the end */
     const hdl_attn_work *work;
     hdl_attn_state *state;
-    uint32_t n_rows, head_dim;
+    uint32_t n_rows, head_dim, value_dim;
     float scale;
 } hdl_attn_tile_args;
 

@@ -149,10 +149,10 @@ V16_FN void values(const hdl_attn_tile_args *a, uint32_t first, const int rows, 
                    uint32_t d)
 {
     const float *weight = a->work->weight + (size_t)first * HDL_ATTN_TILE;
-    float *out = a->state->out + (size_t)first * a->head_dim + d;
+    float *out = a->state->out + (size_t)first * a->value_dim + d;
     v16 acc[ACCUMULATORS];
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int i = 0; i < width; i++)
-        acc[r * width + i] = v16_load(out + (size_t)r * a->head_dim + i * HDL_LANES);
+        acc[r * width + i] = v16_load(out + (size_t)r * a->value_dim + i * HDL_LANES);
     const hdl_attn_tile *next = first == 0 ? a->next : NULL;
     for (uint32_t j = a->tile->lo[first]; j < a->tile->hi[first]; j++) {
         v16 v[2];
@@ -170,15 +170,15 @@ V16_FN void values(const hdl_attn_tile_args *a, uint32_t first, const int rows, 
         }
     }
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int i = 0; i < width; i++)
-        v16_store(out + (size_t)r * a->head_dim + i * HDL_LANES, acc[r * width + i]);
+        v16_store(out + (size_t)r * a->value_dim + i * HDL_LANES, acc[r * width + i]);
 }
 
 V16_FN void values_rows(const hdl_attn_tile_args *a, uint32_t first, const int rows)
 {
     uint32_t d = 0;
-    for (; d + VALUE_WIDTH * HDL_LANES <= a->head_dim; d += VALUE_WIDTH * HDL_LANES)
+    for (; d + VALUE_WIDTH * HDL_LANES <= a->value_dim; d += VALUE_WIDTH * HDL_LANES)
         values(a, first, rows, VALUE_WIDTH, d);
-    if (d < a->head_dim)
+    if (d < a->value_dim)
         values(a, first, rows, 1, d);
 }
 
@@ -203,8 +203,8 @@ static void soften_row(const hdl_attn_tile_args *a, uint32_t r)
     float keep = hdl_exp(s->max[r] - max);
     s->sum[r] = fmaf(s->sum[r], keep, v16_fold(v16_add(w0, w1)));
     s->max[r] = max;
-    float *out = s->out + (size_t)r * a->head_dim;
-    for (uint32_t d = 0; keep != 1.0f && d < a->head_dim; d += HDL_LANES)
+    float *out = s->out + (size_t)r * a->value_dim;
+    for (uint32_t d = 0; keep != 1.0f && d < a->value_dim; d += HDL_LANES)
         v16_store(out + d, v16_mul(v16_load(out + d), v16_set1(keep)));
 }
 

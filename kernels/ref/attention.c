@@ -17,7 +17,7 @@ typedef struct query {
     const hdl_attention_args *a;
     const hdl_attn_row *row;
     const float *q; /* [head_dim] */
-    uint32_t kv_head;
+    uint32_t kv_head, value_dim;
     uint32_t first, end; /* visible positions [first, end) */
 } query;
 
@@ -59,23 +59,23 @@ static void add_tile(const query *u, uint32_t tile, softmax_state *s)
     float keep = hdl_exp(s->max - max);
     s->max = max;
     s->sum = fmaf(s->sum, keep, hdl_lanes_fold(lane));
-    for (uint32_t i = 0; i < u->a->kv.head_dim; i++)
+    for (uint32_t i = 0; i < u->value_dim; i++)
         s->out[i] *= keep;
     for (uint32_t pos = from; pos < to; pos++) {
-        const uint16_t *v = u->a->kv.v + kv_at(u, pos);
-        for (uint32_t i = 0; i < u->a->kv.head_dim; i++)
+        const uint16_t *v = (u->a->latent ? u->a->kv.k : u->a->kv.v) + kv_at(u, pos);
+        for (uint32_t i = 0; i < u->value_dim; i++)
             s->out[i] = fmaf(weight[pos - tile], hdl_bf16_to_f32(v[i]), s->out[i]);
     }
 }
 
 /* Merges the softmax over later keys into the one over earlier keys. */
-static void merge(softmax_state *s, const softmax_state *later, uint32_t head_dim)
+static void merge(softmax_state *s, const softmax_state *later, uint32_t value_dim)
 {
     float max = later->max > s->max ? later->max : s->max;
     float keep = hdl_exp(s->max - max), add = hdl_exp(later->max - max);
     s->max = max;
     s->sum = fmaf(later->sum, add, s->sum * keep);
-    for (uint32_t i = 0; i < head_dim; i++)
+    for (uint32_t i = 0; i < value_dim; i++)
         s->out[i] = fmaf(later->out[i], add, s->out[i] * keep);
 }
 
@@ -92,9 +92,9 @@ static void attend(const query *u, float *out)
         if (split == first_split)
             all = part;
         else
-            merge(&all, &part, u->a->kv.head_dim);
+            merge(&all, &part, u->value_dim);
     }
-    for (uint32_t i = 0; i < u->a->kv.head_dim; i++)
+    for (uint32_t i = 0; i < u->value_dim; i++)
         out[i] = all.out[i] / all.sum;
 }
 
@@ -110,15 +110,16 @@ static void query_heads(const void *args, size_t from, size_t to)
     const hdl_attention_args *a = job->a;
     for (size_t item = from; item < to; item++) {
         uint32_t idx = (uint32_t)(item / a->n_heads), head = (uint32_t)(item % a->n_heads);
-        size_t at = ((job->row->token_at + idx) * (size_t)a->n_heads + head) * a->kv.head_dim;
+        size_t at = (job->row->token_at + idx) * (size_t)a->n_heads + head;
         uint32_t end = job->row->pos + idx + 1;
         query u = {.a = a,
                    .row = job->row,
-                   .q = a->q + at,
+                   .q = a->q + at * a->kv.head_dim,
+                   .value_dim = hdl_attention_value_dim(a),
                    .kv_head = head / (a->n_heads / a->kv.n_kv_heads),
                    .first = a->window && end > a->window ? end - a->window : 0,
                    .end = end};
-        attend(&u, a->out + at);
+        attend(&u, a->out + at * u.value_dim);
     }
 }
 
@@ -126,6 +127,7 @@ void hdl_ref_attention(const hdl_attention_args *a, hdl_stream *stream)
 {
     HDL_ASSERT_LE(a->kv.head_dim, HDL_HEAD_DIM_MAX);
     HDL_ASSERT_EQ(a->n_heads % a->kv.n_kv_heads, 0);
+    HDL_ASSERT_LE(a->latent, a->kv.head_dim);
     for (uint32_t r = 0; r < a->n_rows; r++) {
         attn_job job = {.a = a, .row = &a->rows[r]};
         hdl_stream_for(stream, (size_t)a->rows[r].n_tokens * a->n_heads, 1, query_heads, &job);

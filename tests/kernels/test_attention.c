@@ -8,50 +8,59 @@
 
 static const struct {
     kt_step_shape step;
-    uint32_t window;
+    uint32_t window, latent;
 } shapes[] = {
-    {{4, 2, 32, 32, 1, {0}, {1}}, 0},
-    {{4, 1, 64, 32, 3, {5, 40, 0}, {1, 7, 33}}, 0},
-    {{8, 2, 128, 64, 4, {100, 31, 511, 0}, {2, 1, 3, 65}}, 0},
-    {{6, 2, 48, 16, 2, {3, 600}, {20, 5}}, 0},
-    {{2, 1, 36, 32, 2, {3, 9}, {20, 5}}, 0},
-    {{4, 2, 64, 32, 2, {1100, 7}, {1, 1}}, 0},
-    {{4, 4, 32, 32, 1, {500}, {40}}, 0},
-    {{4, 2, 32, 32, 2, {500, 2}, {40, 70}}, 100},
-    {{4, 2, 64, 32, 1, {1600}, {1}}, 520},
-    {{80, 1, 32, 32, 2, {30, 0}, {3, 1}}, 0},
-    {{4, 1, 32, 32, 1, {990}, {60}}, 17},
+    {.step = {4, 2, 32, 32, 1, {0}, {1}}},
+    {.step = {4, 1, 64, 32, 3, {5, 40, 0}, {1, 7, 33}}},
+    {.step = {8, 2, 128, 64, 4, {100, 31, 511, 0}, {2, 1, 3, 65}}},
+    {.step = {6, 2, 48, 16, 2, {3, 600}, {20, 5}}},
+    {.step = {2, 1, 36, 32, 2, {3, 9}, {20, 5}}},
+    {.step = {4, 2, 64, 32, 2, {1100, 7}, {1, 1}}},
+    {.step = {4, 4, 32, 32, 1, {500}, {40}}},
+    {.step = {4, 2, 32, 32, 2, {500, 2}, {40, 70}}, .window = 100},
+    {.step = {4, 2, 64, 32, 1, {1600}, {1}}, .window = 520},
+    {.step = {80, 1, 32, 32, 2, {30, 0}, {3, 1}}},
+    {.step = {4, 1, 32, 32, 1, {990}, {60}}, .window = 17},
+    {.step = {3, 1, 48, 32, 2, {40, 0}, {2, 35}},
+     .latent = 32}, /* latent: a value is the start of its key */
+    {.step = {2, 1, 40, 32, 2, {40, 0}, {2, 5}}, .latent = 24},
+    {.step = {70, 1, 576, 32, 2, {530, 3}, {1, 2}}, .latent = 512},
+    {.step = {16, 1, 576, 64, 1, {20}, {40}}, .latent = 512},
 };
 
 static void check_exact(kt *t, const hdl_attention_args *a, const kt_step *step)
 {
     uint32_t dim = a->kv.head_dim, row = step->n_rows - 1, group = a->n_heads / a->kv.n_kv_heads;
+    uint32_t value_dim = hdl_attention_value_dim(a);
+    const uint16_t *v = a->latent ? a->kv.k : a->kv.v;
     uint32_t idx = step->rows[row].n_tokens - 1, head = a->n_heads - 1;
     uint32_t end = step->rows[row].pos + idx + 1;
     uint32_t first = a->window && end > a->window ? end - a->window : 0;
-    size_t at = ((step->rows[row].token_at + idx) * (size_t)a->n_heads + head) * dim;
-    double *want = KT_NEW(t, double, dim), *bound = KT_NEW(t, double, dim), sum = 0;
+    size_t at = (step->rows[row].token_at + idx) * (size_t)a->n_heads + head;
+    double *want = KT_NEW(t, double, value_dim), *bound = KT_NEW(t, double, value_dim), sum = 0;
     for (uint32_t pos = first; pos < end; pos++) {
         size_t kv = kt_paged_at(step, row, pos, head / group);
         double dot = 0;
         for (uint32_t i = 0; i < dim; i++)
-            dot += (double)a->q[at + i] * (double)hdl_bf16_to_f32(a->kv.k[kv + i]);
+            dot += (double)a->q[at * dim + i] * (double)hdl_bf16_to_f32(a->kv.k[kv + i]);
         double weight = exp(dot * (double)a->scale);
         sum += weight;
-        for (uint32_t i = 0; i < dim; i++)
-            want[i] += weight * (double)hdl_bf16_to_f32(a->kv.v[kv + i]);
+        for (uint32_t i = 0; i < value_dim; i++)
+            want[i] += weight * (double)hdl_bf16_to_f32(v[kv + i]);
     }
-    for (uint32_t i = 0; i < dim; i++) {
+    for (uint32_t i = 0; i < value_dim; i++) {
         want[i] /= sum;
         bound[i] = 2e-5; /* f32 sums of up to some thousand terms of size about 1 */
     }
-    kt_near(t, "ref against softmax in double", (kt_exact){want, bound, dim}, a->out + at);
+    kt_near(t, "ref against softmax in double", (kt_exact){want, bound, value_dim},
+            a->out + at * value_dim);
 }
 
 /* One row whose tokens come one by one (or in two chunks) gives the same. */
 static void check_chunks(kt *t, const hdl_attention_args *a, int level, int stream)
 {
-    uint32_t dim = a->kv.head_dim, width = a->n_heads * dim;
+    uint32_t width = a->n_heads * hdl_attention_value_dim(a);
+    uint32_t q_width = a->n_heads * a->kv.head_dim;
     const hdl_attn_row *row = &a->rows[a->n_rows - 1];
     uint32_t cut = kt_range(t, 0, row->n_tokens - 1);
     const uint32_t from[] = {0, cut}, to[] = {cut, row->n_tokens};
@@ -62,15 +71,15 @@ static void check_chunks(kt *t, const hdl_attention_args *a, int level, int stre
         chunk.n_tokens = to[part] - from[part];
         if (chunk.n_tokens == 0)
             continue;
-        size_t at = (row->token_at + from[part]) * (size_t)width;
+        size_t token = row->token_at + from[part];
         hdl_attention_args b = *a;
-        b.q = a->q + at;
+        b.q = a->q + token * q_width;
         b.rows = &chunk;
         b.n_rows = 1;
         b.n_tokens = chunk.n_tokens;
         b.out = KT_NEW(t, float, (size_t)chunk.n_tokens *width);
         t->levels[level]->attention(&b, t->streams[stream]);
-        kt_same(t, kt_name(t, "a chunk", level, stream), a->out + at, b.out,
+        kt_same(t, kt_name(t, "a chunk", level, stream), a->out + token * width, b.out,
                 (size_t)chunk.n_tokens * width);
     }
 }
@@ -79,17 +88,18 @@ static void check_chunks(kt *t, const hdl_attention_args *a, int level, int stre
 static void check_nan(kt *t, const hdl_attention_args *a, const kt_step *step, int level)
 {
     const hdl_attn_row *row = &a->rows[a->n_rows - 1];
-    uint32_t last = row->token_at + row->n_tokens - 1, width = a->n_heads * a->kv.head_dim;
+    uint32_t last = row->token_at + row->n_tokens - 1;
+    uint32_t width = a->n_heads * hdl_attention_value_dim(a);
     uint16_t keep[2] = {0};
     size_t at = kt_paged_at(step, a->n_rows - 1, row->pos + row->n_tokens - 1, 0);
     hdl_attention_args b = *a;
     b.out = KT_NEW(t, float, (size_t)a->n_tokens *width);
     keep[0] = a->kv.k[at];
-    keep[1] = a->kv.v[at];
-    a->kv.k[at] = a->kv.v[at] = 0x7fc0;
+    keep[1] = step->kv.v[at];
+    a->kv.k[at] = step->kv.v[at] = 0x7fc0;
     t->levels[level]->attention(&b, t->streams[1]);
     a->kv.k[at] = keep[0];
-    a->kv.v[at] = keep[1];
+    step->kv.v[at] = keep[1];
     kt_check(t, isnan(b.out[(size_t)last * width]), kt_name(t, "a NaN shows", level, 1));
     kt_same(t, kt_name(t, "before a NaN", level, 1), a->out, b.out, (size_t)last * width);
 }
@@ -99,15 +109,20 @@ static void test(kt *t, int c)
     const kt_step_shape *s = &shapes[c].step;
     kt_step step = kt_paged_step(t, s);
     kt_paged_fill(t, &step);
-    size_t n = (size_t)step.n_tokens * s->n_heads * s->head_dim;
-    hdl_attention_args a = {.q = kt_floats(t, n, 1),
+    uint32_t latent = shapes[c].latent;
+    size_t n_q = (size_t)step.n_tokens * s->n_heads * s->head_dim;
+    hdl_attention_args a = {.q = kt_floats(t, n_q, 1),
                             .rows = step.rows,
                             .n_rows = step.n_rows,
                             .n_tokens = step.n_tokens,
                             .n_heads = s->n_heads,
                             .scale = 1.0f / sqrtf((float)s->head_dim),
                             .window = shapes[c].window,
+                            .latent = latent,
                             .kv = step.kv};
+    if (latent)
+        a.kv.v = NULL;
+    size_t n = (size_t)step.n_tokens * s->n_heads * hdl_attention_value_dim(&a);
     float *want = a.out = KT_NEW(t, float, n);
     t->ref->attention(&a, t->streams[0]);
     check_exact(t, &a, &step);
