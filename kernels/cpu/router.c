@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "kernels/router.h"
+
 #include "kernels/cpu/cpu.h"
 
 /* x[i] = exp(x[i] - max x), x padded to a multiple of 16; returns the lane sum. */
@@ -42,34 +44,76 @@ static void choose(const float *x, uint32_t n, uint32_t topk, uint32_t *ids, flo
     }
 }
 
+/* x becomes -inf outside of the topk_group best groups. */
+static void keep_groups(const hdl_router_args *a, float *x)
+{
+    uint32_t n_group = a->desc.n_group, each = a->n_experts / n_group, ids[HDL_EXPERTS_MAX];
+    float worth[HDL_EXPERTS_MAX], best[HDL_EXPERTS_MAX];
+    for (uint32_t g = 0; g < n_group; g++) {
+        choose(x + (size_t)g * each, each, a->desc.group_top2 ? 2 : 1, ids, best);
+        worth[g] = a->desc.group_top2 ? best[0] + best[1] : best[0];
+    }
+    choose(worth, n_group, a->desc.topk_group, ids, best);
+    bool kept[HDL_EXPERTS_MAX] = {false};
+    for (uint32_t j = 0; j < a->desc.topk_group; j++)
+        kept[ids[j]] = true;
+    for (uint32_t i = 0; i < a->n_experts; i++)
+        if (!kept[i / each])
+            x[i] = -INFINITY;
+}
+
+/* score: the logits on entry, the scores on return; padded to a multiple of 16. */
+static void score_all(const hdl_router_args *a, float *score)
+{
+    if (a->desc.kind == HDL_ROUTER_SOFTMAX_TOPK) {
+        divide_all(score, a->n_experts, exp_all(score, a->n_experts));
+        return;
+    }
+    for (uint32_t i = 0; i < a->n_experts && a->desc.kind == HDL_ROUTER_SIGMOID_TOPK;
+         i += HDL_LANES)
+        v16_store(score + i, v16_sigmoid(v16_load(score + i)));
+}
+
+/* weights: the scores of the chosen on entry, padded to a multiple of 16. */
+static void weigh(const hdl_router_args *a, float *weights)
+{
+    if (a->desc.kind == HDL_ROUTER_TOPK_SOFTMAX) {
+        divide_all(weights, a->topk, exp_all(weights, a->topk));
+    } else if (a->desc.renorm) {
+        float sum = 0;
+        for (uint32_t j = 0; j < a->topk; j++)
+            sum += weights[j];
+        divide_all(weights, a->topk, sum + HDL_ROUTER_TINY);
+    }
+    for (uint32_t j = 0; j < a->topk && a->desc.scale != 0; j++)
+        weights[j] *= a->desc.scale;
+}
+
 static void route_tokens(const void *args, size_t from, size_t to)
 {
     const hdl_router_args *a = args;
-    float p[HDL_EXPERTS_MAX + HDL_LANES], best[HDL_TOPK_MAX + HDL_LANES];
+    float score[HDL_EXPERTS_MAX + HDL_LANES], sums[HDL_EXPERTS_MAX];
+    float best[HDL_TOPK_MAX], weights[HDL_TOPK_MAX + HDL_LANES];
+    bool apart = a->correction || a->desc.n_group > 1; /* what chooses is not the score */
     for (size_t t = from; t < to; t++) {
         uint32_t *ids = a->ids + t * a->topk;
-        float sum = 1;
-        memcpy(p, a->logits + t * a->n_experts, a->n_experts * sizeof *p);
-        if (a->desc.kind == HDL_ROUTER_SOFTMAX_TOPK) {
-            divide_all(p, a->n_experts, exp_all(p, a->n_experts));
-            choose(p, a->n_experts, a->topk, ids, best);
-            if (a->desc.renorm) {
-                sum = 0;
-                for (uint32_t j = 0; j < a->topk; j++)
-                    sum += best[j];
-            }
-        } else {
-            choose(p, a->n_experts, a->topk, ids, best);
-            sum = exp_all(best, a->topk);
-        }
-        divide_all(best, a->topk, sum);
-        memcpy(a->weights + t * a->topk, best, a->topk * sizeof *best);
+        float *by = apart ? sums : score;
+        memcpy(score, a->logits + t * a->n_experts, a->n_experts * sizeof *score);
+        score_all(a, score);
+        for (uint32_t i = 0; i < a->n_experts && apart; i++)
+            by[i] = a->correction ? score[i] + a->correction[i] : score[i];
+        if (a->desc.n_group > 1)
+            keep_groups(a, by);
+        choose(by, a->n_experts, a->topk, ids, best);
+        for (uint32_t j = 0; j < a->topk; j++)
+            weights[j] = score[ids[j]];
+        weigh(a, weights);
+        memcpy(a->weights + t * a->topk, weights, a->topk * sizeof *weights);
     }
 }
 
 void HDL_ISA_NAME(router)(const hdl_router_args *a, hdl_stream *stream)
 {
-    HDL_ASSERT(a->topk >= 1 && a->topk <= hdl_min_u32(a->n_experts, HDL_TOPK_MAX));
-    HDL_ASSERT_LE(a->n_experts, HDL_EXPERTS_MAX);
+    hdl_router_check(a);
     hdl_stream_for(stream, a->n_tokens, 16, route_tokens, a);
 }

@@ -296,6 +296,13 @@ V16_FN v16 v16_silu(v16 g)
     return v16_div(g, v16_add(v16_set1(1.0f), e));
 }
 
+/* hdl_sigmoid */
+V16_FN v16 v16_sigmoid(v16 x)
+{
+    v16 e = v16_exp(v16_sub(v16_zero(), x));
+    return v16_div(v16_set1(1.0f), v16_add(v16_set1(1.0f), e));
+}
+
 /* hdl_rms_scale */
 V16_FN float v16_rms_scale(const float *x, uint32_t dim, float eps)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/assert.h"
+#include "kernels/router.h"
+
 #include "kernels/ref/ref.h"
 
 /* exp(x[i] - max x) in place; returns the lane sum. */
@@ -15,8 +16,9 @@ static float exp_all(float *x, uint32_t n)
     return hdl_lanes_fold(lane);
 }
 
-/* The topk largest of x[n], descending, ties by the lower index. A NaN is never larger. */
-static void choose(const float *x, uint32_t n, uint32_t topk, uint32_t *ids, float *values)
+/* The indices of the topk largest of x[n], descending, ties by the lower index. A NaN is never
+ * larger. */
+static void choose(const float *x, uint32_t n, uint32_t topk, uint32_t *ids)
 {
     for (uint32_t j = 0; j < topk; j++) {
         uint32_t best = HDL_NONE_U32;
@@ -28,46 +30,79 @@ static void choose(const float *x, uint32_t n, uint32_t topk, uint32_t *ids, flo
                 best = i;
         }
         ids[j] = best;
-        values[j] = x[best];
     }
 }
 
-static void softmax_then_choose(const hdl_router_args *a, const float *logits, uint32_t *ids,
-                                float *weights)
+/* x becomes -inf outside of the topk_group best groups. */
+static void keep_groups(const hdl_router_args *a, float *x)
 {
-    float p[HDL_EXPERTS_MAX], chosen = 0;
-    memcpy(p, logits, a->n_experts * sizeof *p);
-    float sum = exp_all(p, a->n_experts);
+    uint32_t each = a->n_experts / a->desc.n_group, ids[HDL_EXPERTS_MAX];
+    float worth[HDL_EXPERTS_MAX];
+    for (uint32_t g = 0; g < a->desc.n_group; g++) {
+        const float *group = x + (size_t)g * each;
+        uint32_t two[2];
+        choose(group, each, a->desc.group_top2 ? 2 : 1, two);
+        worth[g] = a->desc.group_top2 ? group[two[0]] + group[two[1]] : group[two[0]];
+    }
+    choose(worth, a->desc.n_group, a->desc.topk_group, ids);
+    for (uint32_t g = 0; g < a->desc.n_group; g++) {
+        bool kept = false;
+        for (uint32_t j = 0; j < a->desc.topk_group; j++)
+            kept = kept || ids[j] == g;
+        for (uint32_t i = 0; i < each && !kept; i++)
+            x[(size_t)g * each + i] = -INFINITY;
+    }
+}
+
+/* score: the logits on entry, the scores on return. */
+static void score_all(const hdl_router_args *a, float *score)
+{
+    if (a->desc.kind == HDL_ROUTER_SOFTMAX_TOPK) {
+        float sum = exp_all(score, a->n_experts);
+        for (uint32_t i = 0; i < a->n_experts; i++)
+            score[i] /= sum;
+    } else if (a->desc.kind == HDL_ROUTER_SIGMOID_TOPK) {
+        for (uint32_t i = 0; i < a->n_experts; i++)
+            score[i] = hdl_sigmoid(score[i]);
+    }
+}
+
+static void route(const hdl_router_args *a, const float *logits, uint32_t *ids, float *weights)
+{
+    float score[HDL_EXPERTS_MAX], by[HDL_EXPERTS_MAX], sum = 1;
+    memcpy(score, logits, a->n_experts * sizeof *score);
+    score_all(a, score);
     for (uint32_t i = 0; i < a->n_experts; i++)
-        p[i] /= sum;
-    choose(p, a->n_experts, a->topk, ids, weights);
+        by[i] = a->correction ? score[i] + a->correction[i] : score[i];
+    if (a->desc.n_group > 1)
+        keep_groups(a, by);
+    choose(by, a->n_experts, a->topk, ids);
     for (uint32_t j = 0; j < a->topk; j++)
-        chosen += weights[j];
-    for (uint32_t j = 0; a->desc.renorm && j < a->topk; j++)
-        weights[j] /= chosen;
+        weights[j] = score[ids[j]];
+    if (a->desc.kind == HDL_ROUTER_TOPK_SOFTMAX) {
+        sum = exp_all(weights, a->topk);
+    } else if (a->desc.renorm) {
+        sum = 0;
+        for (uint32_t j = 0; j < a->topk; j++)
+            sum += weights[j];
+        sum += HDL_ROUTER_TINY;
+    }
+    for (uint32_t j = 0; j < a->topk; j++) {
+        weights[j] /= sum;
+        if (a->desc.scale != 0)
+            weights[j] *= a->desc.scale;
+    }
 }
 
 static void route_tokens(const void *args, size_t from, size_t to)
 {
     const hdl_router_args *a = args;
-    for (size_t t = from; t < to; t++) {
-        const float *logits = a->logits + t * a->n_experts;
-        uint32_t *ids = a->ids + t * a->topk;
-        float *weights = a->weights + t * a->topk;
-        if (a->desc.kind == HDL_ROUTER_SOFTMAX_TOPK) {
-            softmax_then_choose(a, logits, ids, weights);
-            continue;
-        }
-        choose(logits, a->n_experts, a->topk, ids, weights);
-        float sum = exp_all(weights, a->topk);
-        for (uint32_t j = 0; j < a->topk; j++)
-            weights[j] /= sum;
-    }
+    for (size_t t = from; t < to; t++)
+        route(a, a->logits + t * a->n_experts, a->ids + t * a->topk, a->weights + t * a->topk);
 }
 
 void hdl_ref_router(const hdl_router_args *a, hdl_stream *stream)
 {
-    HDL_ASSERT(a->topk >= 1 && a->topk <= hdl_min_u32(a->n_experts, HDL_TOPK_MAX));
-    HDL_ASSERT_LE(a->n_experts, HDL_EXPERTS_MAX);
+    hdl_router_check(a);
     hdl_stream_for(stream, a->n_tokens, 8, route_tokens, a);
 }
