@@ -4,10 +4,12 @@
 size_t hdl_ref_scratch_bytes(const hdl_ops_extent *e)
 {
     /* linear: per token its input as f32 and as int8, and a struct; moe_experts adds one token's
-     * activations around a linear of one token. Each piece may lose up to an alignment. */
+     * input and activations around a linear of one token. Each piece may lose up to an alignment.
+     */
     size_t tokens = e->n_tokens, k_max = hdl_max_u32(e->k_max, hdl_max_u32(e->hidden, e->inter));
     k_max = hdl_max_u32((uint32_t)k_max, e->moe_inter);
-    return tokens * (k_max * 5 + 64) + (size_t)e->moe_inter * 12 + 16 * (size_t)HDL_STREAM_ALIGN;
+    return tokens * (k_max * 5 + 64) + (size_t)e->moe_inter * 12 + (size_t)e->hidden * 4 +
+           16 * (size_t)HDL_STREAM_ALIGN;
 }
 
 #define HDL_REF_MEMBER(op, args) .op = hdl_ref_##op,

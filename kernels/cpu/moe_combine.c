@@ -6,7 +6,8 @@ typedef struct choices {
     uint32_t n;
     uint32_t id[HDL_TOPK_MAX];
     v16 weight[HDL_TOPK_MAX];
-    const float *ye[HDL_TOPK_MAX]; /* [hidden] */
+    const float *ye[HDL_TOPK_MAX];   /* [hidden] */
+    const float *bias[HDL_TOPK_MAX]; /* [hidden] where the experts have one */
 } choices;
 
 static void sort_choices(const hdl_moe_combine_args *a, size_t token, choices *c)
@@ -21,10 +22,13 @@ static void sort_choices(const hdl_moe_combine_args *a, size_t token, choices *c
             c->id[at] = c->id[at - 1];
             c->weight[at] = c->weight[at - 1];
             c->ye[at] = c->ye[at - 1];
+            c->bias[at] = c->bias[at - 1];
         }
         c->id[at] = a->ids[item];
-        c->weight[at] = v16_set1(a->weights[item]);
+        c->weight[at] = v16_set1(a->weights ? a->weights[item] : 1.0f);
         c->ye[at] = a->ye + item * a->hidden;
+        c->bias[at] =
+            a->down_bias ? a->down_bias + (size_t)(a->ids[item] - a->expert_lo) * a->hidden : NULL;
     }
 }
 
@@ -36,8 +40,12 @@ static v16 combine(const hdl_moe_combine_args *a, const choices *c, size_t i, ui
     for (uint32_t leaf = 0; leaf < a->n_local / group; leaf++) {
         uint32_t end = a->expert_lo + (leaf + 1) * group;
         v16 sum = v16_zero();
-        for (; at < c->n && c->id[at] < end; at++)
-            sum = v16_add(sum, v16_mul(c->weight[at], v16_load_part(c->ye[at] + i, part)));
+        for (; at < c->n && c->id[at] < end; at++) {
+            v16 y = v16_load_part(c->ye[at] + i, part);
+            if (c->bias[at])
+                y = v16_add(y, v16_load_part(c->bias[at] + i, part));
+            sum = v16_add(sum, v16_mul(c->weight[at], y));
+        }
         for (uint32_t carry = leaf; carry & 1u; carry >>= 1)
             sum = v16_add(open[--n_open], sum);
         open[n_open++] = sum;

@@ -15,14 +15,14 @@ enum {
 
 typedef struct moe_step {
     const hdl_moe_experts_args *a;
-    hdl_team *team;
+    const hdl_stream *stream;
     uint32_t n_items, n_jobs;
     uint32_t *items;     /* [n_items] token * topk + j, grouped by expert */
     uint32_t *item_job;  /* [n_items] */
     uint32_t *job_first; /* [n_jobs] index in items */
     hdl_gemm_job *up;    /* [n_jobs] */
     hdl_gemm_job *down;  /* [n_jobs] */
-    float *gate_up;      /* [n_items, 2 * inter]; then silu(gate) * up in the first half */
+    float *gate_up;      /* [n_items, 2 * inter]; then act(gate) * up in the first half */
 } moe_step;
 
 static void sort_choices(moe_step *s, hdl_stream *stream)
@@ -37,7 +37,10 @@ static void sort_choices(moe_step *s, hdl_stream *stream)
     for (uint32_t e = 0; e < a->n_local; e++) {
         uint32_t n = at[e + 1];
         if (n > 0) {
-            s->up[s->n_jobs] = (hdl_gemm_job){.w = &a->gate_up[e], .n_tokens = n};
+            const float *bias = a->gate_up_bias;
+            s->up[s->n_jobs] = (hdl_gemm_job){.w = &a->gate_up[e],
+                                              .bias = bias ? bias + (size_t)e * 2 * a->inter : NULL,
+                                              .n_tokens = n};
             s->down[s->n_jobs] = (hdl_gemm_job){.w = &a->down[e], .n_tokens = n};
             s->job_first[s->n_jobs] = at[e];
             for (uint32_t i = at[e]; i < at[e] + n; i++)
@@ -71,16 +74,28 @@ static void plan_jobs(moe_step *s, hdl_stream *stream)
     }
 }
 
+/* x[from, to) times the choice's weight, at the same indices of `row`. */
+static const float *scale_x(const float *x, float weight, float *row, hdl_team_part k)
+{
+    for (size_t i = k.from; i < k.to; i += HDL_LANES) {
+        uint32_t part = (uint32_t)hdl_min_size(k.to - i, HDL_LANES);
+        v16_store_part(row + i, v16_mul(v16_load_part(x + i, part), v16_set1(weight)), part);
+    }
+    return row;
+}
+
 /* One chunk of k of one choice; `i` counts chunks within choices. */
-static void pack_chunk(const moe_step *s, size_t i)
+static void pack_chunk(const moe_step *s, size_t i, float *row)
 {
     const hdl_moe_experts_args *a = s->a;
     uint32_t chunks = hdl_div_ceil_u32(a->hidden, CHUNK);
     uint32_t item = (uint32_t)(i / chunks), from = (uint32_t)(i % chunks) * CHUNK;
-    uint32_t job = s->item_job[item];
-    hdl_gemm_pack_token(&s->up[job], item - s->job_first[job],
-                        a->x + (size_t)(s->items[item] / a->topk) * a->hidden, from,
-                        hdl_min_u32(from + CHUNK, a->hidden));
+    uint32_t job = s->item_job[item], choice = s->items[item];
+    uint32_t to = hdl_min_u32(from + CHUNK, a->hidden);
+    const float *x = a->x + (size_t)(choice / a->topk) * a->hidden;
+    if (a->x_weights)
+        x = scale_x(x, a->x_weights[choice], row, (hdl_team_part){from, to});
+    hdl_gemm_pack_token(&s->up[job], item - s->job_first[job], x, from, to);
 }
 
 static void glu_chunk(const moe_step *s, size_t i)
@@ -101,16 +116,16 @@ static void moe_thread(void *arg, int thread, int n_threads)
     hdl_team_part x = hdl_team_share(s->n_items * hidden_chunks, 1, thread, n_threads);
     hdl_team_part act = hdl_team_share(s->n_items * inter_chunks, 1, thread, n_threads);
     for (size_t i = x.from; i < x.to; i++)
-        pack_chunk(s, i);
+        pack_chunk(s, i, hdl_stream_thread_mem(s->stream, thread));
     if (n_threads > 1)
-        hdl_team_barrier(s->team, thread);
+        hdl_team_barrier(s->stream->team, thread);
     hdl_gemm_run(s->up, s->n_jobs, thread, n_threads);
     if (n_threads > 1)
-        hdl_team_barrier(s->team, thread);
+        hdl_team_barrier(s->stream->team, thread);
     for (size_t i = act.from; i < act.to; i++)
         glu_chunk(s, i);
     if (n_threads > 1)
-        hdl_team_barrier(s->team, thread);
+        hdl_team_barrier(s->stream->team, thread);
     hdl_gemm_run(s->down, s->n_jobs, thread, n_threads);
 }
 
@@ -118,7 +133,8 @@ void HDL_ISA_NAME(moe_experts)(const hdl_moe_experts_args *a, hdl_stream *stream
 {
     size_t mark = hdl_stream_mark(stream), n_choices = (size_t)a->n_tokens * a->topk;
     size_t jobs_max = hdl_min_size(n_choices, a->n_local);
-    moe_step s = {.a = a, .team = stream->team};
+    moe_step s = {.a = a, .stream = stream};
+    HDL_ASSERT_LE(a->hidden * sizeof(float), HDL_STREAM_THREAD_BYTES);
     s.items = hdl_stream_take(stream, n_choices, sizeof *s.items);
     s.item_job = hdl_stream_take(stream, n_choices, sizeof *s.item_job);
     s.job_first = hdl_stream_take(stream, jobs_max, sizeof *s.job_first);

@@ -10,8 +10,12 @@ static float group_sum(const hdl_moe_combine_args *a, size_t token, size_t i, ui
     for (uint32_t expert = lo; expert < hi; expert++)
         for (uint32_t j = 0; j < a->topk; j++) {
             size_t item = token * a->topk + j;
-            if (a->ids[item] == expert)
-                sum += a->weights[item] * a->ye[item * a->hidden + i];
+            if (a->ids[item] != expert)
+                continue;
+            float y = a->ye[item * a->hidden + i];
+            if (a->down_bias)
+                y += a->down_bias[(size_t)(expert - a->expert_lo) * a->hidden + i];
+            sum += a->weights ? a->weights[item] * y : y;
         }
     return sum;
 }

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* moe_combine: levels equal ref; expert-parallel ranks' results, added as a balanced tree, equal
- * the whole. */
+ * the whole; ref is the weighted sum in double. */
 #include <math.h>
 
 #include "kernel_test.h"
 
 static const struct {
     uint32_t n_experts, topk, hidden, n_tokens;
-} shapes[] = {{8, 2, 64, 1}, {16, 4, 100, 9}, {128, 8, 256, 20}, {12, 3, 33, 5}, {7, 7, 16, 3}};
+    bool plain_sum, biased; /* no weights; a bias of each expert */
+} shapes[] = {{8, 2, 64, 1, false, false},     {16, 4, 100, 9, false, false},
+              {128, 8, 256, 20, false, false}, {12, 3, 33, 5, false, false},
+              {7, 7, 16, 3, false, false},     {16, 1, 40, 9, true, false},
+              {32, 4, 50, 9, false, true},     {8, 3, 33, 6, true, true}};
 
 /* Distinct experts of each token. */
 static void choose(kt *t, uint32_t *ids, float *weights, int c)
@@ -26,6 +30,26 @@ static void choose(kt *t, uint32_t *ids, float *weights, int c)
         }
 }
 
+/* f32 rounds each of at most 3 * topk + 8 operations. */
+static void check_meaning(kt *t, const hdl_moe_combine_args *a)
+{
+    size_t n = (size_t)a->n_tokens * a->hidden;
+    double *want = KT_NEW(t, double, n), *bound = KT_NEW(t, double, n);
+    for (size_t i = 0; i < n; i++) {
+        double size = 0;
+        for (uint32_t j = 0; j < a->topk; j++) {
+            size_t item = i / a->hidden * a->topk + j, at = i % a->hidden;
+            double y = (double)a->ye[item * a->hidden + at];
+            double b = a->down_bias ? (double)a->down_bias[a->ids[item] * a->hidden + at] : 0;
+            double w = a->weights ? (double)a->weights[item] : 1;
+            want[i] += w * (y + b);
+            size += w * (fabs(y) + fabs(b));
+        }
+        bound[i] = (3 * a->topk + 8) * 0x1p-24 * size;
+    }
+    kt_near(t, "the weighted sum", (kt_exact){want, bound, n}, a->y);
+}
+
 static void test(kt *t, int c)
 {
     size_t n_choices = (size_t)shapes[c].n_tokens * shapes[c].topk;
@@ -35,15 +59,18 @@ static void test(kt *t, int c)
     choose(t, ids, weights, c);
     hdl_moe_combine_args a = {.ye = kt_floats(t, n_choices * shapes[c].hidden, 1),
                               .ids = ids,
-                              .weights = weights,
+                              .weights = shapes[c].plain_sum ? NULL : weights,
                               .n_tokens = shapes[c].n_tokens,
                               .topk = shapes[c].topk,
                               .hidden = shapes[c].hidden,
                               .n_experts = shapes[c].n_experts,
                               .n_leaves = hdl_expert_leaf_count(shapes[c].n_experts),
                               .n_local = shapes[c].n_experts};
+    if (shapes[c].biased)
+        a.down_bias = kt_floats(t, (size_t)a.n_experts * a.hidden, 1);
     float *want = a.y = KT_NEW(t, float, n);
     t->ref->moe_combine(&a, t->streams[0]);
+    check_meaning(t, &a);
     KT_EACH(t, level, stream)
     {
         a.y = KT_NEW(t, float, n);
@@ -55,6 +82,8 @@ static void test(kt *t, int c)
                 hdl_moe_combine_args b = a;
                 b.n_local = a.n_experts / ranks;
                 b.expert_lo = r * b.n_local;
+                if (a.down_bias)
+                    b.down_bias = a.down_bias + (size_t)b.expert_lo * a.hidden;
                 part[r] = b.y = KT_NEW(t, float, n);
                 t->levels[level]->moe_combine(&b, t->streams[stream]);
             }
