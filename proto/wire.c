@@ -8,6 +8,7 @@
 
 /* Heartbeats and the like: a millisecond to an hour. */
 #define TIME_US_MAX                       UINT64_C(3600000000)
+#define CACHE_WORDS                       (sizeof(hdl_cache_capacity) / 4)
 
 #define TRY_RANGE(field, value, min, max) HDL_TRY(check_range((field), (value), (min), (max), why))
 
@@ -140,7 +141,8 @@ static void fill_ready(const hdl_msg_ready *m, Heddle__V1__Ready *pb)
     pb->key = m->key;
     pb->weight_bytes = m->weight_bytes;
     pb->kv_bytes = m->kv_bytes;
-    pb->kv_blocks = m->kv_blocks;
+    pb->n_caches = (size_t)m->n_caches * CACHE_WORDS;
+    pb->caches = (uint32_t *)(uintptr_t)m->caches;
     pb->block_tokens = m->block_tokens;
     pb->max_seqs = m->max_seqs;
     pb->step_tokens = m->step_tokens;
@@ -149,19 +151,36 @@ static void fill_ready(const hdl_msg_ready *m, Heddle__V1__Ready *pb)
     pb->device = WIRE_TEXT_OF(m->device);
 }
 
+static hdl_err read_caches(const Heddle__V1__Ready *pb, hdl_msg_ready *m, hdl_errmsg *why)
+{
+    if (pb->n_caches % CACHE_WORDS != 0)
+        return wire_refuse(why, "ready.caches", pb->n_caches);
+    m->n_caches = (uint32_t)(pb->n_caches / CACHE_WORDS);
+    TRY_RANGE("ready.caches", pb->n_caches / CACHE_WORDS, 1, HDL_CACHE_GROUPS_MAX);
+    memcpy(m->caches, pb->caches, pb->n_caches * sizeof *pb->caches);
+    for (uint32_t i = 0; i < m->n_caches; i++) {
+        TRY_RANGE("ready.n_blocks", m->caches[i].n_blocks, 1, UINT32_MAX / 2);
+        if (hdl_cache_rule_problem(&m->caches[i].rule))
+            return hdl_fail(HDL_INVALID, why,
+                            "control message refused; a cache group of the worker is impossible: "
+                            "%s",
+                            hdl_cache_rule_problem(&m->caches[i].rule));
+    }
+    return HDL_OK;
+}
+
 static hdl_err read_ready(const Heddle__V1__Ready *pb, hdl_msg_ready *m, hdl_errmsg *why)
 {
     *m = (hdl_msg_ready){.key = pb->key,
                          .weight_bytes = pb->weight_bytes,
                          .kv_bytes = pb->kv_bytes,
-                         .kv_blocks = pb->kv_blocks,
                          .block_tokens = pb->block_tokens,
                          .max_seqs = pb->max_seqs,
                          .step_tokens = pb->step_tokens,
                          .max_len = pb->max_len,
                          .vocab = pb->vocab};
     WIRE_TRY_TEXT(m->device, pb->device, "ready.device");
-    TRY_RANGE("ready.kv_blocks", m->kv_blocks, 1, UINT32_MAX - 1);
+    HDL_TRY(read_caches(pb, m, why));
     TRY_RANGE("ready.block_tokens", m->block_tokens, 1, 65536);
     TRY_RANGE("ready.max_seqs", m->max_seqs, 1, HDL_SEQS_MAX);
     TRY_RANGE("ready.step_tokens", m->step_tokens, 1, HDL_STEP_TOKENS_MAX);

@@ -8,13 +8,14 @@
  * Pure; an encoder or arena belongs to one thread. */
 #pragma once
 
+#include <heddle/cache.h>
 #include <heddle/plan.h>
 #include <heddle/request.h>
 
 #include "base/arena.h"
 
 enum {
-    HDL_WIRE_PROTOCOL = 1,    /* raised when an old peer would misunderstand */
+    HDL_WIRE_PROTOCOL = 2,    /* raised when an old peer would misunderstand */
     HDL_WIRE_NAME_BYTES = 64, /* names, with their NUL */
     HDL_WIRE_PATH_BYTES = 1024,
     HDL_WIRE_TEXT_BYTES = 256,
@@ -38,7 +39,9 @@ typedef struct hdl_msg_progress {
 
 typedef struct hdl_msg_ready {
     uint64_t key, weight_bytes, kv_bytes;
-    uint32_t kv_blocks, block_tokens, max_seqs, step_tokens, max_len, vocab;
+    uint32_t block_tokens, max_seqs, step_tokens, max_len, vocab;
+    uint32_t n_caches; /* cache groups, in the model's order; at least one */
+    hdl_cache_capacity caches[HDL_CACHE_GROUPS_MAX];
     char device[HDL_WIRE_NAME_BYTES];
 } hdl_msg_ready;
 

@@ -28,6 +28,7 @@ enum {
 enum {
     ROW_WORDS = sizeof(hdl_plan_row) / 4,
     OPEN_WORDS = sizeof(hdl_plan_open) / 4,
+    GRANT_WORDS = sizeof(hdl_plan_grant) / 4,
     COPY_WORDS = sizeof(hdl_plan_copy) / 4,
     BIAS_WORDS = sizeof(hdl_bias) / 4,
     RESULT_WORDS = sizeof(hdl_result_row) / 4,
@@ -103,6 +104,8 @@ hdl_err wire_step_fill(hdl_wire_encoder *encoder, const hdl_msg_step *msg, pb_st
     pb->rows = (uint32_t *)(uintptr_t)plan->rows;
     pb->n_opens = (size_t)plan->n_opens * OPEN_WORDS;
     pb->opens = (uint32_t *)(uintptr_t)plan->opens;
+    pb->n_grants = (size_t)plan->n_grants * GRANT_WORDS;
+    pb->grants = (uint32_t *)(uintptr_t)plan->grants;
     pb->n_closes = plan->n_closes;
     pb->closes = (uint32_t *)(uintptr_t)plan->closes;
     pb->n_copies = (size_t)plan->n_copies * COPY_WORDS;
@@ -134,10 +137,19 @@ static hdl_err check_row(const hdl_plan *plan, const hdl_plan_row *row, hdl_errm
     uint32_t n_entries = row->n_tokens + (row->flags & HDL_ROW_SCORE ? 1 : 0);
     if (!inside(row->token_at, n_entries, plan->n_tokens))
         return wire_refuse(why, "row.token_at", row->token_at);
-    if (!inside(row->block_at, row->n_blocks, plan->n_blocks))
-        return wire_refuse(why, "row.block_at", row->block_at);
-    if (row->pos > INT32_MAX || row->table_at > INT32_MAX)
+    if (row->pos > INT32_MAX)
         return wire_refuse(why, "row.pos", row->pos);
+    return HDL_OK;
+}
+
+static hdl_err check_grant(const hdl_plan *plan, const hdl_plan_grant *grant, hdl_errmsg *why)
+{
+    if (grant->cache >= HDL_CACHE_GROUPS_MAX)
+        return wire_refuse(why, "grant.cache", grant->cache);
+    if (grant->table_at > INT32_MAX)
+        return wire_refuse(why, "grant.table_at", grant->table_at);
+    if (grant->n_blocks == 0 || !inside(grant->block_at, grant->n_blocks, plan->n_blocks))
+        return wire_refuse(why, "grant.block_at", grant->block_at);
     return HDL_OK;
 }
 
@@ -152,6 +164,11 @@ static hdl_err check_plan(const hdl_plan *plan, hdl_errmsg *why)
     }
     if (n_tokens > HDL_STEP_TOKENS_MAX)
         return wire_refuse(why, "tokens of the step", n_tokens);
+    for (uint32_t i = 0; i < plan->n_grants; i++)
+        HDL_TRY(check_grant(plan, &plan->grants[i], why));
+    for (uint32_t i = 0; i < plan->n_copies; i++)
+        if (plan->copies[i].cache >= HDL_CACHE_GROUPS_MAX)
+            return wire_refuse(why, "copy.cache", plan->copies[i].cache);
     for (uint32_t i = 0; i < plan->n_opens; i++) {
         const hdl_plan_open *open = &plan->opens[i];
         if (!inside(open->history_at, open->n_history, plan->n_tokens))
@@ -250,6 +267,7 @@ hdl_err wire_step_read(const pb_step *pb, hdl_arena *arena, hdl_msg_step *out, h
     *out = (hdl_msg_step){0};
     HDL_TRY(count_of(pb->n_rows, ROW_WORDS, HDL_SEQS_MAX, &plan->n_rows, why));
     HDL_TRY(count_of(pb->n_opens, OPEN_WORDS, HDL_SEQS_MAX, &plan->n_opens, why));
+    HDL_TRY(count_of(pb->n_grants, GRANT_WORDS, words_max, &plan->n_grants, why));
     HDL_TRY(count_of(pb->n_closes, 1, HDL_SEQS_MAX, &plan->n_closes, why));
     HDL_TRY(count_of(pb->n_copies, COPY_WORDS, words_max, &plan->n_copies, why));
     HDL_TRY(count_of(pb->n_tokens, 1, words_max, &plan->n_tokens, why));
@@ -261,6 +279,7 @@ hdl_err wire_step_read(const pb_step *pb, hdl_arena *arena, hdl_msg_step *out, h
     plan->group = pb->group;
     plan->rows = (const hdl_plan_row *)(const void *)pb->rows;
     plan->opens = (const hdl_plan_open *)(const void *)pb->opens;
+    plan->grants = (const hdl_plan_grant *)(const void *)pb->grants;
     plan->closes = pb->closes;
     plan->copies = (const hdl_plan_copy *)(const void *)pb->copies;
     plan->tokens = (const hdl_token *)(const void *)pb->tokens;

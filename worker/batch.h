@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A plan turned into index arrays: what every slot knows (block table, last token), and for one
- * step the token ids, attention rows, block copies and the tokens whose logits are wanted.
+/* A plan turned into index arrays: what every slot knows (a block table for each cache group, the
+ * last token), and for one step the token ids, attention rows, block copies and the tokens whose
+ * logits are wanted.
  *
  * Rules. B1: a plan is checked whole before anything is touched; a bad one is the scheduler's bug
  * and is refused. B2: the worker keeps no list of free slots or blocks. B3: nothing here allocates
- * after open. Owner: the worker, on its step thread. */
+ * after open. B4: a table is never shortened; entries before what a row may see are stale and not
+ * read, and a row that would read one is refused. Owner: the worker, on its step thread. */
 #pragma once
 
 #include <heddle/model.h>
@@ -17,8 +19,9 @@ typedef struct hdl_slot {
     bool started;  /* a row of it has run */
     bool has_last; /* `last` is the token last sampled for it */
     hdl_token last;
-    uint32_t n_blocks; /* in its table */
     uint32_t next_pos; /* after the last row that ran */
+    /* Entries [first, end) of its table in each cache group were granted. */
+    uint32_t first[HDL_CACHE_GROUPS_MAX], end[HDL_CACHE_GROUPS_MAX];
 } hdl_slot;
 
 /* A token of the step whose logits are wanted. */
@@ -31,26 +34,36 @@ typedef struct hdl_want {
 } hdl_want;
 
 typedef struct hdl_batch_opts {
-    uint32_t max_seqs, step_tokens, max_len, block_tokens, n_blocks, vocab;
+    uint32_t max_seqs, step_tokens, max_len, block_tokens, vocab;
+    uint32_t n_caches;
+    hdl_cache_capacity caches[HDL_CACHE_GROUPS_MAX];
     bool can_dump; /* HDL_ROW_LOGITS is possible */
 } hdl_batch_opts;
 
+/* What a cache group needs of its own. */
+typedef struct hdl_batch_group {
+    uint32_t per_seq;    /* entries of a table */
+    uint32_t *tables;    /* owned [max_seqs, per_seq] */
+    uint64_t *written;   /* owned [n_blocks] marks */
+    uint64_t *granted;   /* owned [max_seqs] marks: the step grants to this slot ... */
+    uint32_t *grant;     /* owned [max_seqs] ... and this is the grant */
+    hdl_attn_row *rows;  /* owned [max_seqs] of the step, with this group's tables */
+    uint32_t n_copies;   /* of the step */
+    uint32_t *src, *dst; /* owned [n_blocks] */
+} hdl_batch_group;
+
 typedef struct hdl_batch {
     hdl_batch_opts opts;
-    uint32_t blocks_per_seq;
-    hdl_slot *slots;  /* owned [max_seqs] */
-    uint32_t *tables; /* owned [max_seqs, blocks_per_seq] */
+    hdl_slot *slots; /* owned [max_seqs] */
+    hdl_batch_group groups[HDL_CACHE_GROUPS_MAX];
     /* Marks of one check: a word equals `mark` when it was set in it. A block that a copy writes
      * has `mark`, one that a row writes `mark` + 1: a row may write what was copied before it. */
     uint64_t mark;
     uint64_t *closed, *opened, *rowed; /* owned [max_seqs] */
-    uint64_t *written;                 /* owned [n_blocks] */
     /* Of the step, after apply. */
-    uint32_t n_tokens, n_rows, n_wants, n_copies;
-    hdl_token *ids;                /* owned [step_tokens] */
-    hdl_attn_row *rows;            /* owned [max_seqs] */
-    hdl_want *wants;               /* owned [step_tokens] */
-    uint32_t *copy_src, *copy_dst; /* owned [n_blocks] */
+    uint32_t n_tokens, n_rows, n_wants;
+    hdl_token *ids;  /* owned [step_tokens] */
+    hdl_want *wants; /* owned [step_tokens] */
 } hdl_batch;
 
 hdl_err hdl_batch_open(hdl_batch *out, const hdl_batch_opts *opts, hdl_errmsg *why) HDL_MUST_CHECK;
@@ -65,6 +78,8 @@ void hdl_batch_apply(hdl_batch *batch, const hdl_plan *plan);
 
 static inline hdl_tokens hdl_batch_tokens(const hdl_batch *b)
 {
-    return (hdl_tokens){
-        .ids = b->ids, .rows = b->rows, .n_tokens = b->n_tokens, .n_rows = b->n_rows};
+    hdl_tokens t = {.ids = b->ids, .n_tokens = b->n_tokens, .n_rows = b->n_rows};
+    for (uint32_t g = 0; g < b->opts.n_caches; g++)
+        t.rows[g] = b->groups[g].rows;
+    return t;
 }

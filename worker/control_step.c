@@ -153,12 +153,13 @@ static void say_ready(hdl_control *c, hdl_rpc_stream *stream, uint64_t key)
                           .ready = {.key = key,
                                     .weight_bytes = info.weight_bytes,
                                     .kv_bytes = info.kv_bytes,
-                                    .kv_blocks = info.kv_blocks,
+                                    .n_caches = info.n_caches,
                                     .block_tokens = info.block_tokens,
                                     .max_seqs = info.max_seqs,
                                     .step_tokens = info.step_tokens,
                                     .max_len = info.max_len,
                                     .vocab = hdl_worker_desc(c->worker)->vocab}};
+    memcpy(msg.ready.caches, info.caches, sizeof msg.ready.caches);
     snprintf(msg.ready.device, sizeof msg.ready.device, "%s", info.device);
     answer(c, stream, &msg);
 }

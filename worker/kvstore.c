@@ -1,65 +1,65 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "worker/kvstore.h"
 
-#include <inttypes.h>
-
 #include "base/assert.h"
 #include "base/checked.h"
 
-#define DEFAULT_BYTES_MAX ((uint64_t)1 << 30)
-
-/* Values (not bytes) of k or v in one block of one layer. */
-static size_t block_values(const hdl_kvstore *kv)
+static hdl_err describe_pools(hdl_kvstore *kv, const hdl_kvstore_opts *opts, hdl_errmsg *why)
 {
-    return (size_t)kv->n_kv_heads * kv->block_tokens * kv->head_dim;
+    const hdl_model_desc *desc = opts->desc;
+    uint32_t own = desc->n_cache_groups ? desc->cache_groups[0].block_tokens : HDL_BLOCK_TOKENS;
+    kv->block_tokens = opts->block_tokens ? opts->block_tokens : own;
+    kv->n_pools = desc->n_cache_groups;
+    if (!hdl_is_pow2(kv->block_tokens) || kv->block_tokens % HDL_ATTN_TILE != 0)
+        return hdl_fail(HDL_INVALID, why,
+                        "a KV block of %u tokens is not possible; attention walks tiles of %d; use "
+                        "a power of two of at least %d",
+                        kv->block_tokens, HDL_ATTN_TILE, HDL_ATTN_TILE);
+    for (uint32_t i = 0; i < kv->n_pools; i++) {
+        hdl_kvpool *pool = &kv->pools[i];
+        pool->group = desc->cache_groups[i];
+        pool->n_heads = hdl_cache_rank_heads(&pool->group, opts->shard.tp);
+        pool->block_bytes = hdl_cache_block_bytes(&pool->group, pool->n_heads, kv->block_tokens);
+    }
+    return HDL_OK;
 }
 
-static hdl_err count_blocks(hdl_kvstore *kv, const hdl_kvstore_opts *opts, hdl_errmsg *why)
+/* Every layer of every pool begins on a cache line. */
+static bool layer_bytes(const hdl_kvpool *pool, size_t *out)
 {
-    uint64_t block_bytes = (uint64_t)2 * sizeof(uint16_t) * block_values(kv) * kv->n_layers;
-    uint64_t n = opts->n_blocks;
-    if (n == 0 && opts->kv_bytes != 0)
-        n = opts->kv_bytes / block_bytes;
-    if (n == 0 && opts->kv_bytes == 0) {
-        uint64_t need =
-            (uint64_t)hdl_div_ceil_u32(opts->max_len, kv->block_tokens) * opts->max_seqs;
-        uint64_t most = DEFAULT_BYTES_MAX / block_bytes;
-        n = need < most ? need : most;
+    size_t bytes = 0;
+    return hdl_mul_size(pool->n_blocks, (size_t)pool->block_bytes, &bytes) &&
+           hdl_align_up_size(bytes, 64, out);
+}
+
+static bool place_pools(hdl_kvstore *kv)
+{
+    size_t at = 0;
+    for (uint32_t i = 0; i < kv->n_pools; i++) {
+        hdl_kvpool *pool = &kv->pools[i];
+        size_t one = 0, all = 0;
+        pool->memory = kv->memory ? (unsigned char *)kv->memory + at : NULL;
+        if (!layer_bytes(pool, &one) || !hdl_mul_size(one, pool->group.n_layers, &all) ||
+            !hdl_add_size(at, all, &at))
+            return false;
     }
-    if (n == 0)
-        return hdl_fail(HDL_INVALID, why,
-                        "the KV cache of %" PRIu64 " bytes holds no block; one block of %u tokens "
-                        "takes %" PRIu64 " bytes on this rank; give it more with --kv-bytes",
-                        opts->kv_bytes, kv->block_tokens, block_bytes);
-    if (n > UINT32_MAX / 2)
-        n = UINT32_MAX / 2;
-    kv->n_blocks = (uint32_t)n;
-    kv->bytes = (size_t)(block_bytes * n);
-    return HDL_OK;
+    kv->bytes = at;
+    return true;
 }
 
 hdl_err hdl_kvstore_open(hdl_kvstore *out, const hdl_kvstore_opts *opts, hdl_errmsg *why)
 {
-    const hdl_cache_group *g = &opts->desc->cache_groups[0];
-    HDL_ASSERT_EQ(opts->desc->n_cache_groups, 1u);
-    HDL_ASSERT_EQ(g->kind, HDL_CACHE_KV_PAGES);
-    *out = (hdl_kvstore){.device = opts->device,
-                         .n_layers = g->n_layers,
-                         .block_tokens = opts->block_tokens ? opts->block_tokens : g->block_tokens,
-                         .n_kv_heads = opts->shard.n_kv_heads,
-                         .head_dim = g->head_dim};
-    if (!hdl_is_pow2(out->block_tokens) || out->block_tokens % HDL_ATTN_TILE != 0)
-        return hdl_fail(HDL_INVALID, why,
-                        "a KV block of %u tokens is not possible; attention walks tiles of %d; use "
-                        "a power of two of at least %d",
-                        out->block_tokens, HDL_ATTN_TILE, HDL_ATTN_TILE);
-    HDL_TRY(count_blocks(out, opts, why));
-    out->memory = hdl_device_alloc(out->device, out->bytes);
+    *out = (hdl_kvstore){.device = opts->device};
+    HDL_TRY(describe_pools(out, opts, why));
+    HDL_TRY(hdl_kvstore_split(out, opts, why));
+    bool fits = place_pools(out);
+    out->memory = fits ? hdl_device_alloc(out->device, out->bytes) : NULL;
     if (!out->memory)
         return hdl_fail(HDL_NOMEM, why,
                         "no memory for a KV cache of %zu bytes; the device is full; lower "
                         "--kv-bytes",
                         out->bytes);
+    (void)place_pools(out);
     return HDL_OK;
 }
 
@@ -70,15 +70,50 @@ void hdl_kvstore_close(hdl_kvstore *kv)
     *kv = (hdl_kvstore){0};
 }
 
-hdl_kv_view hdl_kvstore_view(const hdl_kvstore *kv, uint32_t layer)
+static unsigned char *layer_at(const hdl_kvstore *kv, uint32_t cache, uint32_t layer)
 {
-    HDL_ASSERT_LT(layer, kv->n_layers);
-    size_t pool = block_values(kv) * kv->n_blocks;
-    uint16_t *k = kv->memory + (size_t)layer * 2 * pool;
+    HDL_ASSERT_LT(cache, kv->n_pools);
+    const hdl_kvpool *pool = &kv->pools[cache];
+    size_t one = 0;
+    HDL_ASSERT_LT(layer, pool->group.n_layers);
+    HDL_ASSERT(layer_bytes(pool, &one));
+    return pool->memory + one * layer;
+}
+
+/* Values of k in one block. */
+static size_t k_values(const hdl_kvstore *kv, const hdl_kvpool *pool)
+{
+    return (size_t)pool->n_heads * kv->block_tokens * pool->group.k_dim;
+}
+
+hdl_kv_view hdl_kvstore_view(const hdl_kvstore *kv, uint32_t cache, uint32_t layer)
+{
+    const hdl_kvpool *pool = &kv->pools[cache];
+    HDL_ASSERT(!hdl_cache_is_state(&pool->group.rule));
+    uint16_t *k = (uint16_t *)(void *)layer_at(kv, cache, layer);
     return (hdl_kv_view){.k = k,
-                         .v = k + pool,
-                         .n_blocks = kv->n_blocks,
-                         .n_kv_heads = kv->n_kv_heads,
+                         .v = k + k_values(kv, pool) * pool->n_blocks,
+                         .n_blocks = pool->n_blocks,
+                         .n_kv_heads = pool->n_heads,
                          .block_tokens = kv->block_tokens,
-                         .head_dim = kv->head_dim};
+                         .head_dim = pool->group.k_dim};
+}
+
+float *hdl_kvstore_states(const hdl_kvstore *kv, uint32_t cache, uint32_t layer)
+{
+    HDL_ASSERT(hdl_cache_is_state(&kv->pools[cache].group.rule));
+    return (float *)(void *)layer_at(kv, cache, layer);
+}
+
+uint32_t hdl_kvstore_parts(const hdl_kvstore *kv, uint32_t cache, uint32_t layer,
+                           hdl_kv_part out[2])
+{
+    const hdl_kvpool *pool = &kv->pools[cache];
+    unsigned char *at = layer_at(kv, cache, layer);
+    size_t k_bytes = hdl_cache_is_state(&pool->group.rule) ? (size_t)pool->block_bytes
+                                                           : k_values(kv, pool) * sizeof(uint16_t);
+    out[0] = (hdl_kv_part){.memory = at, .block_bytes = k_bytes};
+    out[1] = (hdl_kv_part){.memory = at + k_bytes * pool->n_blocks,
+                           .block_bytes = (size_t)pool->block_bytes - k_bytes};
+    return out[1].block_bytes ? 2 : 1;
 }

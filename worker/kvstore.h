@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The paged KV cache of this rank: one pool of blocks per cache group, a view of it per layer.
+/* The caches of this rank: one pool of blocks per cache group, a view of it per layer.
  *
  * It knows sizes and places only. Which block belongs to whom is the scheduler's business. Memory
  * is the device's, taken once at open; owner: the worker, on its step thread. */
@@ -8,12 +8,21 @@
 #include <heddle/device.h>
 #include <heddle/model.h>
 
+/* Of one cache group; its layers lie one after the other. */
+typedef struct hdl_kvpool {
+    hdl_cache_group group;
+    uint32_t n_blocks;
+    uint32_t n_heads;      /* on this rank */
+    uint64_t block_bytes;  /* of one layer */
+    unsigned char *memory; /* in the store's */
+} hdl_kvpool;
+
 typedef struct hdl_kvstore {
     hdl_device *device; /* borrowed */
-    uint16_t *memory;   /* owned, of the device; bf16 */
+    void *memory;       /* owned, of the device */
     size_t bytes;
-    uint32_t n_layers;
-    uint32_t n_blocks, block_tokens, n_kv_heads, head_dim;
+    uint32_t block_tokens, n_pools;
+    hdl_kvpool pools[HDL_CACHE_GROUPS_MAX];
 } hdl_kvstore;
 
 typedef struct hdl_kvstore_opts {
@@ -21,14 +30,29 @@ typedef struct hdl_kvstore_opts {
     hdl_shard shard;
     hdl_device *device;    /* borrowed: until close */
     uint32_t block_tokens; /* 0: the model's */
-    uint32_t n_blocks;     /* 0: as many as fit in kv_bytes */
+    uint32_t n_blocks;     /* of each pool of pages; 0: as many as fit in kv_bytes */
     uint64_t kv_bytes;     /* 0 (with n_blocks 0): max_seqs of max_len, at most 1 GiB */
-    uint32_t max_seqs, max_len;
+    uint32_t max_seqs, max_len, step_tokens;
 } hdl_kvstore_opts;
 
 hdl_err hdl_kvstore_open(hdl_kvstore *out, const hdl_kvstore_opts *opts,
                          hdl_errmsg *why) HDL_MUST_CHECK;
 void hdl_kvstore_close(hdl_kvstore *kv);
 
-/* Of one layer; layer is its cache_layer. */
-hdl_kv_view hdl_kvstore_view(const hdl_kvstore *kv, uint32_t layer);
+/* How n_blocks of every pool is chosen: pure, in kvsplit.c. The pools' groups and sizes are set.
+ * INVALID when kv_bytes does not hold one short sequence. */
+hdl_err hdl_kvstore_split(hdl_kvstore *kv, const hdl_kvstore_opts *opts,
+                          hdl_errmsg *why) HDL_MUST_CHECK;
+
+/* Pages of one layer; layer is its cache_layer. */
+hdl_kv_view hdl_kvstore_view(const hdl_kvstore *kv, uint32_t cache, uint32_t layer);
+/* States of one layer: [n_blocks, n_heads, k_dim]. */
+float *hdl_kvstore_states(const hdl_kvstore *kv, uint32_t cache, uint32_t layer);
+
+/* Where blocks of one layer lie, as bytes for a copy: k, then v when there is any. */
+typedef struct hdl_kv_part {
+    void *memory; /* [n_blocks, block_bytes] */
+    size_t block_bytes;
+} hdl_kv_part;
+uint32_t hdl_kvstore_parts(const hdl_kvstore *kv, uint32_t cache, uint32_t layer,
+                           hdl_kv_part out[2]);

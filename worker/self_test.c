@@ -28,9 +28,10 @@ typedef struct test {
     hdl_plan plan;
     hdl_plan_row rows[1 + OTHERS];
     hdl_plan_open opens[1 + OTHERS];
+    hdl_plan_grant grants[(1 + OTHERS) * HDL_CACHE_GROUPS_MAX];
     hdl_sampling sampling[1 + OTHERS];
     hdl_token tokens[(1 + OTHERS) * PROMPT];
-    uint32_t blocks[(1 + OTHERS) * BLOCKS];
+    uint32_t blocks[(1 + OTHERS) * BLOCKS]; /* the same in every cache group */
     uint32_t given[1 + OTHERS];
 } test;
 
@@ -51,22 +52,37 @@ typedef struct piece {
     uint32_t slot, pos, n, flags;
 } piece;
 
+/* Blocks for positions up to `end`, the same numbers in each group of pages; a state with the first
+ * row. */
+static void add_grants(test *t, uint32_t slot, uint32_t end)
+{
+    uint32_t bt = t->w->kv.block_tokens, per_seq = hdl_div_ceil_u32(t->n_prompt + NEW, bt);
+    uint32_t need = hdl_div_ceil_u32(end, bt), from = t->given[slot], at = t->plan.n_blocks;
+    if (from >= need)
+        return;
+    for (; t->given[slot] < need; t->given[slot]++)
+        t->blocks[t->plan.n_blocks++] = slot * per_seq + t->given[slot];
+    for (uint32_t i = 0; i < t->w->kv.n_pools; i++) {
+        bool is_state = hdl_cache_is_state(&t->w->kv.pools[i].group.rule);
+        if (is_state && from != 0)
+            continue;
+        t->grants[t->plan.n_grants++] =
+            (hdl_plan_grant){.slot = slot,
+                             .cache = i,
+                             .table_at = from,
+                             .block_at = at,
+                             .n_blocks = is_state ? 1 : t->plan.n_blocks - at};
+    }
+}
+
 static void add_row(test *t, piece a)
 {
-    uint32_t bt = t->w->kv.block_tokens, need = hdl_div_ceil_u32(a.pos + a.n, bt);
-    hdl_plan_row *r = &t->rows[t->plan.n_rows++];
-    *r = (hdl_plan_row){.slot = a.slot,
-                        .pos = a.pos,
-                        .n_tokens = a.n,
-                        .token_at = t->plan.n_tokens,
-                        .table_at = t->given[a.slot],
-                        .block_at = t->plan.n_blocks,
-                        .flags = a.flags};
-    uint32_t per_seq = hdl_div_ceil_u32(t->n_prompt + NEW, bt);
-    while (t->given[a.slot] < need) {
-        t->blocks[t->plan.n_blocks++] = a.slot * per_seq + t->given[a.slot]++;
-        r->n_blocks++;
-    }
+    add_grants(t, a.slot, a.pos + a.n);
+    t->rows[t->plan.n_rows++] = (hdl_plan_row){.slot = a.slot,
+                                               .pos = a.pos,
+                                               .n_tokens = a.n,
+                                               .token_at = t->plan.n_tokens,
+                                               .flags = a.flags};
     for (uint32_t i = 0; i < a.n; i++)
         t->tokens[t->plan.n_tokens++] = prompt_token(t, a.slot, a.pos + i);
 }
@@ -77,6 +93,7 @@ static void next_plan(test *t)
                          .epoch = t->w->epoch,
                          .rows = t->rows,
                          .opens = t->opens,
+                         .grants = t->grants,
                          .tokens = t->tokens,
                          .blocks = t->blocks};
 }
@@ -150,7 +167,9 @@ hdl_err hdl_worker_self_test(hdl_worker *w, hdl_errmsg *why)
     if (t.n_prompt + NEW > most)
         t.n_prompt = most > NEW + OTHERS ? most - NEW - OTHERS : 1;
     uint32_t per_seq = hdl_div_ceil_u32(t.n_prompt + NEW, w->kv.block_tokens);
-    uint32_t room = hdl_min_u32(w->kv.n_blocks / per_seq, w->opts.max_seqs);
+    uint32_t room = w->opts.max_seqs;
+    for (uint32_t i = 0; i < w->kv.n_pools; i++)
+        room = hdl_min_u32(room, w->kv.pools[i].n_blocks / per_seq);
     if (room == 0 || per_seq > BLOCKS || most < NEW + 1)
         return HDL_OK; /* too small a cache for any test; admission will say so */
     t.n_others = hdl_min_u32(OTHERS, room - 1);

@@ -39,15 +39,29 @@ static void open_slots(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *
     }
 }
 
-static void copy_blocks(hdl_worker *w)
+static void copy_layer(hdl_worker *w, uint32_t cache, uint32_t layer)
 {
-    for (uint32_t layer = 0; w->batch.n_copies != 0 && layer < w->kv.n_layers; layer++) {
-        hdl_kv_copy_args args = {.kv = hdl_kvstore_view(&w->kv, layer),
-                                 .src = w->batch.copy_src,
-                                 .dst = w->batch.copy_dst,
-                                 .n = w->batch.n_copies};
+    const hdl_batch_group *g = &w->batch.groups[cache];
+    hdl_kv_part parts[2];
+    uint32_t n_parts = hdl_kvstore_parts(&w->kv, cache, layer, parts);
+    for (uint32_t i = 0; i < n_parts; i++) {
+        hdl_kv_copy_args args = {.memory = parts[i].memory,
+                                 .block_bytes = parts[i].block_bytes,
+                                 .n_blocks = w->kv.pools[cache].n_blocks,
+                                 .src = g->src,
+                                 .dst = g->dst,
+                                 .n = g->n_copies};
         w->model.ops->kv_copy(&args, w->forward.stream);
     }
+}
+
+static void copy_blocks(hdl_worker *w)
+{
+    for (uint32_t cache = 0; cache < w->kv.n_pools; cache++)
+        for (uint32_t layer = 0;
+             w->batch.groups[cache].n_copies != 0 && layer < w->kv.pools[cache].group.n_layers;
+             layer++)
+            copy_layer(w, cache, layer);
 }
 
 /* ---- after it ----------------------------------------------------------------------------- */

@@ -96,7 +96,8 @@ static hdl_err open_state(hdl_worker *w, hdl_errmsg *why)
                            .n_blocks = o->n_blocks,
                            .kv_bytes = o->kv_bytes,
                            .max_seqs = o->max_seqs,
-                           .max_len = o->max_len};
+                           .max_len = o->max_len,
+                           .step_tokens = o->step_tokens};
     HDL_TRY(hdl_kvstore_open(&w->kv, &kv, why));
     hdl_forward_opts forward = {.model = &w->model,
                                 .kv = &w->kv,
@@ -108,9 +109,12 @@ static hdl_err open_state(hdl_worker *w, hdl_errmsg *why)
                             .step_tokens = o->step_tokens,
                             .max_len = o->max_len,
                             .block_tokens = w->kv.block_tokens,
-                            .n_blocks = w->kv.n_blocks,
+                            .n_caches = w->kv.n_pools,
                             .vocab = w->desc.vocab,
                             .can_dump = o->logits_dump_path != NULL};
+    for (uint32_t i = 0; i < w->kv.n_pools; i++)
+        batch.caches[i] = (hdl_cache_capacity){.rule = w->kv.pools[i].group.rule,
+                                               .n_blocks = w->kv.pools[i].n_blocks};
     return hdl_batch_open(&w->batch, &batch, why);
 }
 
@@ -265,16 +269,17 @@ void hdl_worker_park(hdl_worker *w) { hdl_device_park(w->device); }
 
 hdl_worker_info hdl_worker_get_info(const hdl_worker *w)
 {
-    return (hdl_worker_info){.kv_blocks = w->kv.n_blocks,
-                             .block_tokens = w->kv.block_tokens,
-                             .max_seqs = w->opts.max_seqs,
-                             .step_tokens = w->opts.step_tokens,
-                             .max_len = w->opts.max_len,
-                             .weight_bytes = w->model.memory_bytes,
-                             .kv_bytes = w->kv.bytes,
-                             .device = w->model.ops->name,
-                             .weights = w->model.format};
+    hdl_worker_info info = {.n_caches = w->kv.n_pools,
+                            .block_tokens = w->kv.block_tokens,
+                            .max_seqs = w->opts.max_seqs,
+                            .step_tokens = w->opts.step_tokens,
+                            .max_len = w->opts.max_len,
+                            .weight_bytes = w->model.memory_bytes,
+                            .kv_bytes = w->kv.bytes,
+                            .device = w->model.ops->name,
+                            .weights = w->model.format};
+    memcpy(info.caches, w->batch.opts.caches, sizeof(info.caches));
+    return info;
 }
 
-uint32_t hdl_worker_kv_blocks(const hdl_worker *w) { return w->kv.n_blocks; }
 const hdl_model_desc *hdl_worker_desc(const hdl_worker *w) { return &w->desc; }

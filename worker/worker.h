@@ -28,8 +28,8 @@ typedef struct hdl_worker_opts {
     uint32_t rank;          /* of the group */
     hdl_wformat weights;    /* HDL_WFORMAT_COUNT: auto, as the files store them */
 
-    /* Cache: n_blocks, or what fits in kv_bytes, or (both 0) enough for max_seqs sequences of
-     * max_len, at most 1 GiB. */
+    /* Cache: n_blocks for each group of pages, or what fits in kv_bytes, or (both 0) enough for
+     * max_seqs sequences of max_len, at most 1 GiB. */
     uint64_t kv_bytes;
     uint32_t n_blocks;
     uint32_t block_tokens; /* 0: the model's, HDL_BLOCK_TOKENS as a rule */
@@ -58,13 +58,14 @@ void hdl_worker_close(hdl_worker *worker);
 
 /* Getters; constant after open. */
 typedef struct hdl_worker_info {
-    uint32_t kv_blocks, block_tokens, max_seqs, step_tokens, max_len;
+    uint32_t block_tokens, max_seqs, step_tokens, max_len;
+    uint32_t n_caches; /* cache groups, in the model's order */
+    hdl_cache_capacity caches[HDL_CACHE_GROUPS_MAX];
     uint64_t weight_bytes, kv_bytes;
     const char *device; /* "cpu-avx2", ... */
     hdl_wformat weights;
 } hdl_worker_info;
 hdl_worker_info hdl_worker_get_info(const hdl_worker *worker);
-uint32_t hdl_worker_kv_blocks(const hdl_worker *worker);
 const hdl_model_desc *hdl_worker_desc(const hdl_worker *worker);
 
 /* For measurements between steps (bench/model); owner as the worker's. */

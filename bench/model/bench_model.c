@@ -36,7 +36,7 @@ typedef struct bench {
     hdl_probe *probe;
     hdl_shard shard;
     uint64_t step;
-    uint32_t blocks_per_seq;
+    uint32_t blocks_per_seq[HDL_CACHE_GROUPS_MAX];
     row rows[ROWS_MAX];
     uint32_t n_rows;
     hdl_errmsg why;
@@ -44,11 +44,13 @@ typedef struct bench {
     hdl_plan plan;
     hdl_plan_row plan_rows[SEQS_MAX];
     hdl_plan_open opens[SEQS_MAX];
+    hdl_plan_grant grants[SEQS_MAX * HDL_CACHE_GROUPS_MAX];
     hdl_sampling sampling[SEQS_MAX];
     uint32_t closes[SEQS_MAX];
     hdl_token tokens[STEP_TOKENS];
-    uint32_t blocks[STEP_TOKENS];
-    uint32_t given[SEQS_MAX]; /* blocks of each slot; slot s owns [s * blocks_per_seq, ...) */
+    uint32_t blocks[STEP_TOKENS * HDL_CACHE_GROUPS_MAX];
+    /* Blocks of each slot; slot s owns [s * blocks_per_seq, ...) and takes them in turn. */
+    uint32_t given[SEQS_MAX];
 } bench;
 
 /* ---- plans -------------------------------------------------------------------------------- */
@@ -59,6 +61,7 @@ static void next_plan(bench *b)
                          .epoch = 1,
                          .rows = b->plan_rows,
                          .opens = b->opens,
+                         .grants = b->grants,
                          .closes = b->closes,
                          .tokens = b->tokens,
                          .blocks = b->blocks};
@@ -76,22 +79,35 @@ typedef struct piece {
     uint32_t slot, pos, n, flags;
 } piece;
 
+/* Blocks for positions up to `end`; a state with the first row. */
+static void add_grants(bench *b, uint32_t slot, uint32_t end)
+{
+    uint32_t from = b->given[slot], need = hdl_div_ceil_u32(end, b->info.block_tokens);
+    for (uint32_t i = 0; from < need && i < b->info.n_caches; i++) {
+        bool is_state = hdl_cache_is_state(&b->info.caches[i].rule);
+        if (is_state && from != 0)
+            continue;
+        uint32_t n = is_state ? 1 : need - from, each = b->blocks_per_seq[i];
+        b->grants[b->plan.n_grants++] = (hdl_plan_grant){.slot = slot,
+                                                         .cache = i,
+                                                         .table_at = from,
+                                                         .block_at = b->plan.n_blocks,
+                                                         .n_blocks = n};
+        for (uint32_t k = from; k < from + n; k++)
+            b->blocks[b->plan.n_blocks++] = slot * each + k % each;
+    }
+    b->given[slot] = hdl_max_u32(from, need);
+}
+
 static void add_row(bench *b, piece a)
 {
     uint32_t vocab = hdl_worker_desc(b->worker)->vocab;
-    uint32_t need = hdl_div_ceil_u32(a.pos + a.n, b->info.block_tokens);
-    hdl_plan_row *r = &b->plan_rows[b->plan.n_rows++];
-    *r = (hdl_plan_row){.slot = a.slot,
-                        .pos = a.pos,
-                        .n_tokens = a.n,
-                        .token_at = b->plan.n_tokens,
-                        .table_at = b->given[a.slot],
-                        .block_at = b->plan.n_blocks,
-                        .flags = a.flags};
-    while (b->given[a.slot] < need) {
-        b->blocks[b->plan.n_blocks++] = a.slot * b->blocks_per_seq + b->given[a.slot]++;
-        r->n_blocks++;
-    }
+    add_grants(b, a.slot, a.pos + a.n);
+    b->plan_rows[b->plan.n_rows++] = (hdl_plan_row){.slot = a.slot,
+                                                    .pos = a.pos,
+                                                    .n_tokens = a.n,
+                                                    .token_at = b->plan.n_tokens,
+                                                    .flags = a.flags};
     for (uint32_t i = 0; i < a.n; i++)
         b->tokens[b->plan.n_tokens++] =
             (hdl_token)(((a.pos + i) * 2654435761u + a.slot * 40503u) % vocab);
@@ -289,6 +305,18 @@ static void print_table(const bench *b, FILE *out)
 
 /* ---- life --------------------------------------------------------------------------------- */
 
+/* Of a window, what a step of one row reads and writes at most. */
+static uint32_t blocks_of_seq(const bench *b, const hdl_cache_rule *rule)
+{
+    uint32_t bt = b->info.block_tokens, whole = hdl_div_ceil_u32(b->info.max_len, bt);
+    uint32_t span = hdl_max_u32(rule->window, rule->chunk);
+    if (hdl_cache_is_state(rule))
+        return 1;
+    if (span == 0 || span >= b->info.max_len)
+        return whole;
+    return hdl_min_u32(whole, hdl_div_ceil_u32(span + b->info.step_tokens, bt) + 1);
+}
+
 static hdl_err open_worker(bench *b)
 {
     const hdl_bench_model_opts *o = b->opts;
@@ -308,7 +336,8 @@ static hdl_err open_worker(bench *b)
     b->info = hdl_worker_get_info(b->worker);
     hdl_layout one = {1, 1, 1, 1};
     b->shard = hdl_shard_of(hdl_worker_desc(b->worker), &one, 0);
-    b->blocks_per_seq = hdl_div_ceil_u32(b->info.max_len, b->info.block_tokens);
+    for (uint32_t i = 0; i < b->info.n_caches; i++)
+        b->blocks_per_seq[i] = blocks_of_seq(b, &b->info.caches[i].rule);
     return hdl_probe_open(&b->probe, hdl_worker_device(b->worker), o->isa, STREAM_BYTES, &b->why);
 }
 
@@ -317,7 +346,9 @@ static hdl_err run_all(bench *b)
     const hdl_bench_model_opts *o = b->opts;
     HDL_TRY(open_worker(b));
     uint32_t longest = hdl_min_u32(b->info.step_tokens, b->info.max_len);
-    uint32_t seqs = hdl_min_u32(BATCH_MAX, b->info.kv_blocks / b->blocks_per_seq);
+    uint32_t seqs = BATCH_MAX;
+    for (uint32_t i = 0; i < b->info.n_caches; i++)
+        seqs = hdl_min_u32(seqs, b->info.caches[i].n_blocks / b->blocks_per_seq[i]);
     uint32_t context = o->context ? o->context : 256;
     context = hdl_min_u32(context, b->info.max_len / 2);
     for (uint32_t i = 0; i < HDL_BENCH_MODEL_LIST_MAX && o->prefill[i] != 0; i++)

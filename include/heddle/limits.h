@@ -8,6 +8,7 @@
 #define HDL_LIMIT_LIST(X)                                                                         \
 /*    name                   value     meaning */                                                 \
     X(BLOCK_TOKENS,          32,       "tokens in a KV block unless the model says otherwise")    \
+    X(CACHE_GROUPS_MAX,      4,        "cache groups of a model")                                 \
     X(SEQS_MAX,              16384,    "running sequences of a scheduler (configured by max_seqs)")\
     X(GROUPS_MAX,            64,       "data-parallel groups of one scheduler")                   \
     X(RANKS_MAX,             64,       "ranks of one group")                                      \

@@ -8,13 +8,13 @@
  */
 #pragma once
 
+#include <heddle/cache.h>
 #include <heddle/err.h>
 #include <heddle/limits.h>
 #include <heddle/ops.h>
 
 enum {
     HDL_LAYERS_MAX = 256,
-    HDL_CACHE_GROUPS_MAX = 4,
     HDL_EOS_IDS_MAX = 8,
     HDL_MODEL_NAME_BYTES = 64,
 };
@@ -42,22 +42,24 @@ typedef struct hdl_layer_desc {
     uint32_t chunk; /* only positions of the own chunk of so many are seen; 0: all (Llama 4) */
 } hdl_layer_desc;
 
-/* A kind of per-sequence memory with one page layout. All groups share the token clock. */
-typedef enum hdl_cache_kind {
-    HDL_CACHE_KV_PAGES, /* k and v of n_kv_heads heads, bf16 */
-    HDL_CACHE_LATENT,   /* one row of head_dim values for all heads, bf16; whole on every rank */
-    HDL_CACHE_STATE,    /* recurrent: a fixed size for each sequence, f32 */
-} hdl_cache_kind;
+/* Per-sequence memory of one layout and one rule of life, shared by some of the layers. All groups
+ * count in the same tokens and the same block_tokens. */
 typedef struct hdl_cache_group {
-    hdl_cache_kind kind;
+    hdl_cache_rule rule;
     uint32_t n_layers;
-    uint32_t n_kv_heads; /* of the whole model */
-    uint32_t head_dim;
+    uint32_t n_heads; /* of the whole model, shared by the tp ranks as KV heads are; LATENT: 1,
+                         which every rank has */
+    uint32_t k_dim;   /* values of a head's k (bf16); LATENT: of a row; STATE: of a head's state
+                         (f32), convolution included */
+    uint32_t v_dim;   /* values of a head's v; 0: no v is stored */
     uint32_t block_tokens;
-    uint32_t window; /* of all layers of the group: what lies before it is never read; 0: none */
-    uint32_t chunk;  /* likewise: positions before the current chunk are never read */
-    uint32_t state_floats; /* STATE: of one sequence and layer, in the whole model */
 } hdl_cache_group;
+
+/* Heads of the group on each of tp ranks. */
+uint32_t hdl_cache_rank_heads(const hdl_cache_group *group, uint32_t tp);
+/* Bytes of a block (of a state) in one layer, with so many heads. */
+uint64_t hdl_cache_block_bytes(const hdl_cache_group *group, uint32_t n_heads,
+                               uint32_t block_tokens);
 
 typedef enum hdl_rope_kind {
     HDL_ROPE_PLAIN,
@@ -144,6 +146,11 @@ typedef struct hdl_model_desc {
     hdl_layer_desc layers[HDL_LAYERS_MAX];
 } hdl_model_desc;
 
+/* Puts the layers into groups: what is alike in mixer, window and chunk shares one. Fills
+ * n_cache_groups, cache_groups and each layer's place; called once the layers are described.
+ * UNSUPPORTED when the model needs more than HDL_CACHE_GROUPS_MAX. */
+hdl_err hdl_cache_groups_make(hdl_model_desc *desc, hdl_errmsg *why) HDL_MUST_CHECK;
+
 /* Reads the text of a config.json. UNSUPPORTED with the reason for an architecture or a key that
  * would change the mathematics, INVALID for a value that cannot be. */
 hdl_err hdl_model_desc_parse(hdl_model_desc *out, const char *json, size_t len,
@@ -204,9 +211,11 @@ hdl_shard hdl_shard_of(const hdl_model_desc *desc, const hdl_layout *layout, uin
 typedef struct hdl_shard_bytes {
     uint64_t weight_bytes;       /* copied into the device's memory */
     uint64_t mapped_bytes;       /* read in place from the page cache: the embedding */
-    uint64_t kv_bytes_per_token; /* on this rank */
+    uint64_t kv_bytes_per_token; /* on this rank, in groups that keep every position */
+    uint64_t kv_bytes_fixed;     /* of a long sequence besides: windows and states */
 } hdl_shard_bytes;
 hdl_shard_bytes hdl_shard_count_bytes(const hdl_model_desc *desc, const hdl_shard *shard,
                                       hdl_wformat format);
 /* Of the whole model, each KV head once. */
 uint64_t hdl_model_kv_bytes_per_token(const hdl_model_desc *desc);
+uint64_t hdl_model_kv_bytes_fixed(const hdl_model_desc *desc);

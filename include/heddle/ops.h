@@ -311,9 +311,12 @@ typedef struct hdl_moe_combine_args {
     float *y; /* [n_tokens, hidden] */
 } hdl_moe_combine_args;
 
-/* Copies whole blocks of one layer (copy-on-write). */
+/* Copies whole blocks of one layer, whatever they hold (copy-on-write of pages, snapshots of
+ * states). No block is both a source and a destination, none twice a destination. */
 typedef struct hdl_kv_copy_args {
-    hdl_kv_view kv;
+    void *memory; /* [n_blocks, block_bytes] */
+    size_t block_bytes;
+    uint32_t n_blocks;
     const uint32_t *src, *dst; /* [n] */
     uint32_t n;
 } hdl_kv_copy_args;

@@ -8,7 +8,11 @@
  * of one epoch are numbered 1, 2, 3, ... without gaps and executed in that order; that order is
  * what makes it safe to reuse in step n a block that was freed by step n - 1.
  *
- * Order inside a step: closes, opens, copies (as listed), then all rows as one forward pass, then
+ * A state (a recurrent layer's, say) is the block of a cache group of kind HDL_CACHE_STATE. It is
+ * changed in place by every row of its sequence; a row at position 0 starts from the zero state
+ * whatever the entry holds, so nothing is ever initialised by a plan.
+ *
+ * Order inside a step: closes, opens, grants, copies, then all rows as one forward pass, then
  * sampling. A result's rows come in the order of the plan's; scored ones may stand between. */
 #pragma once
 
@@ -35,14 +39,23 @@ typedef struct hdl_plan_row {
     uint32_t pos;      /* absolute position of the first token, from 0 */
     uint32_t n_tokens; /* >= 1 */
     uint32_t token_at; /* first of the row's entries in tokens[] */
-    uint32_t table_at; /* index in the slot's block table of the first block below */
-    uint32_t block_at; /* first of the row's entries in blocks[] */
-    uint32_t n_blocks; /* blocks that are appended to the slot's block table by this step; 0 for
-                          most decode rows */
     uint32_t flags;    /* HDL_ROW_* */
 } hdl_plan_row;
 
-/* A slot gets a new tenant. Its block table becomes empty. Sampling parameters travel beside the
+/* Blocks of one cache group that a slot gets with this step: entries [table_at, table_at +
+ * n_blocks) of its table in that group. A table starts where its first grant does: what lies before
+ * is out of a window and is not read. A block that a sequence gave up (it has left the window)
+ * needs no word: its entry in the table stays, stale, and is not read either. In a group of states
+ * a table has one entry, the sequence's own state. Most decode rows come without any grant. */
+typedef struct hdl_plan_grant {
+    uint32_t slot;
+    uint32_t cache; /* index in hdl_model_desc.cache_groups */
+    uint32_t table_at;
+    uint32_t block_at; /* first of the grant's entries in blocks[] */
+    uint32_t n_blocks; /* >= 1 */
+} hdl_plan_grant;
+
+/* A slot gets a new tenant. Its tables become empty. Sampling parameters travel beside the
  * plan (hdl_sampling of request.h). A history is given when a penalty needs it: all tokens known so
  * far, of which the first n_prompt are the prompt. */
 typedef struct hdl_plan_open {
@@ -53,8 +66,11 @@ typedef struct hdl_plan_open {
     uint32_t n_history;  /* 0 when no parameter needs it */
 } hdl_plan_open;
 
-/* Copy-on-write: the KV of `src` is copied to `dst` before the forward pass. */
+/* What `src` holds is copied to `dst` before the forward pass, all layers of the cache group:
+ * copy-on-write of pages; of states, a snapshot (from a sequence's own state) or its restoration.
+ * No copy of a step reads or writes what another one writes. */
 typedef struct hdl_plan_copy {
+    uint32_t cache;
     uint32_t src, dst;
 } hdl_plan_copy;
 
@@ -64,10 +80,11 @@ typedef struct hdl_plan {
     uint64_t step;  /* from 1 in each epoch */
     uint64_t epoch; /* of the group; a worker refuses an older one */
     uint32_t group;
-    uint32_t n_rows, n_opens, n_closes, n_copies, n_tokens,
+    uint32_t n_rows, n_opens, n_grants, n_closes, n_copies, n_tokens,
         n_blocks; /* lengths of the arrays; n_tokens of tokens[] */
     const hdl_plan_row *rows;
     const hdl_plan_open *opens;
+    const hdl_plan_grant *grants;
     const uint32_t *closes; /* slots that ended; their state is dropped first */
     const hdl_plan_copy *copies;
     const hdl_token *tokens;
@@ -106,7 +123,8 @@ typedef struct hdl_result {
     const hdl_logprob *tops;
 } hdl_result;
 
-_Static_assert(sizeof(hdl_plan_row) == 32 && sizeof(hdl_plan_open) == 24,
+_Static_assert(sizeof(hdl_plan_row) == 20 && sizeof(hdl_plan_open) == 24 &&
+                   sizeof(hdl_plan_grant) == 20 && sizeof(hdl_plan_copy) == 12,
                "wire form is memory form");
 _Static_assert(sizeof(hdl_result_row) == 28 && sizeof(hdl_logprob) == 8,
                "wire form is memory form");

@@ -5,11 +5,11 @@
 static void copy_blocks(const void *args, size_t from, size_t to)
 {
     const hdl_kv_copy_args *a = args;
-    size_t count = (size_t)a->kv.n_kv_heads * a->kv.block_tokens * a->kv.head_dim;
+    unsigned char *memory = a->memory;
     for (size_t i = from; i < to; i++) {
-        HDL_ASSERT(a->src[i] < a->kv.n_blocks && a->dst[i] < a->kv.n_blocks);
-        memcpy(a->kv.k + a->dst[i] * count, a->kv.k + a->src[i] * count, count * sizeof *a->kv.k);
-        memcpy(a->kv.v + a->dst[i] * count, a->kv.v + a->src[i] * count, count * sizeof *a->kv.v);
+        HDL_ASSERT(a->src[i] < a->n_blocks && a->dst[i] < a->n_blocks);
+        memcpy(memory + a->dst[i] * a->block_bytes, memory + a->src[i] * a->block_bytes,
+               a->block_bytes);
     }
 }
 

@@ -209,7 +209,7 @@ hdl_err hdl_brain_make_core(hdl_cluster *c, const hdl_cluster_group *group)
     c->max_seqs = c->step_tokens = c->max_len = UINT32_MAX;
     for (uint32_t r = 0; r < c->n_ranks; r++) {
         const hdl_msg_ready *ready = &group->ranks[r]->ready;
-        n_blocks = hdl_min_u32(n_blocks, ready->kv_blocks);
+        n_blocks = hdl_min_u32(n_blocks, ready->caches[0].n_blocks);
         c->max_seqs = hdl_min_u32(c->max_seqs, ready->max_seqs);
         c->step_tokens = hdl_min_u32(c->step_tokens, ready->step_tokens);
         c->max_len = hdl_min_u32(c->max_len, ready->max_len);

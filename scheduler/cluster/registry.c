@@ -209,7 +209,7 @@ static void on_joined(hdl_cluster *c, hdl_conn *conn, uint64_t epoch)
         return;
     uint32_t n_blocks = UINT32_MAX, max_len = UINT32_MAX;
     for (uint32_t r = 0; r < c->n_ranks; r++) {
-        n_blocks = hdl_min_u32(n_blocks, group->ranks[r]->ready.kv_blocks);
+        n_blocks = hdl_min_u32(n_blocks, group->ranks[r]->ready.caches[0].n_blocks);
         max_len = hdl_min_u32(max_len, group->ranks[r]->ready.max_len);
         group->tested[r] = tested_word(group->ranks[r]);
     }
@@ -303,7 +303,7 @@ static void on_ready(hdl_cluster *c, hdl_conn *conn, const hdl_msg_ready *ready)
     HDL_LOG(INFO, CLUSTER, "worker_ready",
             "group=%u rank=%u weights=%llu kv=%llu blocks=%u device=%s", conn->group, conn->rank,
             (unsigned long long)ready->weight_bytes, (unsigned long long)ready->kv_bytes,
-            ready->kv_blocks, HDL_LOG_QUOTE(ready->device));
+            ready->caches[0].n_blocks, HDL_LOG_QUOTE(ready->device));
 }
 
 static void on_failed(hdl_cluster *c, hdl_conn *conn, const hdl_msg_failed *failed)

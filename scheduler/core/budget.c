@@ -66,6 +66,12 @@ static bool decode_block(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, uint32_t
         return false;
     uint32_t page = seq->pos == seq->len ? hdl_log_next_page(s, seq, seq->len) : seq->tail;
     s->pages.list[page].block = block;
+    buf->grants[buf->plan.n_grants++] = (hdl_plan_grant){
+        .slot = seq->slot,
+        .table_at = seq->pos >> s->bt_shift,
+        .block_at = buf->plan.n_blocks,
+        .n_blocks = 1,
+    };
     buf->blocks[buf->plan.n_blocks++] = block;
     return true;
 }
@@ -87,7 +93,7 @@ static void compact(hdl_sched *s, hdl_group *g, uint32_t n_over)
  * locals. */
 static uint32_t decode_pass(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf)
 {
-    const uint32_t mask = s->bt_mask, shift = s->bt_shift, n_run = g->n_run;
+    const uint32_t mask = s->bt_mask, n_run = g->n_run;
     hdl_seq *const seqs = s->seqs;
     const hdl_run *run = g->run;
     uint32_t n_over = 0, n_prefills = 0, r = 0;
@@ -103,10 +109,10 @@ static uint32_t decode_pass(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf)
             s->prefills[n_prefills++] = stay;
             continue;
         }
-        const uint32_t pos = seq->pos, on_start = (pos & mask) == 0;
+        const uint32_t pos = seq->pos;
         if (pos + 1 >= seq->end)
             continue; /* its last token is in flight */
-        if (on_start && !decode_block(s, g, buf, i)) {
+        if ((pos & mask) == 0 && !decode_block(s, g, buf, i)) {
             n_over++;
             continue;
         }
@@ -117,9 +123,6 @@ static uint32_t decode_pass(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf)
         row->pos = pos;
         row->n_tokens = 1;
         row->token_at = r;
-        row->table_at = (pos + mask) >> shift;
-        row->block_at = buf->plan.n_blocks - on_start;
-        row->n_blocks = on_start;
         row->flags = HDL_ROW_SAMPLE | (fed_back ? (uint32_t)HDL_ROW_FEEDBACK : 0u);
         buf->who[r] = stay;
         buf->tokens[r] = -1;
@@ -292,11 +295,15 @@ static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl
         .pos = seq->pos,
         .n_tokens = n,
         .token_at = plan->n_tokens,
-        .table_at = table_at,
-        .block_at = block_at,
-        .n_blocks = plan->n_blocks - block_at,
         .flags = flags,
     };
+    if (plan->n_blocks > block_at)
+        buf->grants[plan->n_grants++] = (hdl_plan_grant){
+            .slot = seq->slot,
+            .table_at = table_at,
+            .block_at = block_at,
+            .n_blocks = plan->n_blocks - block_at,
+        };
     hdl_token *tokens = buf->tokens + plan->n_tokens;
     seq->cur = hdl_log_copy(s, seq->cur, seq->pos, n, tokens);
     plan->n_tokens += n;
@@ -336,7 +343,7 @@ bool hdl_budget_plan(hdl_sched *s, hdl_group *g)
 {
     hdl_plan_buf *buf = &g->buf[g->next_step % HDL_PLANS_IN_FLIGHT];
     hdl_plan *plan = &buf->plan;
-    plan->n_rows = plan->n_opens = plan->n_closes = plan->n_copies = 0;
+    plan->n_rows = plan->n_opens = plan->n_grants = plan->n_closes = plan->n_copies = 0;
     plan->n_tokens = plan->n_blocks = 0;
 
     uint32_t n_prefills = decode_pass(s, g, buf);

@@ -118,6 +118,7 @@ static void carve_plan(const hdl_sched *s, hdl_plan_buf *b, carve *c)
     size_t pages = hdl_page_count(s, cf->max_len);
     CARVE(c, b->rows, cf->max_seqs);
     CARVE(c, b->opens, cf->max_seqs);
+    CARVE(c, b->grants, cf->max_seqs);
     CARVE(c, b->closes, cf->max_seqs);
     CARVE(c, b->copies, cf->max_seqs);
     CARVE(c, b->tokens, (size_t)cf->step_tokens + cf->max_seqs + cf->max_len);
@@ -125,6 +126,7 @@ static void carve_plan(const hdl_sched *s, hdl_plan_buf *b, carve *c)
     CARVE(c, b->who, cf->max_seqs + HDL_LOOK_AHEAD);
     b->plan.rows = b->rows;
     b->plan.opens = b->opens;
+    b->plan.grants = b->grants;
     b->plan.closes = b->closes;
     b->plan.copies = b->copies;
     b->plan.tokens = b->tokens;

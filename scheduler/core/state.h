@@ -161,6 +161,7 @@ typedef struct hdl_plan_buf {
     hdl_plan plan; /* what the shell sees; its arrays are those below */
     hdl_plan_row *rows;
     hdl_plan_open *opens;
+    hdl_plan_grant *grants;
     uint32_t *closes;
     hdl_plan_copy *copies;
     hdl_token *tokens;

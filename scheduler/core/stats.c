@@ -26,11 +26,12 @@ void hdl_sched_read_stats(const hdl_sched *s, hdl_sched_stats *out)
 
 static uint64_t mix_plan(uint64_t h, const hdl_plan *p)
 {
-    const uint64_t head[] = {p->step,     p->epoch,    p->group,    p->n_rows,  p->n_opens,
-                             p->n_closes, p->n_copies, p->n_tokens, p->n_blocks};
+    const uint64_t head[] = {p->step,     p->epoch,    p->group,    p->n_rows,   p->n_opens,
+                             p->n_grants, p->n_closes, p->n_copies, p->n_tokens, p->n_blocks};
     h = hdl_hash_bytes(head, sizeof head, h);
     h = hdl_hash_bytes(p->rows, p->n_rows * sizeof *p->rows, h);
     h = hdl_hash_bytes(p->opens, p->n_opens * sizeof *p->opens, h);
+    h = hdl_hash_bytes(p->grants, p->n_grants * sizeof *p->grants, h);
     h = hdl_hash_bytes(p->closes, p->n_closes * sizeof *p->closes, h);
     h = hdl_hash_bytes(p->copies, p->n_copies * sizeof *p->copies, h);
     return hdl_hash_bytes(p->blocks, p->n_blocks * sizeof *p->blocks, h);

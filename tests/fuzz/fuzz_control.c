@@ -33,7 +33,11 @@ static void check_worker(const hdl_worker_msg *msg)
         CHECK_TEXT(msg->hello.device);
         CHECK_TEXT(msg->hello.version);
     } else if (msg->kind == HDL_WMSG_READY) {
-        HDL_ASSERT(msg->ready.kv_blocks > 0 && msg->ready.max_seqs <= HDL_SEQS_MAX);
+        HDL_ASSERT(msg->ready.n_caches > 0 && msg->ready.n_caches <= HDL_CACHE_GROUPS_MAX);
+        for (uint32_t i = 0; i < msg->ready.n_caches; i++)
+            HDL_ASSERT(msg->ready.caches[i].n_blocks > 0 &&
+                       hdl_cache_rule_problem(&msg->ready.caches[i].rule) == NULL);
+        HDL_ASSERT(msg->ready.max_seqs <= HDL_SEQS_MAX);
         CHECK_TEXT(msg->ready.device);
     } else if (msg->kind == HDL_WMSG_FAILED) {
         HDL_ASSERT(msg->failed.err > HDL_OK && msg->failed.err < HDL_ERR_COUNT);

@@ -25,9 +25,10 @@ static uint64_t walk_step(const hdl_msg_step *step)
         uint32_t n = row->n_tokens + (row->flags & HDL_ROW_SCORE ? 1 : 0);
         for (uint32_t t = 0; t < n; t++)
             sum += (uint32_t)plan->tokens[row->token_at + t];
-        for (uint32_t b = 0; b < row->n_blocks; b++)
-            sum += plan->blocks[row->block_at + b];
     }
+    for (uint32_t i = 0; i < plan->n_grants; i++)
+        for (uint32_t b = 0; b < plan->grants[i].n_blocks; b++)
+            sum += plan->blocks[plan->grants[i].block_at + b] + plan->grants[i].slot;
     for (uint32_t i = 0; i < plan->n_opens; i++) {
         for (uint32_t t = 0; t < plan->opens[i].n_history; t++)
             sum += (uint32_t)plan->tokens[plan->opens[i].history_at + t];
@@ -37,7 +38,7 @@ static uint64_t walk_step(const hdl_msg_step *step)
     for (uint32_t i = 0; i < plan->n_closes; i++)
         sum += plan->closes[i];
     for (uint32_t i = 0; i < plan->n_copies; i++)
-        sum += plan->copies[i].src + plan->copies[i].dst;
+        sum += plan->copies[i].src + plan->copies[i].dst + plan->copies[i].cache;
     return sum;
 }
 

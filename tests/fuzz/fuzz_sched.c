@@ -39,9 +39,14 @@ static void check_plan(drive *d, const hdl_plan *p)
         slots |= 1u << row->slot;
         HDL_ASSERT(row->n_tokens > 0 && row->pos + row->n_tokens <= MAX_LEN);
         HDL_ASSERT_LE(row->token_at + entries, p->n_tokens);
-        HDL_ASSERT_LE(row->block_at + row->n_blocks, p->n_blocks);
-        HDL_ASSERT_LE(row->table_at + row->n_blocks, MAX_LEN / BLOCK_TOKENS);
         tokens += row->n_tokens;
+    }
+    for (uint32_t i = 0; i < p->n_grants; i++) {
+        const hdl_plan_grant *grant = &p->grants[i];
+        HDL_ASSERT(grant->slot < SEQS && (slots & 1u << grant->slot) != 0);
+        HDL_ASSERT_LT(0, grant->n_blocks);
+        HDL_ASSERT_LE(grant->block_at + grant->n_blocks, p->n_blocks);
+        HDL_ASSERT_LE(grant->table_at + grant->n_blocks, MAX_LEN / BLOCK_TOKENS);
     }
     HDL_ASSERT_LE(tokens, STEP);
     for (uint32_t i = 0; i < p->n_blocks; i++)

@@ -56,16 +56,16 @@ static uint64_t *cell(sim_world *w, sim_group *g, const sim_slot *slot, uint32_t
     return &g->kv[at];
 }
 
-static void extend_table(sim_world *w, sim_group *g, const hdl_plan *p, const hdl_plan_row *row)
+static void take_grant(sim_world *w, sim_group *g, const hdl_plan *p, const hdl_plan_grant *grant)
 {
-    sim_slot *slot = slot_of(w, g, row->slot, true);
-    SIM_CHECK(w, row->n_blocks == 0 || row->table_at == slot->n_table,
-              "request %u: table of %u blocks goes on at %u", slot->req, slot->n_table,
-              row->table_at);
-    SIM_CHECK(w, row->n_blocks <= p->n_blocks && row->block_at <= p->n_blocks - row->n_blocks,
+    sim_slot *slot = slot_of(w, g, grant->slot, true);
+    SIM_CHECK(w, grant->n_blocks > 0 && grant->table_at == slot->n_table,
+              "request %u: table of %u blocks goes on at %u with %u", slot->req, slot->n_table,
+              grant->table_at, grant->n_blocks);
+    SIM_CHECK(w, grant->n_blocks <= p->n_blocks && grant->block_at <= p->n_blocks - grant->n_blocks,
               "blocks outside the plan");
-    for (uint32_t i = 0; i < row->n_blocks; i++) {
-        uint32_t block = p->blocks[row->block_at + i];
+    for (uint32_t i = 0; i < grant->n_blocks; i++) {
+        uint32_t block = p->blocks[grant->block_at + i];
         SIM_CHECK(w, block < g->n_blocks, "block %u is out of range", block);
         SIM_CHECK(w, slot->n_table < SIM_LEN_MAX, "table too long");
         slot->table[slot->n_table++] = block;
@@ -176,10 +176,11 @@ uint32_t sim_worker_run(sim_world *w, uint32_t group, const hdl_plan *p)
     g->last_step = p->step;
     SIM_CHECK(w, p->n_rows >= 1, "empty plan");
     open_slots(w, g, p);
+    for (uint32_t i = 0; i < p->n_grants; i++)
+        take_grant(w, g, p, &p->grants[i]);
     copy_blocks(w, g, p);
     uint32_t n = 0, tokens = 0;
     for (uint32_t i = 0; i < p->n_rows; i++) {
-        extend_table(w, g, p, &p->rows[i]);
         check_row(w, g, &p->rows[i]);
         tokens += p->rows[i].n_tokens;
     }

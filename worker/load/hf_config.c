@@ -217,17 +217,7 @@ static hdl_err complete(hdl_model_desc *desc, const hdl_arch *arch, const hdl_jv
     if (desc->attn_scale == 0)
         desc->attn_scale = (float)(1.0 / sqrt((double)desc->head_dim));
     HDL_TRY(check_shapes(desc, why));
-    desc->n_cache_groups = 1;
-    desc->cache_groups[0] = (hdl_cache_group){
-        .kind = HDL_CACHE_KV_PAGES,
-        .n_layers = desc->n_layers,
-        .n_kv_heads = desc->n_kv_heads,
-        .head_dim = desc->head_dim,
-        .block_tokens = HDL_BLOCK_TOKENS,
-    };
-    for (uint32_t i = 0; i < desc->n_layers; i++)
-        desc->layers[i].cache_layer = (uint16_t)i;
-    return HDL_OK;
+    return hdl_cache_groups_make(desc, why);
 }
 
 static hdl_err parse(hdl_model_desc *out, const hdl_jv *root, hdl_errmsg *why)

@@ -42,7 +42,7 @@ static void rope(hdl_forward *f, const hdl_tokens *t, uint32_t layer, hdl_kv_vie
                               .q_scale = ld->q_temp ? m->q_temp : NULL,
                               .qkv_stride = w->qkv.n,
                               .n_heads = m->shard.n_heads,
-                              .rows = t->rows,
+                              .rows = t->rows[ld->cache_group],
                               .n_rows = t->n_rows,
                               .n_tokens = t->n_tokens,
                               .kv = kv,
@@ -74,7 +74,8 @@ hdl_err hdl_block_attention(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
     const hdl_model *m = f->model;
     const hdl_model_desc *desc = m->desc;
     const hdl_layer *w = &m->layers[layer];
-    hdl_kv_view kv = hdl_kvstore_view(f->kv, desc->layers[layer].cache_layer);
+    const hdl_layer_desc *ld = &desc->layers[layer];
+    hdl_kv_view kv = hdl_kvstore_view(f->kv, ld->cache_group, ld->cache_layer);
     uint32_t n = t->n_tokens;
 
     const float *in = hdl_forward_enter(f, w->attn_norm, n);
@@ -84,15 +85,15 @@ hdl_err hdl_block_attention(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
         HDL_TRY(projection_norms(f, w, n));
     rope(f, t, layer, kv);
     hdl_attention_args attention = {.q = f->q,
-                                    .rows = t->rows,
+                                    .rows = t->rows[ld->cache_group],
                                     .n_rows = t->n_rows,
                                     .n_tokens = n,
                                     .n_heads = m->shard.n_heads,
                                     .scale = desc->attn_scale,
                                     .softcap = desc->attn_softcap,
                                     .sinks = w->sinks,
-                                    .window = desc->layers[layer].window,
-                                    .chunk = desc->layers[layer].chunk,
+                                    .window = ld->window,
+                                    .chunk = ld->chunk,
                                     .kv = kv,
                                     .out = f->attn};
     m->ops->attention(&attention, f->stream);

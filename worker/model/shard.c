@@ -157,6 +157,21 @@ hdl_model_params hdl_model_count_params(const hdl_model_desc *desc)
     return params;
 }
 
+/* What a long sequence takes on one of tp ranks: for each token in the groups that keep all, and
+ * besides that in windows and states. */
+static uint64_t kv_bytes(const hdl_model_desc *desc, uint32_t tp, bool per_token)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < desc->n_cache_groups; i++) {
+        const hdl_cache_group *g = &desc->cache_groups[i];
+        uint64_t one = hdl_cache_block_bytes(g, hdl_cache_rank_heads(g, tp), 1) * g->n_layers;
+        uint32_t span = hdl_max_u32(g->rule.window, g->rule.chunk);
+        if (hdl_cache_keeps_all(&g->rule) == per_token)
+            bytes += one * (span ? span : 1);
+    }
+    return bytes;
+}
+
 /* Of a matrix in a portable format; the router and all vectors are f32 in every format. */
 static uint64_t matrix_bytes(const hdl_model_desc *desc, hdl_wformat format, hdl_slice s)
 {
@@ -192,18 +207,14 @@ hdl_shard_bytes hdl_shard_count_bytes(const hdl_model_desc *desc, const hdl_shar
                     one * (info->scope == HDL_SCOPE_EXPERT ? shard->n_experts : 1);
         }
     }
-    for (uint32_t i = 0; i < desc->n_cache_groups; i++)
-        bytes.kv_bytes_per_token += (uint64_t)desc->cache_groups[i].n_layers * shard->n_kv_heads *
-                                    desc->cache_groups[i].head_dim * 2 * sizeof(uint16_t);
+    bytes.kv_bytes_per_token = kv_bytes(desc, shard->tp, true);
+    bytes.kv_bytes_fixed = kv_bytes(desc, shard->tp, false);
     return bytes;
 }
 
 uint64_t hdl_model_kv_bytes_per_token(const hdl_model_desc *desc)
 {
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < desc->n_cache_groups; i++) {
-        const hdl_cache_group *g = &desc->cache_groups[i];
-        bytes += (uint64_t)g->n_layers * g->n_kv_heads * g->head_dim * 2 * sizeof(uint16_t);
-    }
-    return bytes;
+    return kv_bytes(desc, 1, true);
 }
+
+uint64_t hdl_model_kv_bytes_fixed(const hdl_model_desc *desc) { return kv_bytes(desc, 1, false); }

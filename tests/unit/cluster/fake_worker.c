@@ -44,8 +44,6 @@ static void run_row(fake_worker *w, const hdl_plan *plan, const hdl_plan_row *ro
 {
     HDL_ASSERT_LT(row->slot, (uint32_t)FAKE_SEQS);
     fake_slot *slot = &w->slots[row->slot];
-    for (uint32_t i = 0; i < row->n_blocks; i++)
-        slot->table[row->table_at + i] = plan->blocks[row->block_at + i];
     for (uint32_t i = 0; i < row->n_tokens; i++) {
         bool feedback = i == 0 && (row->flags & HDL_ROW_FEEDBACK);
         *token_at(w, slot, row->pos + i) = feedback ? slot->last : plan->tokens[row->token_at + i];
@@ -86,6 +84,12 @@ static void run_step(fake_worker *w, const hdl_msg_step *msg)
         out.result.err = HDL_PEER;
     for (uint32_t i = 0; i < plan->n_opens; i++)
         w->slots[plan->opens[i].slot].sampling = msg->samplings[i];
+    for (uint32_t i = 0; i < plan->n_grants; i++) {
+        const hdl_plan_grant *grant = &plan->grants[i];
+        HDL_ASSERT_LT(grant->slot, (uint32_t)FAKE_SEQS);
+        for (uint32_t b = 0; b < grant->n_blocks; b++)
+            w->slots[grant->slot].table[grant->table_at + b] = plan->blocks[grant->block_at + b];
+    }
     for (uint32_t i = 0; i < plan->n_copies; i++)
         memcpy(w->kv[plan->copies[i].dst], w->kv[plan->copies[i].src], sizeof w->kv[0]);
     for (uint32_t i = 0; i < plan->n_rows; i++)
@@ -110,7 +114,8 @@ static void say_ready(fake_worker *w)
 {
     say(w, &(hdl_worker_msg){.kind = HDL_WMSG_READY,
                              .ready = {.key = w->assign.key,
-                                       .kv_blocks = FAKE_BLOCKS,
+                                       .n_caches = 1,
+                                       .caches = {{.n_blocks = FAKE_BLOCKS}},
                                        .block_tokens = FAKE_BLOCK_TOKENS,
                                        .max_seqs = FAKE_SEQS,
                                        .step_tokens = 64,

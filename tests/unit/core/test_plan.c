@@ -74,8 +74,11 @@ static void test_prefix_is_computed_once(void **state)
     const hdl_plan_row *row = &rig_plan(&r, 0)->rows[0];
     assert_int_equal(row->pos, 16);
     assert_int_equal(row->n_tokens, 4);
-    assert_int_equal(row->table_at, 0);
-    assert_int_equal(row->n_blocks, 5); /* four from the cache, one of its own */
+    const hdl_plan_grant *grant = &rig_plan(&r, 0)->grants[0];
+    assert_int_equal(rig_plan(&r, 0)->n_grants, 1);
+    assert_int_equal(grant->slot, row->slot);
+    assert_int_equal(grant->table_at, 0);
+    assert_int_equal(grant->n_blocks, 5); /* four from the cache, one of its own */
     run_dry(9);
     assert_int_equal(rig_act(&r, HDL_ACT_DONE, 0)->done.n_cached, 16);
 
@@ -98,7 +101,7 @@ static void test_fork_copies_the_partial_block(void **state)
     start(&c);
     rig_submit(&r, rig_request(&r, 1, 10, 30));
     const hdl_plan *a = rig_plan(&r, 0);
-    const uint32_t *blocks = a->blocks + a->rows[0].block_at;
+    const uint32_t *blocks = a->blocks + a->grants[0].block_at;
     uint32_t parent[3] = {blocks[0], blocks[1], blocks[2]};
     hdl_ev_submit fork = rig_request(&r, 2, 10, 30);
     fork.fork_of.v = 1;
@@ -111,9 +114,12 @@ static void test_fork_copies_the_partial_block(void **state)
     const hdl_plan_row *row = &p->rows[1];
     assert_int_equal(row->pos, 9); /* its last token alone */
     assert_int_equal(row->n_tokens, 1);
-    assert_int_equal(p->blocks[row->block_at], parent[0]);
-    assert_int_equal(p->blocks[row->block_at + 1], parent[1]);
-    assert_int_equal(p->blocks[row->block_at + 2], p->copies[0].dst);
+    assert_int_equal(p->n_grants, 1); /* the parent goes on in its own blocks */
+    assert_int_equal(p->grants[0].slot, row->slot);
+    const uint32_t *own = p->blocks + p->grants[0].block_at;
+    assert_int_equal(own[0], parent[0]);
+    assert_int_equal(own[1], parent[1]);
+    assert_int_equal(own[2], p->copies[0].dst);
     assert_int_equal(rig_stats(&r).forks_shared, 1);
     rig_free(&r);
 }

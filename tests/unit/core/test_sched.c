@@ -48,7 +48,8 @@ static void test_whole_life(void **state)
     assert_int_equal(first->n_opens, 1);
     assert_int_equal(first->opens[0].req_lo, 7);
     assert_int_equal(first->rows[0].n_tokens, 10);
-    assert_int_equal(first->rows[0].n_blocks, 3);
+    assert_int_equal(first->n_grants, 1);
+    assert_int_equal(first->grants[0].n_blocks, 3);
     assert_int_equal(first->rows[0].flags, HDL_ROW_SAMPLE);
     assert_memory_equal(first->tokens, r.prompt, 10 * sizeof(hdl_token));
     assert_int_equal(second->rows[0].pos, 10);

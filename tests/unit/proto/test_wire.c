@@ -80,24 +80,6 @@ static void worker_messages(void **state)
     assert_int_equal(through_worker(&f, &in, &out), HDL_OK);
     assert_memory_equal(&out.progress, &in.progress, sizeof in.progress);
 
-    in = (hdl_worker_msg){.kind = HDL_WMSG_READY,
-                          .ready = {.key = 3,
-                                    .weight_bytes = 1,
-                                    .kv_bytes = 2,
-                                    .kv_blocks = 100,
-                                    .block_tokens = 32,
-                                    .max_seqs = 8,
-                                    .step_tokens = 64,
-                                    .max_len = 2048,
-                                    .vocab = 1000,
-                                    .device = "cpu-avx2"}};
-    assert_int_equal(through_worker(&f, &in, &out), HDL_OK);
-    assert_int_equal(out.ready.kv_blocks, 100);
-    assert_string_equal(out.ready.device, "cpu-avx2");
-    in.ready.kv_blocks = 0; /* a worker without memory is of no use */
-    assert_int_equal(through_worker(&f, &in, &out), HDL_INVALID);
-    assert_non_null(strstr(f.why.text, "ready.kv_blocks"));
-
     in = (hdl_worker_msg){.kind = HDL_WMSG_JOINED, .joined = {.epoch = 12}};
     assert_int_equal(through_worker(&f, &in, &out), HDL_OK);
     assert_int_equal(out.joined.epoch, 12);
@@ -114,6 +96,42 @@ static void worker_messages(void **state)
     in = (hdl_worker_msg){.kind = HDL_WMSG_HEARTBEAT, .heartbeat = {.count = 8}};
     assert_int_equal(through_worker(&f, &in, &out), HDL_OK);
     assert_int_equal(out.heartbeat.count, 8);
+    tear_down(&f);
+}
+
+static void ready_says_what_each_cache_holds(void **state)
+{
+    (void)state;
+    fixture f;
+    hdl_worker_msg out;
+    set_up(&f);
+    hdl_worker_msg in = {
+        .kind = HDL_WMSG_READY,
+        .ready = {.key = 3,
+                  .weight_bytes = 1,
+                  .kv_bytes = 2,
+                  .n_caches = 2,
+                  .caches = {{{HDL_CACHE_KV_PAGES, 0, 0}, 100}, {{HDL_CACHE_KV_PAGES, 128, 0}, 7}},
+                  .block_tokens = 32,
+                  .max_seqs = 8,
+                  .step_tokens = 64,
+                  .max_len = 2048,
+                  .vocab = 1000,
+                  .device = "cpu-avx2"}};
+    assert_int_equal(through_worker(&f, &in, &out), HDL_OK);
+    assert_int_equal(out.ready.n_caches, 2);
+    assert_memory_equal(out.ready.caches, in.ready.caches, sizeof in.ready.caches);
+    assert_string_equal(out.ready.device, "cpu-avx2");
+    in.ready.caches[1].n_blocks = 0; /* a worker without memory is of no use */
+    assert_int_equal(through_worker(&f, &in, &out), HDL_INVALID);
+    assert_non_null(strstr(f.why.text, "ready.n_blocks"));
+    in.ready.caches[1].n_blocks = 1;
+    in.ready.caches[1].rule.chunk = 5;
+    assert_int_equal(through_worker(&f, &in, &out), HDL_INVALID);
+    assert_non_null(strstr(f.why.text, "both a window and chunks"));
+    in.ready.n_caches = 0;
+    assert_int_equal(through_worker(&f, &in, &out), HDL_INVALID);
+    assert_non_null(strstr(f.why.text, "ready.caches"));
     tear_down(&f);
 }
 
@@ -220,6 +238,7 @@ static void texts(void **state)
 typedef struct plan_mem {
     hdl_plan_row rows[PLAN_ARRAY];
     hdl_plan_open opens[PLAN_ARRAY];
+    hdl_plan_grant grants[PLAN_ARRAY];
     uint32_t closes[PLAN_ARRAY];
     hdl_plan_copy copies[PLAN_ARRAY];
     hdl_token tokens[PLAN_ARRAY * 8];
@@ -248,10 +267,12 @@ static hdl_sched_msg random_step(hdl_rng *rng, plan_mem *m)
                      .group = (uint32_t)hdl_rng_below(rng, 4),
                      .n_rows = (uint32_t)hdl_rng_below(rng, PLAN_ARRAY),
                      .n_opens = (uint32_t)hdl_rng_below(rng, PLAN_ARRAY),
+                     .n_grants = (uint32_t)hdl_rng_below(rng, PLAN_ARRAY),
                      .n_closes = (uint32_t)hdl_rng_below(rng, PLAN_ARRAY),
                      .n_copies = (uint32_t)hdl_rng_below(rng, PLAN_ARRAY),
                      .rows = m->rows,
                      .opens = m->opens,
+                     .grants = m->grants,
                      .closes = m->closes,
                      .copies = m->copies,
                      .tokens = m->tokens,
@@ -262,13 +283,19 @@ static hdl_sched_msg random_step(hdl_rng *rng, plan_mem *m)
                               .pos = (uint32_t)hdl_rng_below(rng, 4096),
                               .n_tokens = 1 + (uint32_t)hdl_rng_below(rng, 3),
                               .token_at = plan.n_tokens,
-                              .table_at = (uint32_t)hdl_rng_below(rng, 128),
-                              .block_at = plan.n_blocks,
-                              .n_blocks = (uint32_t)hdl_rng_below(rng, 3),
                               .flags = (uint32_t)hdl_rng_below(rng, 16)};
         plan.n_tokens += row->n_tokens + (row->flags & HDL_ROW_SCORE ? 1 : 0);
-        plan.n_blocks += row->n_blocks;
     }
+    for (uint32_t i = 0; i < plan.n_grants; i++) {
+        m->grants[i] = (hdl_plan_grant){.slot = (uint32_t)hdl_rng_below(rng, 256),
+                                        .cache = (uint32_t)hdl_rng_below(rng, 4),
+                                        .table_at = (uint32_t)hdl_rng_below(rng, 128),
+                                        .block_at = plan.n_blocks,
+                                        .n_blocks = 1 + (uint32_t)hdl_rng_below(rng, 3)};
+        plan.n_blocks += m->grants[i].n_blocks;
+    }
+    for (uint32_t i = 0; i < plan.n_copies; i++)
+        m->copies[i] = (hdl_plan_copy){.cache = (uint32_t)hdl_rng_below(rng, 4), .src = i};
     uint32_t n_bias = 0;
     for (uint32_t i = 0; i < plan.n_opens; i++) {
         m->opens[i] = (hdl_plan_open){.slot = i, .req_lo = i, .n_prompt = 1, .history_at = 0};
@@ -309,10 +336,12 @@ static void steps_there_and_back(void **state)
         assert_int_equal(a->step, b->step);
         assert_true(a->epoch == b->epoch && a->group == b->group);
         assert_true(a->n_rows == b->n_rows && a->n_opens == b->n_opens &&
-                    a->n_closes == b->n_closes && a->n_copies == b->n_copies &&
-                    a->n_tokens == b->n_tokens && a->n_blocks == b->n_blocks);
+                    a->n_grants == b->n_grants && a->n_closes == b->n_closes &&
+                    a->n_copies == b->n_copies && a->n_tokens == b->n_tokens &&
+                    a->n_blocks == b->n_blocks);
         assert_same_bytes(a->rows, b->rows, a->n_rows * sizeof *a->rows);
         assert_same_bytes(a->opens, b->opens, a->n_opens * sizeof *a->opens);
+        assert_same_bytes(a->grants, b->grants, a->n_grants * sizeof *a->grants);
         assert_same_bytes(a->closes, b->closes, a->n_closes * sizeof *a->closes);
         assert_same_bytes(a->copies, b->copies, a->n_copies * sizeof *a->copies);
         assert_same_bytes(a->tokens, b->tokens, a->n_tokens * sizeof *a->tokens);
@@ -333,16 +362,22 @@ static hdl_sched_msg small_step(plan_mem *m)
 {
     m->rows[0] = (hdl_plan_row){.n_tokens = 1, .flags = HDL_ROW_SAMPLE};
     m->opens[0] = (hdl_plan_open){.req_lo = 1};
+    m->grants[0] = (hdl_plan_grant){.n_blocks = 1};
+    m->copies[0] = (hdl_plan_copy){.dst = 1};
     m->samplings[0] = (hdl_sampling){.top_p = 1, .repetition_penalty = 1, .n_logprobs = -1};
     return (hdl_sched_msg){.kind = HDL_SMSG_STEP,
                            .step = {.samplings = m->samplings,
                                     .plan = {.step = 1,
                                              .n_rows = 1,
                                              .n_opens = 1,
+                                             .n_grants = 1,
+                                             .n_copies = 1,
                                              .n_tokens = 2,
                                              .n_blocks = 1,
                                              .rows = m->rows,
                                              .opens = m->opens,
+                                             .grants = m->grants,
+                                             .copies = m->copies,
                                              .tokens = m->tokens,
                                              .blocks = m->blocks}}};
 }
@@ -376,11 +411,14 @@ static void bad_plans_are_refused(void **state)
     REFUSED(m->rows[0].token_at = 2);
     REFUSED(m->rows[0].token_at = UINT32_MAX);
     REFUSED((m->rows[0].token_at = 1, m->rows[0].flags = HDL_ROW_SCORE));
-    REFUSED(m->rows[0].n_blocks = 2);
-    REFUSED((m->rows[0].n_blocks = 1, m->rows[0].block_at = 1));
-    REFUSED(m->rows[0].block_at = UINT32_MAX);
     REFUSED(m->rows[0].pos = UINT32_MAX);
-    REFUSED(m->rows[0].table_at = UINT32_MAX);
+    REFUSED(m->grants[0].n_blocks = 2);
+    REFUSED(m->grants[0].n_blocks = 0);
+    REFUSED(m->grants[0].block_at = 1);
+    REFUSED(m->grants[0].block_at = UINT32_MAX);
+    REFUSED(m->grants[0].table_at = UINT32_MAX);
+    REFUSED(m->grants[0].cache = HDL_CACHE_GROUPS_MAX);
+    REFUSED(m->copies[0].cache = HDL_CACHE_GROUPS_MAX);
     REFUSED((m->opens[0].n_history = 1, m->opens[0].history_at = 2));
     REFUSED((m->opens[0].n_history = 1, m->opens[0].n_prompt = 2));
     REFUSED(m->samplings[0].temperature = -1);
@@ -564,6 +602,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(worker_messages),
+        cmocka_unit_test(ready_says_what_each_cache_holds),
         cmocka_unit_test(scheduler_messages),
         cmocka_unit_test(assign_ranges),
         cmocka_unit_test(texts),

@@ -22,6 +22,7 @@ void rig_plan_init(rig_plan *p, uint64_t epoch)
     p->plan = (hdl_plan){.epoch = epoch,
                          .rows = p->rows,
                          .opens = p->opens,
+                         .grants = p->grants,
                          .closes = p->closes,
                          .copies = p->copies,
                          .tokens = p->tokens,
@@ -32,7 +33,7 @@ void rig_next(rig_plan *p)
 {
     hdl_plan *plan = &p->plan;
     plan->step++;
-    plan->n_rows = plan->n_opens = plan->n_closes = plan->n_copies = 0;
+    plan->n_rows = plan->n_opens = plan->n_grants = plan->n_closes = plan->n_copies = 0;
     plan->n_tokens = plan->n_blocks = 0;
 }
 
@@ -51,23 +52,40 @@ void rig_open(rig_plan *p, uint32_t slot, const hdl_sampling *params)
 
 void rig_close(rig_plan *p, uint32_t slot) { p->closes[p->plan.n_closes++] = slot; }
 
+/* `need` blocks in all, the same numbers in each group of pages; a state with the first. */
+static void grant(rig_plan *p, uint32_t slot, uint32_t need)
+{
+    hdl_plan *plan = &p->plan;
+    uint32_t from = p->given[slot], at = plan->n_blocks, n_caches = p->n_caches ? p->n_caches : 1;
+    if (from >= need)
+        return;
+    while (p->given[slot] < need)
+        p->blocks[plan->n_blocks++] = slot * RIG_BLOCKS_PER_SEQ + p->given[slot]++;
+    for (uint32_t i = 0; i < n_caches; i++) {
+        bool is_state = p->n_caches && hdl_cache_is_state(&p->caches[i].rule);
+        if (is_state && from != 0)
+            continue;
+        p->grants[plan->n_grants++] = (hdl_plan_grant){.slot = slot,
+                                                       .cache = i,
+                                                       .table_at = from,
+                                                       .block_at = is_state ? plan->n_blocks : at,
+                                                       .n_blocks = is_state ? 1 : need - from};
+        if (is_state)
+            p->blocks[plan->n_blocks++] = slot;
+    }
+}
+
 void rig_row(rig_plan *p, uint32_t slot, uint32_t pos, const hdl_token *ids, uint32_t n,
              uint32_t flags)
 {
     hdl_plan *plan = &p->plan;
-    uint32_t need = (pos + n + HDL_BLOCK_TOKENS - 1) / HDL_BLOCK_TOKENS;
-    hdl_plan_row *r = &p->rows[plan->n_rows++];
-    *r = (hdl_plan_row){.slot = slot,
-                        .pos = pos,
-                        .n_tokens = n,
-                        .token_at = plan->n_tokens,
-                        .table_at = p->given[slot],
-                        .block_at = plan->n_blocks,
-                        .flags = flags | (ids ? 0u : (uint32_t)HDL_ROW_FEEDBACK)};
-    while (p->given[slot] < need) {
-        p->blocks[plan->n_blocks++] = slot * RIG_BLOCKS_PER_SEQ + p->given[slot]++;
-        r->n_blocks++;
-    }
+    grant(p, slot, (pos + n + HDL_BLOCK_TOKENS - 1) / HDL_BLOCK_TOKENS);
+    p->rows[plan->n_rows++] =
+        (hdl_plan_row){.slot = slot,
+                       .pos = pos,
+                       .n_tokens = n,
+                       .token_at = plan->n_tokens,
+                       .flags = flags | (ids ? 0u : (uint32_t)HDL_ROW_FEEDBACK)};
     for (uint32_t i = 0; i < n + ((flags & HDL_ROW_SCORE) != 0); i++)
         p->tokens[plan->n_tokens++] = ids ? ids[i] : -1;
 }
@@ -115,6 +133,9 @@ static void *run_rank(void *arg)
                           .timeout_us = 60000000};
     must(hdl_worker_join(r->worker, &coll, 1, &why), &why);
     rig_plan_init(&r->plan, 1);
+    hdl_worker_info info = hdl_worker_get_info(r->worker);
+    r->plan.n_caches = info.n_caches;
+    memcpy(r->plan.caches, info.caches, sizeof(info.caches));
     g->script(r);
     hdl_worker_close(r->worker);
     free(r);

@@ -39,17 +39,21 @@ extern const char rig_config_llama[]; /* Llama: dense, untied */
 
 enum { RIG_ROWS = 64, RIG_TOKENS = 4096, RIG_SLOTS = 64, RIG_BLOCKS_PER_SEQ = 8 };
 
-/* A tiny scheduler: slot s owns blocks [s * RIG_BLOCKS_PER_SEQ, ...). */
+/* A tiny scheduler: slot s owns blocks [s * RIG_BLOCKS_PER_SEQ, ...) of each cache group of pages,
+ * and state s of each of states. */
 typedef struct rig_plan {
     hdl_plan plan;
     hdl_plan_row rows[RIG_ROWS];
     hdl_plan_open opens[RIG_ROWS];
+    hdl_plan_grant grants[RIG_ROWS * HDL_CACHE_GROUPS_MAX];
     hdl_sampling sampling[RIG_ROWS];
     uint32_t closes[RIG_ROWS];
     hdl_plan_copy copies[RIG_ROWS];
     hdl_token tokens[RIG_TOKENS];
     uint32_t blocks[RIG_TOKENS];
     uint32_t given[RIG_SLOTS]; /* blocks that a slot has */
+    uint32_t n_caches;         /* from the worker's info; 0: one group of pages */
+    hdl_cache_capacity caches[HDL_CACHE_GROUPS_MAX];
 } rig_plan;
 
 void rig_plan_init(rig_plan *p, uint64_t epoch);

@@ -34,7 +34,8 @@ static int setup(void **state)
                            .step_tokens = TOKENS,
                            .max_len = MAX_LEN,
                            .block_tokens = HDL_BLOCK_TOKENS,
-                           .n_blocks = BLOCKS,
+                           .n_caches = 1,
+                           .caches = {{.n_blocks = BLOCKS}},
                            .vocab = VOCAB};
     hdl_sampling greedy = rig_greedy();
     (void)state;
@@ -81,9 +82,9 @@ static void test_good_plan_applies(void **state)
     assert_int_equal(batch.n_wants, 1);
     assert_int_equal(batch.wants[0].token_idx, 29);
     assert_int_equal(batch.wants[0].pos, 70);
-    assert_int_equal(batch.rows[0].table[0], 0);
-    assert_int_equal(batch.rows[0].table[1], 1);
-    assert_int_equal(batch.rows[0].table[2], 5);
+    assert_int_equal(batch.groups[0].rows[0].table[0], 0);
+    assert_int_equal(batch.groups[0].rows[0].table[1], 1);
+    assert_int_equal(batch.groups[0].rows[0].table[2], 5);
     assert_true(batch.slots[2].open);
 }
 
@@ -120,24 +121,50 @@ static void test_bad_rows(void **state)
     SPOIL(pos, 41); /* a gap */
     SPOIL(pos, MAX_LEN);
     SPOIL(pos, UINT32_MAX);
-    SPOIL(table_at, 3); /* a hole in the table */
-    SPOIL(table_at, UINT32_MAX);
-    SPOIL(block_at, 1);
-    SPOIL(block_at, UINT32_MAX);
-    SPOIL(n_blocks, 0); /* the third block is missing */
-    SPOIL(n_blocks, UINT32_MAX);
     SPOIL(flags, 1u << 9);
     SPOIL(flags, HDL_ROW_LOGITS); /* no file for it */
     p.rows[0] = row;
-    p.blocks[0] = BLOCKS;
-    bad();
-    p.blocks[0] = 5;
     p.tokens[3] = VOCAB;
     bad();
     p.tokens[3] = -1;
     bad();
     p.tokens[3] = 0;
     assert_int_equal(check(), HDL_OK);
+#undef SPOIL
+}
+
+static void test_bad_grants(void **state)
+{
+    (void)state;
+    good();
+    hdl_plan_grant grant = p.grants[0];
+#define SPOIL(field, value)                                                                        \
+    do {                                                                                           \
+        p.grants[0] = grant;                                                                       \
+        p.grants[0].field = (value);                                                               \
+        bad();                                                                                     \
+    } while (0)
+    SPOIL(slot, SEQS);
+    SPOIL(slot, UINT32_MAX);
+    SPOIL(slot, 3);  /* not open */
+    SPOIL(slot, 1);  /* slot 0 misses its third block */
+    SPOIL(cache, 1); /* there is one group */
+    SPOIL(cache, UINT32_MAX);
+    SPOIL(table_at, 3); /* a hole in the table */
+    SPOIL(table_at, UINT32_MAX);
+    SPOIL(block_at, 1);
+    SPOIL(block_at, UINT32_MAX);
+    SPOIL(n_blocks, 0);
+    SPOIL(n_blocks, UINT32_MAX);
+    p.grants[0] = grant;
+    p.blocks[0] = BLOCKS;
+    bad();
+    p.blocks[0] = 5;
+    assert_int_equal(check(), HDL_OK);
+    p.grants[p.plan.n_grants++] = grant; /* a second one for the same table */
+    bad();
+    p.plan.n_grants = 0; /* the third block is missing */
+    bad();
 #undef SPOIL
 }
 
@@ -150,9 +177,8 @@ static void test_two_rows_of_a_slot_or_a_block(void **state)
     bad();
     p.rows[1].slot = 1;
     p.rows[1].pos = 0;
-    p.rows[1].table_at = 0;
-    p.rows[1].block_at = p.plan.n_blocks;
-    p.rows[1].n_blocks = 1;
+    p.grants[p.plan.n_grants++] =
+        (hdl_plan_grant){.slot = 1, .block_at = p.plan.n_blocks, .n_blocks = 1};
     p.blocks[p.plan.n_blocks++] = 5; /* which row 0 writes */
     bad();
     p.blocks[p.plan.n_blocks - 1] = 6;
@@ -248,17 +274,18 @@ static void test_copies(void **state)
     p.copies[0] = (hdl_plan_copy){.src = 1, .dst = 9};
     p.plan.n_copies = 1;
     rig_row(&p, 0, 40, ids, 1, 0);
-    p.rows[0].table_at = 1; /* the copy takes the place of block 1 */
-    p.rows[0].n_blocks = 1;
+    p.grants[0] = (hdl_plan_grant){.table_at = 1, .n_blocks = 1}; /* in the place of block 1 */
+    p.plan.n_grants = 1;
     p.blocks[0] = 9;
     p.plan.n_blocks = 1;
     assert_int_equal(check(), HDL_OK);
     hdl_batch_apply(&batch, &p.plan);
-    assert_int_equal(batch.rows[0].table[1], 9);
-    assert_int_equal(batch.copy_dst[0], 9);
+    assert_int_equal(batch.groups[0].rows[0].table[1], 9);
+    assert_int_equal(batch.groups[0].n_copies, 1);
+    assert_int_equal(batch.groups[0].dst[0], 9);
     static const hdl_plan_copy spoilt[][2] = {
-        {{BLOCKS, 1}, {2, 3}}, {{1, BLOCKS}, {2, 3}}, {{1, 9}, {2, 9}},
-        {{1, 9}, {9, 3}},      {{4, 4}, {2, 3}},
+        {{0, BLOCKS, 1}, {0, 2, 3}}, {{0, 1, BLOCKS}, {0, 2, 3}}, {{0, 1, 9}, {0, 2, 9}},
+        {{0, 1, 9}, {0, 9, 3}},      {{0, 4, 4}, {0, 2, 3}},      {{1, 1, 9}, {0, 2, 3}},
     };
     p.plan.n_copies = 2;
     for (size_t i = 0; i < HDL_ARRAY_LEN(spoilt); i++) {
@@ -266,6 +293,108 @@ static void test_copies(void **state)
         bad();
     }
     p.plan.n_copies = BLOCKS + 1;
+    bad();
+}
+
+/* ---- several cache groups ----------------------------------------------------------------- */
+
+/* All positions, a window of 40, and states. */
+static const hdl_cache_capacity three[] = {
+    {.n_blocks = BLOCKS},
+    {.rule = {.window = 40}, .n_blocks = BLOCKS},
+    {.rule = {.kind = HDL_CACHE_STATE}, .n_blocks = 2 * SEQS},
+};
+
+static int setup_three(void **state)
+{
+    hdl_errmsg why = {0};
+    hdl_batch_opts opts = {.max_seqs = SEQS,
+                           .step_tokens = TOKENS,
+                           .max_len = MAX_LEN,
+                           .block_tokens = HDL_BLOCK_TOKENS,
+                           .n_caches = 3,
+                           .vocab = VOCAB};
+    (void)state;
+    memcpy(opts.caches, three, sizeof(three));
+    assert_int_equal(hdl_batch_open(&batch, &opts, &why), HDL_OK);
+    rig_plan_init(&p, 1);
+    p.n_caches = 3;
+    memcpy(p.caches, three, sizeof(three));
+    rig_next(&p);
+    return 0;
+}
+
+static void test_each_group_has_its_table(void **state)
+{
+    hdl_sampling greedy = rig_greedy();
+    (void)state;
+    rig_open(&p, 0, &greedy);
+    rig_row(&p, 0, 0, ids, 40, 0);
+    p.blocks[p.plan.n_blocks++] = 7; /* other blocks for the window */
+    p.blocks[p.plan.n_blocks++] = 8;
+    p.grants[1].block_at = p.plan.n_blocks - 2;
+    p.copies[0] = (hdl_plan_copy){.cache = 2, .src = 0, .dst = 9}; /* of the zero state: harmless */
+    p.plan.n_copies = 1;
+    assert_int_equal(check(), HDL_OK);
+    hdl_batch_apply(&batch, &p.plan);
+    assert_int_equal(batch.groups[0].rows[0].table[1], 1);
+    assert_int_equal(batch.groups[1].rows[0].table[0], 7);
+    assert_int_equal(batch.groups[1].rows[0].table[1], 8);
+    assert_int_equal(batch.groups[2].rows[0].table[0], 0);
+    assert_int_equal(batch.groups[2].n_copies, 1);
+    assert_int_equal(batch.groups[0].n_copies, 0);
+    hdl_tokens tokens = hdl_batch_tokens(&batch);
+    for (uint32_t g = 0; g < 3; g++)
+        assert_int_equal(tokens.rows[g][0].n_tokens, 40);
+}
+
+/* A sequence that starts at position 96 by a prefix hit: of the window it has block 1 on. */
+static void test_a_window_may_start_late(void **state)
+{
+    hdl_sampling greedy = rig_greedy();
+    (void)state;
+    rig_open(&p, 0, &greedy);
+    rig_row(&p, 0, 96, ids, 10, 0);
+    hdl_plan_grant *window = &p.grants[1];
+    p.copies[0] = (hdl_plan_copy){.cache = 2, .src = 12, .dst = 0}; /* its state at 96 */
+    p.plan.n_copies = 1;
+    assert_int_equal(window->cache, 1);
+    window->table_at = 1;
+    window->block_at = 1;
+    window->n_blocks = 3;
+    assert_int_equal(check(), HDL_OK); /* sees 57, in block 1 */
+    window->table_at = 2;
+    window->n_blocks = 2;
+    bad(); /* block 1 is missing */
+    window->table_at = 1;
+    window->n_blocks = 3;
+    p.grants[0].table_at = 1; /* where all positions are seen, none may be missing */
+    p.grants[0].n_blocks = 3;
+    bad();
+}
+
+static void test_a_state_stands_at_one_position(void **state)
+{
+    hdl_sampling greedy = rig_greedy();
+    (void)state;
+    rig_open(&p, 0, &greedy);
+    rig_row(&p, 0, 32, ids, 10, 0);
+    bad(); /* whose state at 32? */
+    p.copies[0] = (hdl_plan_copy){.cache = 2, .src = 12, .dst = 0};
+    p.plan.n_copies = 1;
+    assert_int_equal(check(), HDL_OK);
+    hdl_batch_apply(&batch, &p.plan);
+    rig_next(&p);
+    rig_row(&p, 0, 41, ids, 1, 0); /* position 41 is in the state already */
+    bad();
+    p.rows[0].pos = 42;
+    assert_int_equal(check(), HDL_OK);
+    rig_open(&p, 1, &greedy);
+    rig_row(&p, 1, 0, ids, 1, 0);
+    assert_int_equal(check(), HDL_OK);
+    p.blocks[p.plan.n_blocks - 1] = 0; /* the state of slot 0 */
+    bad();
+    p.blocks[p.plan.n_blocks - 1] = 2 * SEQS;
     bad();
 }
 
@@ -284,11 +413,13 @@ static void test_huge_counts(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)  cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST3(name) cmocka_unit_test_setup_teardown(name, setup_three, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_good_plan_applies),
         TEST(test_refusal_touches_nothing),
         TEST(test_bad_rows),
+        TEST(test_bad_grants),
         TEST(test_two_rows_of_a_slot_or_a_block),
         TEST(test_too_many_tokens),
         TEST(test_feedback_needs_a_sample),
@@ -296,6 +427,9 @@ int main(void)
         TEST(test_opens_and_closes),
         TEST(test_copies),
         TEST(test_huge_counts),
+        TEST3(test_each_group_has_its_table),
+        TEST3(test_a_window_may_start_late),
+        TEST3(test_a_state_stands_at_one_position),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

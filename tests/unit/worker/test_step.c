@@ -167,14 +167,9 @@ static void fork_blocks(rig_rank *r)
     p->plan.n_copies = 1;
     rig_row(p, 0, 44, tokens + 44, 1, HDL_ROW_SAMPLE);
     hdl_token other = 50;
-    p->given[1] = 2;
     rig_row(p, 1, 44, &other, 1, HDL_ROW_SAMPLE);
-    hdl_plan_row *row = &p->rows[1];
-    row->table_at = 0;
-    row->n_blocks = 2;
-    row->block_at = p->plan.n_blocks;
-    p->blocks[p->plan.n_blocks++] = 0; /* shared */
-    p->blocks[p->plan.n_blocks++] = RIG_BLOCKS_PER_SEQ + 1;
+    p->blocks[p->grants[0].block_at] = 0; /* shared */
+    assert_int_equal(p->blocks[p->grants[0].block_at + 1], RIG_BLOCKS_PER_SEQ + 1);
     hdl_result result = rig_step(r);
     float *logprobs = r->arg;
     logprobs[0] = result.rows[0].logprob;

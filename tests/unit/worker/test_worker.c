@@ -49,7 +49,7 @@ static void test_info_and_progress(void **state)
     assert_int_equal(hdl_worker_open(&w, &opts, &why), HDL_OK);
     assert_true(p.calls >= 1 && p.last == p.total && p.total > 0);
     hdl_worker_info info = hdl_worker_get_info(w);
-    assert_int_equal(info.kv_blocks, 8);
+    assert_int_equal(info.caches[0].n_blocks, 8);
     assert_int_equal(info.block_tokens, HDL_BLOCK_TOKENS);
     assert_int_equal(info.max_len, 256);
     assert_int_equal(info.weights, HDL_WFORMAT_BF16);
@@ -71,6 +71,8 @@ static void test_info_and_progress(void **state)
     hdl_worker_close(v);
 }
 
+static uint32_t blocks_of(const hdl_worker *w) { return hdl_worker_get_info(w).caches[0].n_blocks; }
+
 static void test_kv_sizes(void **state)
 {
     hdl_errmsg why = {0};
@@ -79,17 +81,17 @@ static void test_kv_sizes(void **state)
     (void)state;
     opts.n_blocks = 0; /* four sequences of 256 tokens */
     assert_int_equal(hdl_worker_open(&w, &opts, &why), HDL_OK);
-    assert_int_equal(hdl_worker_kv_blocks(w), 4 * 256 / 32);
-    uint64_t block_bytes = hdl_worker_get_info(w).kv_bytes / hdl_worker_kv_blocks(w);
+    assert_int_equal(blocks_of(w), 4 * 256 / 32);
+    uint64_t block_bytes = hdl_worker_get_info(w).kv_bytes / blocks_of(w);
     hdl_worker_close(w);
     opts.kv_bytes = 5 * block_bytes + 1;
     assert_int_equal(hdl_worker_open(&w, &opts, &why), HDL_OK);
-    assert_int_equal(hdl_worker_kv_blocks(w), 5);
+    assert_int_equal(blocks_of(w), 5);
     hdl_worker_close(w);
     /* Two ranks of tp hold one KV head each of two: half the bytes a block. */
     opts.layout.tp = 2;
     assert_int_equal(hdl_worker_open(&w, &opts, &why), HDL_OK);
-    assert_int_equal(hdl_worker_kv_blocks(w), 10);
+    assert_int_equal(blocks_of(w), 10);
     hdl_worker_close(w);
 }
 
@@ -148,12 +150,12 @@ static void test_shapes_beyond_the_kernels(void **state)
     char dir[256], config[1024];
     const char *at = strstr(rig_config_llama, "\"head_dim\":16");
     (void)state;
-    snprintf(config, sizeof(config), "%.*s\"head_dim\":300%s", (int)(at - rig_config_llama),
+    snprintf(config, sizeof(config), "%.*s\"head_dim\":700%s", (int)(at - rig_config_llama),
              rig_config_llama, at + strlen("\"head_dim\":16"));
     rig_make_model(dir, config, HDL_DTYPE_BF16);
     hdl_worker_opts o = options();
     o.model_path = dir;
-    refuse(o, HDL_UNSUPPORTED, "head_dim is 300");
+    refuse(o, HDL_UNSUPPORTED, "head_dim is 700");
     rig_remove(dir);
 }
 
