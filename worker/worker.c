@@ -67,7 +67,7 @@ static hdl_err load(hdl_worker *w, hdl_errmsg *why)
 {
     const hdl_worker_opts *o = &w->opts;
     uint64_t start_us = hdl_clock_now_us();
-    HDL_TRY(hdl_st_open(&w->files, o->model_path, why));
+    HDL_TRY(hdl_files_open(&w->files, o->model_path, why));
     hdl_model_opts model = {.desc = &w->desc,
                             .shard = w->shard,
                             .device = w->device,
@@ -79,7 +79,7 @@ static hdl_err load(hdl_worker *w, hdl_errmsg *why)
                             .progress = o->progress,
                             .progress_arg = o->progress_arg};
     HDL_TRY(hdl_place_weights(&w->model, w->files, &place, why));
-    hdl_st_forget_pages(w->files);
+    hdl_files_forget_pages(w->files);
     HDL_LOG(INFO, LOAD, "loaded", "rank=%u weight_bytes=%zu load_us=%llu device=%s", o->rank,
             w->model.memory_bytes, (unsigned long long)(hdl_clock_now_us() - start_us),
             w->model.ops->name);
@@ -258,7 +258,7 @@ void hdl_worker_close(hdl_worker *w)
     hdl_kvstore_close(&w->kv);
     hdl_model_free(&w->model);
     hdl_device_close(w->device);
-    hdl_st_close(w->files);
+    hdl_files_close(w->files);
     pthread_mutex_destroy(&w->lock);
     free(w);
 }

@@ -6,7 +6,7 @@
 #include <pthread.h>
 
 #include "worker/batch.h"
-#include "worker/load/safetensors.h"
+#include "worker/load/files.h"
 #include "worker/sampler.h"
 #include "worker/worker.h"
 
@@ -16,7 +16,7 @@ struct hdl_worker {
     hdl_worker_opts opts; /* defaults filled in; pointers in it are not kept */
     hdl_model_desc desc;
     hdl_shard shard;
-    hdl_st *files; /* owned: the embedding is read in place */
+    hdl_files *files; /* owned: the embedding is read in place */
     hdl_device *device;
     hdl_model model;
     hdl_kvstore kv;

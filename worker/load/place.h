@@ -6,7 +6,7 @@
  * opening thread calls, the stream's threads help. */
 #pragma once
 
-#include "worker/load/safetensors.h"
+#include "worker/load/files.h"
 #include "worker/model/build.h"
 
 typedef struct hdl_place_opts {
@@ -15,11 +15,11 @@ typedef struct hdl_place_opts {
     void *progress_arg;
 } hdl_place_opts;
 
-/* st must outlive the model: the embedding is read in place. */
-hdl_err hdl_place_weights(hdl_model *model, const hdl_st *st, const hdl_place_opts *opts,
+/* files must outlive the model: the embedding is read in place. */
+hdl_err hdl_place_weights(hdl_model *model, hdl_files *files, const hdl_place_opts *opts,
                           hdl_errmsg *why) HDL_MUST_CHECK;
 
 /* *format: as asked for on entry, the matrices' on return. COUNT (auto) keeps what the files hold,
  * bf16 as BF16, f32 and f16 as F32 (quant.c). */
-hdl_err hdl_quant_choose(const hdl_model_desc *desc, const hdl_st *st, hdl_wformat *format,
+hdl_err hdl_quant_choose(const hdl_model_desc *desc, hdl_files *files, hdl_wformat *format,
                          hdl_errmsg *why) HDL_MUST_CHECK;

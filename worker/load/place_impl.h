@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inside of place.h: place_find.c turns slots into tensors of the files, place_slots.c turns these
- * into jobs with a destination in the model, place.c runs the jobs. Owner: one hdl_place_weights
+/* Inside of place.h: place_slots.c turns what the files hold of each slot into jobs with a
+ * destination in the model, place.c runs the jobs. Owner: one hdl_place_weights
  * call. */
 #pragma once
 
@@ -11,7 +11,7 @@
 
 /* Some rows of one tensor on their way to one place. */
 typedef struct hdl_place_job {
-    hdl_tensor src;
+    hdl_source src;
     hdl_weight *dst; /* NULL: a vector */
     float *vec;
     float plus;      /* added to each element of a vector */
@@ -20,10 +20,9 @@ typedef struct hdl_place_job {
 
 typedef struct hdl_placer {
     hdl_model *model;
-    const hdl_st *st;
+    hdl_files *files;
     const hdl_place_opts *opts;
     hdl_errmsg *why;
-    unsigned char *used; /* owned; [tensors]: some slot names it */
     hdl_place_job *jobs; /* owned */
     size_t n_jobs, jobs_size;
     uint64_t bytes_total;
@@ -32,9 +31,5 @@ typedef struct hdl_placer {
     uint64_t shown_us; /* thread 0: when progress was last told */
 } hdl_placer;
 
-/* The tensor of a place, checked for type and shape, and marked as used. */
-hdl_err hdl_place_find(hdl_placer *p, hdl_weight_at at, const hdl_st_tensor **out) HDL_MUST_CHECK;
-/* Refuses tensors that no slot has named. */
-hdl_err hdl_place_check_unknown(const hdl_placer *p) HDL_MUST_CHECK;
 /* Jobs for one slot in all its layers and experts. */
 hdl_err hdl_place_add_slot(hdl_placer *p, hdl_wslot slot) HDL_MUST_CHECK;

@@ -19,20 +19,8 @@ static hdl_err add_job(hdl_placer *p, hdl_place_job j)
         p->jobs_size = size;
     }
     p->jobs[p->n_jobs++] = j;
-    p->bytes_total +=
-        (uint64_t)j.src.shape[0] * (uint64_t)j.src.shape[1] * hdl_dtype_bytes(j.src.dtype);
+    p->bytes_total += hdl_source_bytes(&j.src);
     return HDL_OK;
-}
-
-/* Rows and columns of a slice, as a view into the file. */
-static hdl_tensor view(const hdl_st_tensor *t, hdl_slice s, uint32_t row, uint32_t n_rows)
-{
-    uint64_t cols = t->n_dims == 2 ? t->shape[1] : 1;
-    const char *data = t->data;
-    uint64_t at = ((uint64_t)(s.row_at + row) * cols + s.col_at) * hdl_dtype_bytes(t->dtype);
-    hdl_tensor v = hdl_tensor_2d((void *)(uintptr_t)(data + at), t->dtype, n_rows, s.n_cols);
-    v.stride[0] = (int64_t)cols;
-    return v;
 }
 
 /* Where in a packed matrix a slice begins: fused matrices hold several slots. */
@@ -41,14 +29,42 @@ typedef struct target {
     uint32_t row_at;
 } target;
 
-static hdl_err add_matrix(hdl_placer *p, const hdl_st_tensor *t, hdl_slice s, target to)
+static hdl_err add_rows(hdl_placer *p, const hdl_source *src, target to)
 {
+    for (uint32_t row = 0; row < src->n_rows; row += JOB_ROWS) {
+        hdl_window w = {row, hdl_min_u32(JOB_ROWS, src->n_rows - row), 0, src->n_cols};
+        hdl_place_job j = {
+            .src = hdl_source_part(src, w), .dst = to.dst, .row_at = to.row_at + row};
+        HDL_TRY(add_job(p, j));
+    }
+    return HDL_OK;
+}
+
+/* Every second row of src from `first` on. */
+static hdl_source every_second(const hdl_source *src, uint32_t first)
+{
+    hdl_source s = *src;
+    s.codes.data = (const char *)src->codes.data + (src->row_at + first) * src->codes.row_step;
+    s.codes.row_step *= 2;
+    s.row_at = 0;
+    s.n_rows /= 2;
+    return s;
+}
+
+static hdl_err add_matrix(hdl_placer *p, const hdl_found *f, hdl_slice s, target to)
+{
+    hdl_source src = hdl_source_part(&f->src, (hdl_window){s.row_at, s.n_rows, s.col_at, s.n_cols});
     HDL_ASSERT_EQ(s.n_cols, to.dst->k);
     HDL_ASSERT_LE(to.row_at + s.n_rows, to.dst->n);
-    for (uint32_t row = 0; row < s.n_rows; row += JOB_ROWS) {
-        uint32_t n = hdl_min_u32(JOB_ROWS, s.n_rows - row);
-        hdl_place_job j = {.src = view(t, s, row, n), .dst = to.dst, .row_at = to.row_at + row};
-        HDL_TRY(add_job(p, j));
+    if (f->pairs == 0)
+        return add_rows(p, &src, to);
+    HDL_ASSERT(s.row_at % f->pairs == 0 && s.n_rows % f->pairs == 0);
+    for (uint32_t row = 0; row < s.n_rows; row += f->pairs) {
+        hdl_source head = hdl_source_part(&src, (hdl_window){row, f->pairs, 0, src.n_cols});
+        for (uint32_t half = 0; half < 2; half++) {
+            hdl_source rows = every_second(&head, half);
+            HDL_TRY(add_rows(p, &rows, (target){to.dst, to.row_at + row + half * f->pairs / 2}));
+        }
     }
     return HDL_OK;
 }
@@ -58,24 +74,35 @@ typedef struct vector_at {
     float *vec, plus;
 } vector_at;
 
-static hdl_err add_vector(hdl_placer *p, const hdl_st_tensor *t, hdl_slice s, vector_at to)
+static hdl_err add_vector(hdl_placer *p, const hdl_found *f, hdl_slice s, vector_at to)
 {
-    return add_job(p,
-                   (hdl_place_job){.src = view(t, s, 0, s.n_rows), .vec = to.vec, .plus = to.plus});
+    hdl_source src = hdl_source_part(&f->src, (hdl_window){s.row_at, s.n_rows, 0, 1});
+    if (f->pairs == 0)
+        return add_job(p, (hdl_place_job){.src = src, .vec = to.vec, .plus = to.plus});
+    for (uint32_t row = 0; row < s.n_rows; row += f->pairs) {
+        hdl_source head = hdl_source_part(&src, (hdl_window){row, f->pairs, 0, 1});
+        for (uint32_t half = 0; half < 2; half++) {
+            hdl_place_job j = {.src = every_second(&head, half),
+                               .vec = to.vec + row + half * f->pairs / 2,
+                               .plus = to.plus};
+            HDL_TRY(add_job(p, j));
+        }
+    }
+    return HDL_OK;
 }
 
 /* The rows of Q_GATE are each head's query and then its gate; in the packed matrix the queries
  * stand first and the gates last, so that qkv_rope finds q, k and v side by side. */
-static hdl_err add_gated_q(hdl_placer *p, const hdl_st_tensor *t, hdl_slice s, hdl_weight *qkv)
+static hdl_err add_gated_q(hdl_placer *p, const hdl_found *f, hdl_slice s, hdl_weight *qkv)
 {
     const hdl_model *m = p->model;
     uint32_t hd = m->desc->head_dim, n_heads = m->shard.n_heads;
     uint32_t gates = (n_heads + 2 * m->shard.n_kv_heads) * hd;
     for (uint32_t h = 0; h < n_heads; h++) {
         hdl_slice half = {s.row_at + 2 * h * hd, hd, s.col_at, s.n_cols};
-        HDL_TRY(add_matrix(p, t, half, (target){qkv, h * hd}));
+        HDL_TRY(add_matrix(p, f, half, (target){qkv, h * hd}));
         half.row_at += hd;
-        HDL_TRY(add_matrix(p, t, half, (target){qkv, gates + h * hd}));
+        HDL_TRY(add_matrix(p, f, half, (target){qkv, gates + h * hd}));
     }
     return HDL_OK;
 }
@@ -145,51 +172,51 @@ static target layer_matrix(const hdl_model *m, hdl_weight_at at)
     }
 }
 
-static hdl_err add_layer_slot(hdl_placer *p, const hdl_st_tensor *t, hdl_weight_at at)
+static hdl_err add_layer_slot(hdl_placer *p, const hdl_found *f, hdl_weight_at at)
 {
     hdl_model *m = p->model;
     hdl_slice s = hdl_slot_slice(m->desc, &m->shard, at.slot);
     if (hdl_slot_info_of(at.slot)->cols == HDL_DIM_NONE)
-        return add_vector(p, t, s, layer_vector(m, at));
+        return add_vector(p, f, s, layer_vector(m, at));
     target to = layer_matrix(m, at);
     if (at.slot == HDL_WSLOT_Q_GATE)
-        return add_gated_q(p, t, s, to.dst);
-    return add_matrix(p, t, s, to);
+        return add_gated_q(p, f, s, to.dst);
+    return add_matrix(p, f, s, to);
 }
 
-static hdl_err add_model_slot(hdl_placer *p, const hdl_st_tensor *t, hdl_weight_at at)
+static hdl_err add_model_slot(hdl_placer *p, const hdl_found *f, hdl_weight_at at)
 {
     hdl_model *m = p->model;
     hdl_slice s = hdl_slot_slice(m->desc, &m->shard, at.slot);
     switch (at.slot) {
     case HDL_WSLOT_EMBED:
-        m->embed = hdl_source_of_tensor(
-            &(hdl_tensor){.data = (void *)(uintptr_t)t->data,
-                          .dtype = t->dtype,
-                          .n_dims = 2,
-                          .shape = {(int64_t)t->shape[0], (int64_t)t->shape[1]},
-                          .stride = {(int64_t)t->shape[1], 1}});
+        m->embed = f->src;
         if (!m->desc->tied)
             return HDL_OK;
         s = hdl_slot_slice(m->desc, &m->shard, HDL_WSLOT_LM_HEAD);
-        return add_matrix(p, t, s, (target){&m->lm_head, 0});
+        return add_matrix(p, f, s, (target){&m->lm_head, 0});
     case HDL_WSLOT_FINAL_NORM:
-        return add_vector(p, t, s,
+        return add_vector(p, f, s,
                           (vector_at){m->final_norm, m->desc->norm_plus_one ? 1.0f : 0.0f});
-    case HDL_WSLOT_LM_HEAD: return add_matrix(p, t, s, (target){&m->lm_head, 0});
+    case HDL_WSLOT_LM_HEAD: return add_matrix(p, f, s, (target){&m->lm_head, 0});
     default: HDL_UNREACHABLE("model slot");
     }
+}
+
+static hdl_err find(hdl_placer *p, hdl_weight_at at, hdl_found *out)
+{
+    return hdl_files_find(p->files, (hdl_files_ask){p->model->desc, at}, out, p->why);
 }
 
 static hdl_err add_expert_slots(hdl_placer *p, hdl_weight_at at)
 {
     const hdl_shard *s = &p->model->shard;
     for (uint32_t e = 0; e < p->model->desc->n_experts; e++) {
-        const hdl_st_tensor *t = NULL;
+        hdl_found f;
         at.expert = e;
-        HDL_TRY(hdl_place_find(p, at, &t));
+        HDL_TRY(find(p, at, &f));
         if (e >= s->expert_at && e < s->expert_at + s->n_experts)
-            HDL_TRY(add_layer_slot(p, t, at));
+            HDL_TRY(add_layer_slot(p, &f, at));
     }
     return HDL_OK;
 }
@@ -199,7 +226,7 @@ hdl_err hdl_place_add_slot(hdl_placer *p, hdl_wslot slot)
     const hdl_slot_info *info = hdl_slot_info_of(slot);
     uint32_t n_layers = info->scope == HDL_SCOPE_MODEL ? 1 : p->model->desc->n_layers;
     for (uint32_t layer = 0; layer < n_layers; layer++) {
-        const hdl_st_tensor *t = NULL;
+        hdl_found f;
         hdl_weight_at at = {.slot = slot, .layer = layer};
         if (!hdl_slot_used(p->model->desc, slot, layer))
             continue;
@@ -207,9 +234,9 @@ hdl_err hdl_place_add_slot(hdl_placer *p, hdl_wslot slot)
             HDL_TRY(add_expert_slots(p, at));
             continue;
         }
-        HDL_TRY(hdl_place_find(p, at, &t));
-        HDL_TRY(info->scope == HDL_SCOPE_MODEL ? add_model_slot(p, t, at)
-                                               : add_layer_slot(p, t, at));
+        HDL_TRY(find(p, at, &f));
+        HDL_TRY(info->scope == HDL_SCOPE_MODEL ? add_model_slot(p, &f, at)
+                                               : add_layer_slot(p, &f, at));
     }
     return HDL_OK;
 }

@@ -64,11 +64,38 @@ typedef struct hdl_config_key {
         .name = (name_), .kind = HDL_KEY_REFUSE, .note = (note_)                                   \
     }
 
-/* A tensor's name in the files; {l} is the layer, {e} the expert. */
+/* Where in its tensor a slot's matrix or vector is, when it is not the whole tensor. */
+enum {
+    HDL_FORM_STACKED = 1,    /* the tensor holds the experts' one behind the other */
+    HDL_FORM_TRANSPOSED = 2, /* columns by rows */
+    HDL_FORM_EVEN = 4,       /* rows 0, 2, 4, ... of twice as many */
+    HDL_FORM_ODD = 8,        /* rows 1, 3, 5, ... */
+    HDL_FORM_PAIRS = 16,     /* the two halves of each head's rows take turns (llama.cpp) */
+};
+enum { HDL_FUSED_MAX = 3 };
+
+/* A tensor's name in the files; {l} is the layer, {e} the expert. Several names of one slot: the
+ * first that the files have. */
 typedef struct hdl_weight_name {
     hdl_wslot slot;
     const char *pattern;
+    uint32_t form;                  /* HDL_FORM_* */
+    uint32_t n_fused;               /* slots whose rows the tensor holds in this order, this one */
+    hdl_wslot fused[HDL_FUSED_MAX]; /* among them; 0: no other's */
 } hdl_weight_name;
+
+#define HDL_W(slot_, pattern_) HDL_W_AS(slot_, pattern_, 0)
+#define HDL_W_AS(slot_, pattern_, form_)                                                           \
+    {                                                                                              \
+        .slot = HDL_WSLOT_##slot_, .pattern = (pattern_), .form = (form_)                          \
+    }
+#define HDL_W_FUSED(slot_, pattern_, form_, n_fused_, ...)                                         \
+    {                                                                                              \
+        .slot = HDL_WSLOT_##slot_, .pattern = (pattern_), .form = (form_), .n_fused = (n_fused_),  \
+        .fused = {                                                                                 \
+            __VA_ARGS__                                                                            \
+        }                                                                                          \
+    }
 
 typedef struct hdl_arch {
     const char *name;       /* architectures[0] of config.json */
@@ -105,8 +132,10 @@ typedef struct hdl_weight_at {
     uint32_t layer, expert;
 } hdl_weight_at;
 
-/* Tensor name of a place; false when the architecture has none or it does not fit. */
-bool hdl_arch_weight_name(const hdl_arch *arch, hdl_weight_at at, char *out, size_t size);
+/* The first entry for a slot; NULL: none. */
+const hdl_weight_name *hdl_arch_weight(const hdl_arch *arch, hdl_wslot slot);
+/* Tensor name of a place; false when it does not fit. */
+bool hdl_weight_name_write(const hdl_weight_name *name, hdl_weight_at at, char *out, size_t size);
 
 /* Reads sliding_window as a window of every layer (Mistral, Mixtral); null: none. */
 hdl_err hdl_arch_window_all(hdl_model_desc *desc, const hdl_jv *value, hdl_errmsg *why);

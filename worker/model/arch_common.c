@@ -230,14 +230,17 @@ const char *hdl_arch_names(char *out, size_t size)
     return out;
 }
 
-bool hdl_arch_weight_name(const hdl_arch *arch, hdl_weight_at at, char *out, size_t size)
+const hdl_weight_name *hdl_arch_weight(const hdl_arch *arch, hdl_wslot slot)
 {
-    const char *p = NULL;
     for (size_t i = 0; i < arch->n_names; i++)
-        if (arch->names[i].slot == at.slot)
-            p = arch->names[i].pattern;
-    if (!p || size == 0)
-        return false;
+        if (arch->names[i].slot == slot)
+            return &arch->names[i];
+    return NULL;
+}
+
+bool hdl_weight_name_write(const hdl_weight_name *name, hdl_weight_at at, char *out, size_t size)
+{
+    const char *p = name->pattern;
     size_t len = 0;
     while (*p) {
         int n = 1;

@@ -20,18 +20,18 @@ static const hdl_config_key mistral_keys[] = {
 };
 
 static const hdl_weight_name names[] = {
-    {HDL_WSLOT_EMBED, "model.embed_tokens.weight"},
-    {HDL_WSLOT_FINAL_NORM, "model.norm.weight"},
-    {HDL_WSLOT_LM_HEAD, "lm_head.weight"},
-    {HDL_WSLOT_ATTN_NORM, "model.layers.{l}.input_layernorm.weight"},
-    {HDL_WSLOT_Q, "model.layers.{l}.self_attn.q_proj.weight"},
-    {HDL_WSLOT_K, "model.layers.{l}.self_attn.k_proj.weight"},
-    {HDL_WSLOT_V, "model.layers.{l}.self_attn.v_proj.weight"},
-    {HDL_WSLOT_O, "model.layers.{l}.self_attn.o_proj.weight"},
-    {HDL_WSLOT_FFN_NORM, "model.layers.{l}.post_attention_layernorm.weight"},
-    {HDL_WSLOT_GATE, "model.layers.{l}.mlp.gate_proj.weight"},
-    {HDL_WSLOT_UP, "model.layers.{l}.mlp.up_proj.weight"},
-    {HDL_WSLOT_DOWN, "model.layers.{l}.mlp.down_proj.weight"},
+    HDL_W(EMBED, "model.embed_tokens.weight"),
+    HDL_W(FINAL_NORM, "model.norm.weight"),
+    HDL_W(LM_HEAD, "lm_head.weight"),
+    HDL_W(ATTN_NORM, "model.layers.{l}.input_layernorm.weight"),
+    HDL_W(Q, "model.layers.{l}.self_attn.q_proj.weight"),
+    HDL_W(K, "model.layers.{l}.self_attn.k_proj.weight"),
+    HDL_W(V, "model.layers.{l}.self_attn.v_proj.weight"),
+    HDL_W(O, "model.layers.{l}.self_attn.o_proj.weight"),
+    HDL_W(FFN_NORM, "model.layers.{l}.post_attention_layernorm.weight"),
+    HDL_W(GATE, "model.layers.{l}.mlp.gate_proj.weight"),
+    HDL_W(UP, "model.layers.{l}.mlp.up_proj.weight"),
+    HDL_W(DOWN, "model.layers.{l}.mlp.down_proj.weight"),
 };
 
 const hdl_arch hdl_arch_llama = {

@@ -71,8 +71,10 @@ static size_t list_tensors(const hdl_model_desc *desc, tensor *out, size_t max)
                 t->rows = hdl_dim_size(desc, info->rows);
                 t->cols = hdl_dim_size(desc, info->cols);
                 t->vector = info->cols == HDL_DIM_NONE;
-                assert_true(hdl_arch_weight_name(hdl_arch_of(desc), (hdl_weight_at){slot, l, e},
-                                                 t->name, sizeof(t->name)));
+                const hdl_weight_name *name = hdl_arch_weight(hdl_arch_of(desc), slot);
+                assert_non_null(name);
+                assert_true(hdl_weight_name_write(name, (hdl_weight_at){slot, l, e}, t->name,
+                                                  sizeof(t->name)));
             }
         }
     }

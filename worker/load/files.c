@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "worker/load/files.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/checked.h"
+#include "worker/load/safetensors.h"
+
+enum { NAME_BYTES = 256, DIMS_MAX = HDL_ST_DIMS_MAX };
+
+struct hdl_files {
+    hdl_st *st;          /* owned */
+    unsigned char *used; /* owned; [tensors]: some slot has found it */
+};
+
+/* A tensor of any container; shape[n_dims - 1] runs fastest. */
+typedef struct tensor {
+    const char *name, *type_name;
+    const void *data;
+    hdl_enc encoding; /* HDL_ENC_COUNT: not supported */
+    uint32_t n_dims;
+    uint64_t shape[DIMS_MAX];
+    size_t idx;
+} tensor;
+
+static hdl_err fail_nomem(hdl_errmsg *why)
+{
+    return hdl_fail(HDL_NOMEM, why, "out of memory; the machine is full; stop other programs");
+}
+
+hdl_err hdl_files_open(hdl_files **out, const char *model_path, hdl_errmsg *why)
+{
+    hdl_files *f = calloc(1, sizeof(*f));
+    *out = NULL;
+    if (!f)
+        return fail_nomem(why);
+    hdl_err err = hdl_st_open(&f->st, model_path, why);
+    if (err == HDL_OK) {
+        f->used = calloc(hdl_st_count(f->st) + 1, 1);
+        if (!f->used)
+            err = fail_nomem(why);
+    }
+    if (err != HDL_OK) {
+        hdl_files_close(f);
+        return err;
+    }
+    *out = f;
+    return HDL_OK;
+}
+
+void hdl_files_close(hdl_files *f)
+{
+    if (!f)
+        return;
+    hdl_st_close(f->st);
+    free(f->used);
+    free(f);
+}
+
+void hdl_files_forget_pages(hdl_files *f) { hdl_st_forget_pages(f->st); }
+
+static hdl_enc encoding_of(hdl_dtype dtype)
+{
+    switch (dtype) {
+    case HDL_DTYPE_F32: return HDL_ENC_F32;
+    case HDL_DTYPE_F16: return HDL_ENC_F16;
+    case HDL_DTYPE_BF16: return HDL_ENC_BF16;
+    default: return HDL_ENC_COUNT;
+    }
+}
+
+static bool lookup(const hdl_files *f, const char *name, tensor *out)
+{
+    const hdl_st_tensor *t = hdl_st_find(f->st, name);
+    if (!t)
+        return false;
+    *out = (tensor){.name = t->name,
+                    .type_name = t->dtype_name,
+                    .data = t->data,
+                    .encoding = encoding_of(t->dtype),
+                    .n_dims = t->n_dims,
+                    .idx = (size_t)(t - hdl_st_at(f->st, 0))};
+    memcpy(out->shape, t->shape, sizeof(out->shape));
+    return true;
+}
+
+/* ---- forms -------------------------------------------------------------------------------- */
+
+/* What a slot's tensor must look like, and where in it the slot is. */
+typedef struct layout {
+    const hdl_weight_name *form;
+    uint64_t experts; /* matrices that lie behind each other; 1: no stack */
+    uint64_t rows;    /* of one, all that are fused in it */
+    uint64_t cols;
+    uint64_t row_at; /* of the slot among them */
+} layout;
+
+static layout layout_of(const hdl_model_desc *desc, hdl_wslot slot, const hdl_weight_name *form)
+{
+    const hdl_slot_info *info = hdl_slot_info_of(slot);
+    uint64_t own = hdl_dim_size(desc, info->rows);
+    layout l = {.form = form, .experts = 1, .rows = own, .cols = hdl_dim_size(desc, info->cols)};
+    if (form->form & HDL_FORM_STACKED)
+        l.experts = desc->n_experts;
+    if (form->form & (HDL_FORM_EVEN | HDL_FORM_ODD))
+        l.rows *= 2;
+    bool before = true;
+    for (uint32_t i = 0; i < form->n_fused; i++) {
+        uint64_t rows = hdl_dim_size(desc, hdl_slot_info_of(form->fused[i])->rows);
+        before = before && form->fused[i] != slot;
+        l.row_at += before ? rows : 0;
+        l.rows += form->fused[i] != slot ? rows : 0;
+    }
+    return l;
+}
+
+/* Dimensions of one do not count: some writers keep them, others do not. */
+static uint32_t squeeze(const uint64_t *in, uint32_t n, uint64_t *out)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (in[i] != 1)
+            out[kept++] = in[i];
+    return kept;
+}
+
+static void show_shape(char *out, size_t size, const uint64_t *shape, uint32_t n)
+{
+    size_t at = 0;
+    snprintf(out, size, "1");
+    for (uint32_t i = 0; i < n && at < size; i++)
+        at += (size_t)snprintf(out + at, size - at, "%s%" PRIu64, i ? " x " : "", shape[i]);
+}
+
+static hdl_err check(const tensor *t, const layout *l, hdl_errmsg *why)
+{
+    bool swap = (l->form->form & HDL_FORM_TRANSPOSED) != 0;
+    const uint64_t asked[] = {l->experts, swap ? l->cols : l->rows, swap ? l->rows : l->cols};
+    uint64_t want[3], got[DIMS_MAX];
+    uint32_t n_want = squeeze(asked, 3, want), n_got = squeeze(t->shape, t->n_dims, got);
+    if (n_want != n_got || memcmp(want, got, n_want * sizeof(*want)) != 0) {
+        char is[96], should[96];
+        show_shape(is, sizeof(is), got, n_got);
+        show_shape(should, sizeof(should), want, n_want);
+        return hdl_fail(HDL_CORRUPT, why,
+                        "tensor %.120s is %s; the model's description asks for %s; they do not "
+                        "belong together; fetch the model again",
+                        t->name, is, should);
+    }
+    const hdl_codec *codec = t->encoding < HDL_ENC_COUNT ? hdl_codec_of(t->encoding) : NULL;
+    if (!codec || (codec->block_cols != 1 && (swap || l->cols % codec->block_cols != 0)))
+        return hdl_fail(HDL_UNSUPPORTED, why,
+                        "tensor %.120s is of type %.20s; that is not supported here; use the bf16 "
+                        "release of the model",
+                        t->name, t->type_name);
+    return HDL_OK;
+}
+
+static hdl_source source_of(const tensor *t, const layout *l, uint64_t own, uint32_t expert)
+{
+    const hdl_codec *codec = hdl_codec_of(t->encoding);
+    bool swap = (l->form->form & HDL_FORM_TRANSPOSED) != 0;
+    int64_t row = (int64_t)(l->cols / codec->block_cols * codec->block_bytes);
+    int64_t col = codec->block_bytes;
+    if (swap) {
+        row = codec->block_bytes;
+        col = (int64_t)l->rows * codec->block_bytes;
+    }
+    uint64_t at = l->form->form & HDL_FORM_STACKED ? (uint64_t)expert * l->rows * l->cols : 0;
+    const char *data = (const char *)t->data + at / codec->block_cols * codec->block_bytes;
+    hdl_source s = {.encoding = t->encoding,
+                    .row_at = (uint32_t)l->row_at,
+                    .n_rows = (uint32_t)own,
+                    .n_cols = (uint32_t)l->cols,
+                    .whole_rows = (uint32_t)l->rows,
+                    .scale_mul = 1,
+                    .scale_div = 1};
+    if (l->form->form & (HDL_FORM_EVEN | HDL_FORM_ODD)) {
+        data += l->form->form & HDL_FORM_ODD ? row : 0;
+        row *= 2;
+    }
+    s.codes = (hdl_plane){.data = data, .row_step = row, .col_step = col};
+    return s;
+}
+
+/* The first of the slot's names that the files have. */
+static hdl_err find_name(const hdl_files *f, hdl_files_ask ask, const hdl_weight_name **form,
+                         tensor *t, hdl_errmsg *why)
+{
+    const hdl_arch *arch = hdl_arch_of(ask.desc);
+    char name[NAME_BYTES] = "", first[NAME_BYTES] = "";
+    for (size_t i = 0; i < arch->n_names; i++) {
+        *form = &arch->names[i];
+        if ((*form)->slot != ask.at.slot)
+            continue;
+        if (!hdl_weight_name_write(*form, ask.at, name, sizeof(name)))
+            break;
+        if (lookup(f, name, t))
+            return HDL_OK;
+        if (first[0] == '\0')
+            memcpy(first, name, sizeof(first));
+    }
+    if (first[0] == '\0')
+        return hdl_fail(HDL_BUG, why, "%s names no weight for %s; its table is wrong; report this",
+                        arch->name, hdl_slot_info_of(ask.at.slot)->name);
+    return hdl_fail(HDL_CORRUPT, why,
+                    "tensor %.120s is missing; the files are not complete or not of this model; "
+                    "fetch the model again",
+                    first);
+}
+
+hdl_err hdl_files_find(hdl_files *f, hdl_files_ask ask, hdl_found *out, hdl_errmsg *why)
+{
+    const hdl_weight_name *form = NULL;
+    tensor t = {0};
+    HDL_TRY(find_name(f, ask, &form, &t, why));
+    layout l = layout_of(ask.desc, ask.at.slot, form);
+    HDL_TRY(check(&t, &l, why));
+    f->used[t.idx] = 1;
+    uint64_t own = hdl_dim_size(ask.desc, hdl_slot_info_of(ask.at.slot)->rows);
+    *out = (hdl_found){.src = source_of(&t, &l, own, ask.at.expert),
+                       .name = t.name,
+                       .pairs = form->form & HDL_FORM_PAIRS ? ask.desc->head_dim : 0};
+    return HDL_OK;
+}
+
+static bool harmless(const hdl_model_desc *desc, const char *name)
+{
+    size_t len = strlen(name);
+    static const char inv[] = "rotary_emb.inv_freq"; /* computed anew from config.json */
+    if (len >= sizeof(inv) - 1 && strcmp(name + len - (sizeof(inv) - 1), inv) == 0)
+        return true;
+    return desc->tied && strcmp(name, "lm_head.weight") == 0; /* the embedding once more */
+}
+
+hdl_err hdl_files_check_unknown(const hdl_files *f, const hdl_model_desc *desc, hdl_errmsg *why)
+{
+    for (size_t i = 0; i < hdl_st_count(f->st); i++) {
+        const char *name = hdl_st_at(f->st, i)->name;
+        if (!f->used[i] && !harmless(desc, name))
+            return hdl_fail(HDL_UNSUPPORTED, why,
+                            "tensor %.120s has no place in %s; leaving it out might give wrong "
+                            "text; choose a model of a supported architecture, or report it",
+                            name, desc->arch);
+    }
+    return HDL_OK;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The weights of a model as its files hold them, asked for by slot: the view that place.c and
+ * quant.c have of whatever container a model comes in. Names and forms are those of the
+ * architecture's tables.
+ *
+ * What is found is a source over the mapped files (borrowed: until close), whole and in the model's
+ * own numbering of rows, whatever else its tensor holds. Cold; the opening thread; the sources may
+ * be read from any thread. */
+#pragma once
+
+#include "worker/model/arch.h"
+
+typedef struct hdl_files hdl_files;
+
+typedef struct hdl_found {
+    hdl_source src;   /* [rows, cols] of the slot; a vector has one column */
+    const char *name; /* of the tensor, for messages; borrowed: until close */
+    uint32_t pairs; /* 0: rows are in order. Else of each so many rows the first half is at the even
+                       places of the file and the second half at the odd ones */
+} hdl_found;
+
+/* model_path: the folder of a Hugging Face model. */
+hdl_err hdl_files_open(hdl_files **out, const char *model_path, hdl_errmsg *why) HDL_MUST_CHECK;
+void hdl_files_close(hdl_files *files);
+
+/* What is asked for, and by whom. */
+typedef struct hdl_files_ask {
+    const hdl_model_desc *desc;
+    hdl_weight_at at;
+} hdl_files_ask;
+/* The place's tensor, checked for type and shape against the description, and marked as found. */
+hdl_err hdl_files_find(hdl_files *files, hdl_files_ask ask, hdl_found *out,
+                       hdl_errmsg *why) HDL_MUST_CHECK;
+/* Refuses tensors that were never found. */
+hdl_err hdl_files_check_unknown(const hdl_files *files, const hdl_model_desc *desc,
+                                hdl_errmsg *why) HDL_MUST_CHECK;
+
+/* Drops the pages that loading brought into this process; they stay in the page cache. */
+void hdl_files_forget_pages(hdl_files *files);
