@@ -95,6 +95,36 @@ static inline float hdl_tanh(float x)
 
 static inline float hdl_softcap(float x, float cap) { return cap * hdl_tanh(x / cap); }
 
+/* 0.5 g (1 + tanh(z)) = g / (1 + exp(-2z)), which does not cancel where tanh is near -1. */
+#define HDL_GELU_CUBE  0.044715f
+#define HDL_GELU_TWICE (-1.59576912160573071f) /* -2 sqrt(2 / pi) */
+static inline float hdl_gelu(float g)
+{
+    float z = fmaf(HDL_GELU_CUBE * g * g, g, g);
+    return g / (1.0f + hdl_exp(HDL_GELU_TWICE * z));
+}
+
+/* What a gated unit does; limit and alpha are of OAI. */
+typedef struct hdl_glu_act {
+    hdl_glu_kind kind;
+    float limit, alpha;
+} hdl_glu_act;
+
+/* act(gate) * up. Comparisons are written so that a NaN passes. */
+static inline float hdl_glu(hdl_glu_act act, float g, float up)
+{
+    switch (act.kind) {
+    case HDL_GLU_SILU: return hdl_silu(g) * up;
+    case HDL_GLU_GELU: return hdl_gelu(g) * up;
+    case HDL_GLU_RELU2: g = 0.0f > g ? 0.0f : g; return g * g * up;
+    case HDL_GLU_OAI: break;
+    }
+    g = act.limit < g ? act.limit : g;
+    up = act.limit < up ? act.limit : up;
+    up = -act.limit > up ? -act.limit : up;
+    return g / (1.0f + hdl_exp(-(act.alpha * g))) * (up + 1.0f);
+}
+
 /* Largest values that scratch on the C stack is sized for; weight_bytes and the loader refuse more.
  */
 enum { HDL_HEAD_DIM_MAX = 576, HDL_EXPERTS_MAX = 1024, HDL_TOPK_MAX = 64 };
@@ -111,13 +141,23 @@ static inline float hdl_lanes_fold(float lane[HDL_LANES])
     return lane[0];
 }
 
-/* 1 / sqrt(mean(x^2) + eps) */
-static inline float hdl_rms_scale(const float *x, uint32_t dim, float eps)
+static inline float hdl_square_sum(const float *x, uint32_t dim)
 {
     float lane[HDL_LANES] = {0};
     for (uint32_t i = 0; i < dim; i++)
         lane[i % HDL_LANES] += x[i] * x[i];
-    return 1.0f / sqrtf(hdl_lanes_fold(lane) / (float)dim + eps);
+    return hdl_lanes_fold(lane);
+}
+
+/* 1 / sqrt(mean(x^2) + eps) from the sum of squares */
+static inline float hdl_rms_scale_of(float sumsq, uint32_t dim, float eps)
+{
+    return 1.0f / sqrtf(sumsq / (float)dim + eps);
+}
+
+static inline float hdl_rms_scale(const float *x, uint32_t dim, float eps)
+{
+    return hdl_rms_scale_of(hdl_square_sum(x, dim), dim, eps);
 }
 
 /* One Q8 group. A NaN or an infinity in x makes the scale a NaN or infinite, so that it shows in

@@ -9,18 +9,20 @@
 #define HDL_CPU_OP_LIST(X)                                                                         \
     X(embed, hdl_embed_args)                                                                       \
     X(rms_norm, hdl_rms_norm_args)                                                                 \
+    X(sumsq, hdl_sumsq_args)                                                                       \
     X(linear, hdl_linear_args)                                                                     \
     X(qkv_rope, hdl_qkv_rope_args)                                                                 \
     X(attention, hdl_attention_args)                                                               \
+    X(gate, hdl_gate_args)                                                                         \
+    X(softcap, hdl_softcap_args)                                                                   \
     X(glu, hdl_glu_args)                                                                           \
     X(add, hdl_add_args)                                                                           \
+    X(add_row, hdl_add_row_args)                                                                   \
     X(router, hdl_router_args)                                                                     \
     X(moe_experts, hdl_moe_experts_args)                                                           \
     X(moe_combine, hdl_moe_combine_args)
 
-#define HDL_CPU_REF_OPS                                                                            \
-    .kv_copy = hdl_ref_kv_copy, .sumsq = hdl_ref_sumsq, .gate = hdl_ref_gate,                      \
-    .softcap = hdl_ref_softcap, .add_row = hdl_ref_add_row
+#define HDL_CPU_REF_OPS .kv_copy = hdl_ref_kv_copy
 
 #define HDL_CPU_LEVEL(isa)                                                                         \
     size_t hdl_##isa##_weight_bytes(hdl_wformat, uint32_t n, uint32_t k, uint32_t n_leaves);       \

@@ -61,7 +61,8 @@ typedef struct span {
 static span visible(const attn_job *job, const attn_block *b, uint32_t token)
 {
     uint32_t end = b->row->pos + b->token + token + 1, window = job->a->window;
-    return (span){window && end > window ? end - window : 0, end};
+    uint32_t first = window && end > window ? end - window : 0, chunk = job->a->chunk;
+    return (span){chunk ? hdl_max_u32(first, (end - 1) / chunk * chunk) : first, end};
 }
 
 /* [n_tokens * n_heads of the step] index of a block's row: q, out and states use it. */
@@ -136,7 +137,8 @@ static void walk_split(const attn_job *job, const attn_block *b, uint32_t split,
                                                 .n_rows = b->n_rows,
                                                 .head_dim = job->a->kv.head_dim,
                                                 .value_dim = job->value_dim,
-                                                .scale = job->a->scale});
+                                                .scale = job->a->scale,
+                                                .softcap = job->a->softcap});
     }
 }
 
@@ -176,9 +178,20 @@ static void merge_row(row_state all, row_state later, bool is_first, uint32_t di
     *all.max = max;
 }
 
+/* ref/attention.c: add_sink */
+static void add_sink(row_state s, float sink, uint32_t dim)
+{
+    float max = sink > *s.max ? sink : *s.max, keep = hdl_exp(*s.max - max);
+    *s.sum = fmaf(*s.sum, keep, hdl_exp(sink - max));
+    for (uint32_t d = 0; d < dim; d += HDL_LANES)
+        v16_store(s.out + d, v16_mul(v16_load(s.out + d), v16_set1(keep)));
+}
+
 static void finish_row(const attn_job *job, const attn_block *b, uint32_t r, row_state s)
 {
     uint32_t dim = job->value_dim;
+    if (job->a->sinks)
+        add_sink(s, job->a->sinks[b->head + r % b->n_heads], dim);
     float *out = job->a->out + row_index(job, b, r) * dim;
     for (uint32_t d = 0; d < dim; d += HDL_LANES)
         v16_store(out + d, v16_div(v16_load(s.out + d), v16_set1(*s.sum)));

@@ -35,7 +35,7 @@ typedef struct hdl_attn_tile_args {
     const hdl_attn_work *work;
     hdl_attn_state *state;
     uint32_t n_rows, head_dim, value_dim;
-    float scale;
+    float scale, softcap;
 } hdl_attn_tile_args;
 
 #define hdl_attn_add_tile HDL_ISA_NAME(attn_add_tile)

@@ -189,6 +189,10 @@ static void soften_row(const hdl_attn_tile_args *a, uint32_t r)
     float *weight = a->work->weight + (size_t)r * HDL_ATTN_TILE;
     uint32_t lo = a->tile->lo[r], hi = a->tile->hi[r];
     v16 w0 = v16_load(weight), w1 = v16_load(weight + HDL_LANES);
+    if (a->softcap != 0.0f) {
+        w0 = v16_softcap(w0, a->softcap);
+        w1 = v16_softcap(w1, a->softcap);
+    }
     if (lo > 0 || hi < HDL_ATTN_TILE) {
         v16 unseen = v16_set1(-INFINITY);
         w0 = v16_where_lanes(hdl_min_u32(lo, 16), hdl_min_u32(hi, 16), w0, unseen);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "kernels/cpu/rowwise.h"
 #include "kernels/cpu/source.h"
 
 static void embed_tokens(const void *args, size_t from, size_t to)
@@ -8,7 +9,10 @@ static void embed_tokens(const void *args, size_t from, size_t to)
     for (size_t t = from; t < to; t++) {
         HDL_ASSERT(a->ids[t] >= 0 && (uint32_t)a->ids[t] < a->table.n_rows);
         hdl_span row = {.row = (uint32_t)a->ids[t], .n = hidden};
-        hdl_source_row(&a->table, row, a->out + t * hidden);
+        float *out = a->out + t * hidden;
+        hdl_source_row(&a->table, row, out);
+        if (a->scale != 0.0f)
+            hdl_scale_span(out, a->scale, out, hidden);
     }
 }
 

@@ -4,11 +4,12 @@
 static void glu_range(const void *args, size_t from, size_t to)
 {
     const hdl_glu_args *a = args;
+    hdl_glu_act act = {a->kind, a->limit, a->alpha};
     size_t inter = a->inter;
     while (from < to) { /* elements of `out`, cut at the ends of tokens */
         size_t token = from / inter, i = from % inter, n = hdl_min_size(inter - i, to - from);
         const float *gate = a->gate_up + token * 2 * inter + i;
-        hdl_glu_span(gate, gate + inter, a->out + from, n);
+        hdl_glu_span(act, (hdl_glu_rows){gate, gate + inter, a->out + from, n});
         from += n;
     }
 }

@@ -104,7 +104,8 @@ static void glu_chunk(const moe_step *s, size_t i)
     uint32_t item = (uint32_t)(i / chunks), from = (uint32_t)(i % chunks) * CHUNK;
     uint32_t job = s->item_job[item], to = hdl_min_u32(from + CHUNK, inter);
     float *row = s->gate_up + (size_t)item * 2 * inter;
-    hdl_glu_span(row + from, row + inter + from, row + from, to - from);
+    hdl_glu_act act = {s->a->glu, s->a->glu_limit, s->a->glu_alpha};
+    hdl_glu_span(act, (hdl_glu_rows){row + from, row + inter + from, row + from, to - from});
     hdl_gemm_pack_token(&s->down[job], item - s->job_first[job], row, from, to);
 }
 

@@ -1,31 +1,63 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/cpu/rowwise.h"
 
-/* Pairs (i, i + rope_dim / 2) turned by the angle of the position, in place. */
-static void rotate(const hdl_qkv_rope_args *a, uint32_t pos, float *x)
+/* The angles of a position, cos and sin of rope_dim / 2 pairs. */
+typedef struct angles {
+    const float *cosine, *sine;
+    uint32_t half;
+} angles;
+
+/* Pairs (i, i + rope_dim / 2), in place. */
+static void rotate_halves(angles at, float *x)
 {
-    uint32_t half = a->rope_dim / 2;
-    const float *cosine = a->rope_cos + (size_t)pos * half;
-    const float *sine = a->rope_sin + (size_t)pos * half;
-    for (uint32_t i = 0; i < half; i += HDL_LANES) {
-        uint32_t part = hdl_min_u32(half - i, HDL_LANES);
-        v16 lo = v16_load_part(x + i, part), hi = v16_load_part(x + i + half, part);
-        v16 c = v16_load_part(cosine + i, part), s = v16_load_part(sine + i, part);
+    for (uint32_t i = 0; i < at.half; i += HDL_LANES) {
+        uint32_t part = hdl_min_u32(at.half - i, HDL_LANES);
+        v16 lo = v16_load_part(x + i, part), hi = v16_load_part(x + i + at.half, part);
+        v16 c = v16_load_part(at.cosine + i, part), s = v16_load_part(at.sine + i, part);
         v16_store_part(x + i, v16_sub(v16_mul(lo, c), v16_mul(hi, s)), part);
-        v16_store_part(x + i + half, v16_add(v16_mul(hi, c), v16_mul(lo, s)), part);
+        v16_store_part(x + i + at.half, v16_add(v16_mul(hi, c), v16_mul(lo, s)), part);
     }
 }
 
-/* Norm (w not NULL) and rotation of one head; out may be x. */
-static void head(const hdl_qkv_rope_args *a, const float *w, uint32_t pos, const float *x,
-                 float *out)
+/* Pairs (2i, 2i + 1), in place. The even lane's sine is negated: x + y * -s is x - y * s. */
+static void rotate_pairs(angles at, float *x)
 {
-    uint32_t dim = a->kv.head_dim;
+    uint32_t i = 0;
+    for (; i + HDL_LANES / 2 <= at.half; i += HDL_LANES / 2) {
+        v16 v = v16_load(x + 2 * (size_t)i), c = v16_load_twice(at.cosine + i);
+        v16 s = v16_negate_even(v16_load_twice(at.sine + i));
+        v16_store(x + 2 * (size_t)i, v16_add(v16_mul(v, c), v16_mul(v16_swap_pairs(v), s)));
+    }
+    for (; i < at.half; i++) {
+        float *pair = x + 2 * (size_t)i, lo = pair[0], hi = pair[1];
+        pair[0] = lo * at.cosine[i] - hi * at.sine[i];
+        pair[1] = hi * at.cosine[i] + lo * at.sine[i];
+    }
+}
+
+typedef struct head_to {
+    uint32_t pos;
+    float *out; /* [head_dim]; may be x */
+} head_to;
+
+/* Norm (w not NULL, or after the rotation) and rotation of one head. */
+static void head(const hdl_qkv_rope_args *a, const float *w, const float *x, head_to to)
+{
+    uint32_t dim = a->kv.head_dim, half = a->rope_dim / 2;
     if (w)
-        hdl_norm_span(x, w, v16_rms_scale(x, dim, a->norm_eps), out, dim);
+        hdl_norm_span(x, (hdl_norm_by){w, v16_rms_scale(x, dim, a->norm_eps)}, to.out, dim);
     else
-        memcpy(out, x, dim * sizeof *out);
-    rotate(a, pos, out);
+        memcpy(to.out, x, dim * sizeof *to.out);
+    if (half > 0) {
+        angles at = {a->rope_cos + (size_t)to.pos * half, a->rope_sin + (size_t)to.pos * half,
+                     half};
+        if (a->interleaved)
+            rotate_pairs(at, to.out);
+        else
+            rotate_halves(at, to.out);
+    }
+    if (a->l2_after)
+        hdl_scale_span(to.out, v16_rms_scale(to.out, dim, a->norm_eps), to.out, dim);
 }
 
 static void store_bf16(const float *x, uint16_t *out, uint32_t n)
@@ -41,11 +73,14 @@ static void one_token(const hdl_qkv_rope_args *a, const hdl_attn_row *row, uint3
 {
     uint32_t dim = a->kv.head_dim, pos = row->pos + idx, n_kv = a->kv.n_kv_heads;
     size_t token = row->token_at + idx;
-    const float *qkv = a->qkv + token * (a->n_heads + 2 * (size_t)n_kv) * dim;
+    size_t stride = a->qkv_stride ? a->qkv_stride : (a->n_heads + 2 * (size_t)n_kv) * dim;
+    const float *qkv = a->qkv + token * stride;
     const float *k = qkv + (size_t)a->n_heads * dim, *v = k + (size_t)n_kv * dim;
     float *q = a->q + token * a->n_heads * dim;
     for (uint32_t h = 0; h < a->n_heads; h++)
-        head(a, a->q_norm, pos, qkv + (size_t)h * dim, q + (size_t)h * dim);
+        head(a, a->q_norm, qkv + (size_t)h * dim, (head_to){pos, q + (size_t)h * dim});
+    if (a->q_scale)
+        hdl_scale_span(q, a->q_scale[pos], q, (size_t)a->n_heads * dim);
 
     uint32_t block = row->table[pos / a->kv.block_tokens];
     HDL_ASSERT_LT(block, a->kv.n_blocks);
@@ -53,7 +88,7 @@ static void one_token(const hdl_qkv_rope_args *a, const hdl_attn_row *row, uint3
     for (uint32_t h = 0; h < n_kv; h++) {
         size_t at =
             (((size_t)block * n_kv + h) * a->kv.block_tokens + pos % a->kv.block_tokens) * dim;
-        head(a, a->k_norm, pos, k + (size_t)h * dim, key);
+        head(a, a->k_norm, k + (size_t)h * dim, (head_to){pos, key});
         store_bf16(key, a->kv.k + at, dim);
         store_bf16(v + (size_t)h * dim, a->kv.v + at, dim);
     }

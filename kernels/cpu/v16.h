@@ -96,6 +96,14 @@ V16_FN void v16i_store_u8(uint8_t *p, v16i x)
 {
     _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(x));
 }
+/* p[0] p[0] p[1] p[1] ... p[7] p[7] */
+V16_FN v16 v16_load_twice(const float *p)
+{
+    __m512i at = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    return _mm512_permutexvar_ps(at, _mm512_castps256_ps512(_mm256_loadu_ps(p)));
+}
+/* Lanes 2i and 2i + 1 change places. */
+V16_FN v16 v16_swap_pairs(v16 a) { return _mm512_permute_ps(a, 0xb1); }
 V16_FN __m256 v16_low(v16 a) { return _mm512_castps512_ps256(a); }
 V16_FN __m256 v16_high(v16 a)
 {
@@ -229,12 +237,31 @@ V16_FN void v16i_store_u8(uint8_t *p, v16i x)
     __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(half + 8));
     _mm_storeu_si128((__m128i *)(void *)p, _mm_packus_epi16(a, b));
 }
+/* p[0] p[0] p[1] p[1] ... p[7] p[7] */
+V16_FN v16 v16_load_twice(const float *p)
+{
+    __m256 x = _mm256_loadu_ps(p);
+    return (v16){_mm256_permutevar8x32_ps(x, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)),
+                 _mm256_permutevar8x32_ps(x, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7))};
+}
+/* Lanes 2i and 2i + 1 change places. */
+V16_FN v16 v16_swap_pairs(v16 a)
+{
+    return (v16){_mm256_permute_ps(a.lo, 0xb1), _mm256_permute_ps(a.hi, 0xb1)};
+}
 V16_FN __m256 v16_low(v16 a) { return a.lo; }
 V16_FN __m256 v16_high(v16 a) { return a.hi; }
 
 #endif
 
 V16_FN v16 v16_zero(void) { return v16_set1(0.0f); }
+
+/* -x in lanes 0, 2, 4, ...: multiplication by -1 is exact. */
+V16_FN v16 v16_negate_even(v16 x)
+{
+    static const float sign[HDL_LANES] = {-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1};
+    return v16_mul(x, v16_load(sign));
+}
 
 /* The sum of hdl_lanes_fold: halves are added until one lane is left. */
 V16_FN float v16_fold(v16 a)
@@ -299,12 +326,57 @@ V16_FN v16 v16_silu(v16 g)
 /* hdl_sigmoid */
 V16_FN v16 v16_sigmoid(v16 x)
 {
-    v16 e = v16_exp(v16_sub(v16_zero(), x));
-    return v16_div(v16_set1(1.0f), v16_add(v16_set1(1.0f), e));
+    v16 one = v16_set1(1.0f), e = v16_exp(v16_sub(v16_zero(), x));
+    return v16_div(one, v16_add(one, e));
 }
 
-/* hdl_rms_scale */
-V16_FN float v16_rms_scale(const float *x, uint32_t dim, float eps)
+/* hdl_tanh */
+V16_FN v16 v16_tanh(v16 x)
+{
+    v16 s = v16_mul(x, x), p = v16_set1(62.0f / 2835), one = v16_set1(1.0f), two = v16_set1(2.0f);
+    p = v16_fma(p, s, v16_set1(-17.0f / 315));
+    p = v16_fma(p, s, v16_set1(2.0f / 15));
+    p = v16_fma(p, s, v16_set1(-1.0f / 3));
+    p = v16_fma(v16_mul(p, s), x, x);
+    v16 e = v16_add(v16_exp(v16_mul(two, x)), one);
+    e = v16_sub(one, v16_div(two, e));
+    v16 magnitude = v16_from_bits(v16i_and(v16_bits(x), v16i_set1(0x7fffffff)));
+    return v16_where_lt(magnitude, v16_set1(HDL_TANH_SMALL), p, e);
+}
+
+/* hdl_softcap */
+V16_FN v16 v16_softcap(v16 x, float cap)
+{
+    return v16_mul(v16_set1(cap), v16_tanh(v16_div(x, v16_set1(cap))));
+}
+
+/* hdl_gelu */
+V16_FN v16 v16_gelu(v16 g)
+{
+    v16 z = v16_fma(v16_mul(v16_mul(v16_set1(HDL_GELU_CUBE), g), g), g, g);
+    v16 e = v16_exp(v16_mul(v16_set1(HDL_GELU_TWICE), z));
+    return v16_div(g, v16_add(v16_set1(1.0f), e));
+}
+
+/* hdl_glu; a constant kind leaves one branch. */
+V16_FN v16 v16_glu(hdl_glu_act act, v16 g, v16 up)
+{
+    switch (act.kind) {
+    case HDL_GLU_SILU: return v16_mul(v16_silu(g), up);
+    case HDL_GLU_GELU: return v16_mul(v16_gelu(g), up);
+    case HDL_GLU_RELU2: g = v16_max(v16_zero(), g); return v16_mul(v16_mul(g, g), up);
+    case HDL_GLU_OAI: break;
+    }
+    v16 one = v16_set1(1.0f);
+    g = v16_min(v16_set1(act.limit), g);
+    up = v16_min(v16_set1(act.limit), up);
+    up = v16_max(v16_set1(-act.limit), up);
+    v16 e = v16_exp(v16_sub(v16_zero(), v16_mul(v16_set1(act.alpha), g)));
+    return v16_mul(v16_div(g, v16_add(one, e)), v16_add(up, one));
+}
+
+/* hdl_square_sum */
+V16_FN float v16_square_sum(const float *x, uint32_t dim)
 {
     v16 sum = v16_zero();
     uint32_t i = 0;
@@ -316,7 +388,13 @@ V16_FN float v16_rms_scale(const float *x, uint32_t dim, float eps)
         v16 v = v16_load_part(x + i, dim - i);
         sum = v16_add(sum, v16_mul(v, v));
     }
-    return 1.0f / sqrtf(v16_fold(sum) / (float)dim + eps);
+    return v16_fold(sum);
+}
+
+/* hdl_rms_scale */
+V16_FN float v16_rms_scale(const float *x, uint32_t dim, float eps)
+{
+    return hdl_rms_scale_of(v16_square_sum(x, dim), dim, eps);
 }
 
 /* hdl_q8_scale and hdl_q8_round of one group: x as two halves in, integers in -127..127 out. */

@@ -17,7 +17,7 @@ typedef struct query {
     const hdl_attention_args *a;
     const hdl_attn_row *row;
     const float *q; /* [head_dim] */
-    uint32_t kv_head, value_dim;
+    uint32_t head, kv_head, value_dim;
     uint32_t first, end; /* visible positions [first, end) */
 } query;
 
@@ -31,14 +31,15 @@ static size_t kv_at(const query *u, uint32_t pos)
            kv->head_dim;
 }
 
-/* q.k in order of the dimension, one rounding each, then the scale. */
+/* q.k in order of the dimension, one rounding each, then the scale and the cap. */
 static float score(const query *u, uint32_t pos)
 {
     const uint16_t *k = u->a->kv.k + kv_at(u, pos);
     float dot = 0;
     for (uint32_t i = 0; i < u->a->kv.head_dim; i++)
         dot = fmaf(u->q[i], hdl_bf16_to_f32(k[i]), dot);
-    return dot * u->a->scale;
+    dot *= u->a->scale;
+    return u->a->softcap != 0.0f ? hdl_softcap(dot, u->a->softcap) : dot;
 }
 
 /* Adds the visible keys of the tile at `tile` to the state. Key j goes to lane j % 16 of the sum
@@ -79,6 +80,23 @@ static void merge(softmax_state *s, const softmax_state *later, uint32_t value_d
         s->out[i] = fmaf(later->out[i], add, s->out[i] * keep);
 }
 
+/* A logit that takes its part of the sum and brings no value. */
+static void add_sink(softmax_state *s, float sink, uint32_t head_dim)
+{
+    float max = sink > s->max ? sink : s->max;
+    float keep = hdl_exp(s->max - max);
+    s->sum = fmaf(s->sum, keep, hdl_exp(sink - max));
+    for (uint32_t i = 0; i < head_dim; i++)
+        s->out[i] *= keep;
+}
+
+/* First position that the query at `end - 1` sees. */
+static uint32_t first_seen(const hdl_attention_args *a, uint32_t end)
+{
+    uint32_t first = a->window && end > a->window ? end - a->window : 0;
+    return a->chunk ? hdl_max_u32(first, (end - 1) / a->chunk * a->chunk) : first;
+}
+
 static void attend(const query *u, float *out)
 {
     softmax_state all = {.max = -INFINITY}, part;
@@ -94,6 +112,8 @@ static void attend(const query *u, float *out)
         else
             merge(&all, &part, u->value_dim);
     }
+    if (u->a->sinks)
+        add_sink(&all, u->a->sinks[u->head], u->value_dim);
     for (uint32_t i = 0; i < u->value_dim; i++)
         out[i] = all.out[i] / all.sum;
 }
@@ -115,9 +135,10 @@ static void query_heads(const void *args, size_t from, size_t to)
         query u = {.a = a,
                    .row = job->row,
                    .q = a->q + at * a->kv.head_dim,
+                   .head = head,
                    .value_dim = hdl_attention_value_dim(a),
                    .kv_head = head / (a->n_heads / a->kv.n_kv_heads),
-                   .first = a->window && end > a->window ? end - a->window : 0,
+                   .first = first_seen(a, end),
                    .end = end};
         attend(&u, a->out + at * u.value_dim);
     }

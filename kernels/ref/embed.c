@@ -9,7 +9,10 @@ static void embed_tokens(const void *args, size_t from, size_t to)
     for (size_t t = from; t < to; t++) {
         HDL_ASSERT(a->ids[t] >= 0 && (uint32_t)a->ids[t] < a->table.n_rows);
         hdl_span row = {.row = (uint32_t)a->ids[t], .n = hidden};
-        hdl_source_values(&a->table, row, a->out + t * hidden);
+        float *out = a->out + t * hidden;
+        hdl_source_values(&a->table, row, out);
+        for (uint32_t i = 0; a->scale != 0.0f && i < hidden; i++)
+            out[i] *= a->scale;
     }
 }
 

@@ -2,22 +2,35 @@
 #include "base/assert.h"
 #include "kernels/ref/ref.h"
 
-/* Norm (w not NULL) and rotation of one head, in place. HF's rotate_half: pairs are i and
- * i + rope_dim / 2. */
-static void head(const hdl_qkv_rope_args *a, const float *w, uint32_t pos, float *x)
+/* HF's rotate_half: pairs are i and i + rope_dim / 2; interleaved (Llama's own order): 2i and
+ * 2i + 1. */
+static void rotate(const hdl_qkv_rope_args *a, uint32_t pos, float *x)
 {
-    if (w) {
-        float scale = hdl_rms_scale(x, a->kv.head_dim, a->norm_eps);
-        for (uint32_t i = 0; i < a->kv.head_dim; i++)
-            x[i] = x[i] * scale * w[i];
-    }
-    uint32_t half = a->rope_dim / 2;
+    uint32_t half = a->rope_dim / 2, apart = a->interleaved ? 1 : half;
     const float *cosine = a->rope_cos + (size_t)pos * half;
     const float *sine = a->rope_sin + (size_t)pos * half;
     for (uint32_t i = 0; i < half; i++) {
-        float lo = x[i], hi = x[i + half];
-        x[i] = lo * cosine[i] - hi * sine[i];
-        x[i + half] = hi * cosine[i] + lo * sine[i];
+        float *pair = x + (a->interleaved ? 2 * i : i), lo = pair[0], hi = pair[apart];
+        pair[0] = lo * cosine[i] - hi * sine[i];
+        pair[apart] = hi * cosine[i] + lo * sine[i];
+    }
+}
+
+/* Norm (w not NULL, or after the rotation) and rotation of one head, in place. */
+static void head(const hdl_qkv_rope_args *a, const float *w, uint32_t pos, float *x)
+{
+    uint32_t dim = a->kv.head_dim;
+    if (w) {
+        float scale = hdl_rms_scale(x, dim, a->norm_eps);
+        for (uint32_t i = 0; i < dim; i++)
+            x[i] = x[i] * scale * w[i];
+    }
+    if (a->rope_dim > 0)
+        rotate(a, pos, x);
+    if (a->l2_after) {
+        float scale = hdl_rms_scale(x, dim, a->norm_eps);
+        for (uint32_t i = 0; i < dim; i++)
+            x[i] *= scale;
     }
 }
 
@@ -25,12 +38,15 @@ static void one_token(const hdl_qkv_rope_args *a, const hdl_attn_row *row, uint3
 {
     uint32_t dim = a->kv.head_dim, pos = row->pos + idx, n_kv = a->kv.n_kv_heads;
     size_t token = row->token_at + idx;
-    const float *qkv = a->qkv + token * (a->n_heads + 2 * (size_t)n_kv) * dim;
+    size_t stride = a->qkv_stride ? a->qkv_stride : (a->n_heads + 2 * (size_t)n_kv) * dim;
+    const float *qkv = a->qkv + token * stride;
     const float *k = qkv + (size_t)a->n_heads * dim, *v = k + (size_t)n_kv * dim;
     float *q = a->q + token * a->n_heads * dim;
     memcpy(q, qkv, (size_t)a->n_heads * dim * sizeof *q);
     for (uint32_t h = 0; h < a->n_heads; h++)
         head(a, a->q_norm, pos, q + (size_t)h * dim);
+    for (uint32_t i = 0; a->q_scale && i < a->n_heads * dim; i++)
+        q[i] *= a->q_scale[pos];
 
     uint32_t block = row->table[pos / a->kv.block_tokens];
     HDL_ASSERT_LT(block, a->kv.n_blocks);

@@ -4,12 +4,16 @@
 static void norm_tokens(const void *args, size_t from, size_t to)
 {
     const hdl_rms_norm_args *a = args;
+    size_t x_stride = a->x_stride ? a->x_stride : a->dim;
+    size_t out_stride = a->out_stride ? a->out_stride : a->dim;
     for (size_t t = from; t < to; t++) {
-        const float *x = a->x + t * a->dim;
-        float *out = a->out + t * a->dim;
-        float scale = hdl_rms_scale(x, a->dim, a->eps);
+        const float *x = a->x + t * x_stride;
+        float *out = a->out + t * out_stride;
+        float scale = a->sumsq
+                          ? hdl_rms_scale_of(a->sumsq[t * a->sumsq_stride], a->whole_dim, a->eps)
+                          : hdl_rms_scale(x, a->dim, a->eps);
         for (uint32_t i = 0; i < a->dim; i++)
-            out[i] = x[i] * scale * a->w[i];
+            out[i] = a->w ? x[i] * scale * a->w[i] : x[i] * scale;
     }
 }
 

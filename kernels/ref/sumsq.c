@@ -2,14 +2,6 @@
 #include "base/assert.h"
 #include "kernels/ref/ref.h"
 
-static float leaf(const float *x, uint32_t n)
-{
-    float lane[HDL_LANES] = {0};
-    for (uint32_t i = 0; i < n; i++)
-        lane[i % HDL_LANES] += x[i] * x[i];
-    return hdl_lanes_fold(lane);
-}
-
 static void sum_tokens(const void *args, size_t from, size_t to)
 {
     const hdl_sumsq_args *a = args;
@@ -17,7 +9,7 @@ static void sum_tokens(const void *args, size_t from, size_t to)
     for (size_t t = from; t < to; t++) {
         hdl_leaf_tree tree = {0};
         for (uint32_t at = 0; at < a->dim; at += n)
-            hdl_leaf_push(&tree, leaf(a->x + t * a->x_stride + at, n));
+            hdl_leaf_push(&tree, hdl_square_sum(a->x + t * a->x_stride + at, n));
         a->out[t * a->out_stride] = tree.open[0];
     }
 }

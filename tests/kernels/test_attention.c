@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention: levels and threads equal ref; a chunk equals its tokens one by one; ref stays near the
- * plain softmax in double; places of the cache beyond a row's end (NaN here) are never used. */
+ * plain softmax in double, with windows, chunks, caps and sinks; places of the cache that no query
+ * may see (NaN here) are never used. */
 #include <math.h>
 
 #include "kernels/numeric.h"
@@ -8,7 +9,8 @@
 
 static const struct {
     kt_step_shape step;
-    uint32_t window, latent;
+    uint32_t window, latent, chunk;
+    float softcap, sink; /* sink: mean of the sinks; 0: none */
 } shapes[] = {
     {.step = {4, 2, 32, 32, 1, {0}, {1}}},
     {.step = {4, 1, 64, 32, 3, {5, 40, 0}, {1, 7, 33}}},
@@ -26,7 +28,33 @@ static const struct {
     {.step = {2, 1, 40, 32, 2, {40, 0}, {2, 5}}, .latent = 24},
     {.step = {70, 1, 576, 32, 2, {530, 3}, {1, 2}}, .latent = 512},
     {.step = {16, 1, 576, 64, 1, {20}, {40}}, .latent = 512},
+    {.step = {4, 2, 64, 32, 3, {5, 40, 600}, {1, 7, 3}}, .softcap = 2},
+    {.step = {4, 2, 36, 32, 2, {3, 9}, {20, 5}}, .window = 6, .softcap = 1, .sink = 1},
+    {.step = {8, 2, 32, 32, 2, {100, 0}, {1, 70}}, .sink = 5},
+    {.step = {4, 2, 64, 32, 1, {1600}, {1}}, .sink = -3},
+    {.step = {4, 2, 32, 32, 2, {30, 700}, {70, 9}}, .chunk = 96},
+    {.step = {2, 2, 64, 16, 1, {1030}, {1}}, .chunk = 512},
+    {.step = {4, 1, 64, 32, 2, {1010, 0}, {40, 1}},
+     .window = 40,
+     .chunk = 512,
+     .softcap = 3,
+     .sink = 2},
 };
+
+static uint32_t first_seen(const hdl_attention_args *a, uint32_t end)
+{
+    uint32_t first = a->window && end > a->window ? end - a->window : 0;
+    while (a->chunk && first / a->chunk < (end - 1) / a->chunk)
+        first++;
+    return first;
+}
+
+/* exp(score), after the cap. */
+static double weight_of(const hdl_attention_args *a, double dot)
+{
+    double score = dot * (double)a->scale, cap = (double)a->softcap;
+    return exp(cap != 0 ? cap * tanh(score / cap) : score);
+}
 
 static void check_exact(kt *t, const hdl_attention_args *a, const kt_step *step)
 {
@@ -35,15 +63,16 @@ static void check_exact(kt *t, const hdl_attention_args *a, const kt_step *step)
     const uint16_t *v = a->latent ? a->kv.k : a->kv.v;
     uint32_t idx = step->rows[row].n_tokens - 1, head = a->n_heads - 1;
     uint32_t end = step->rows[row].pos + idx + 1;
-    uint32_t first = a->window && end > a->window ? end - a->window : 0;
+    uint32_t first = first_seen(a, end);
     size_t at = (step->rows[row].token_at + idx) * (size_t)a->n_heads + head;
-    double *want = KT_NEW(t, double, value_dim), *bound = KT_NEW(t, double, value_dim), sum = 0;
+    double *want = KT_NEW(t, double, value_dim), *bound = KT_NEW(t, double, value_dim);
+    double sum = a->sinks ? exp((double)a->sinks[head]) : 0;
     for (uint32_t pos = first; pos < end; pos++) {
         size_t kv = kt_paged_at(step, row, pos, head / group);
         double dot = 0;
         for (uint32_t i = 0; i < dim; i++)
             dot += (double)a->q[at * dim + i] * (double)hdl_bf16_to_f32(a->kv.k[kv + i]);
-        double weight = exp(dot * (double)a->scale);
+        double weight = weight_of(a, dot);
         sum += weight;
         for (uint32_t i = 0; i < value_dim; i++)
             want[i] += weight * (double)hdl_bf16_to_f32(v[kv + i]);
@@ -104,6 +133,18 @@ static void check_nan(kt *t, const hdl_attention_args *a, const kt_step *step, i
     kt_same(t, kt_name(t, "before a NaN", level, 1), a->out, b.out, (size_t)last * width);
 }
 
+/* Keys and values that no query of the last row sees. */
+static void poison_unseen(const hdl_attention_args *a, const kt_step *step)
+{
+    uint32_t row = step->n_rows - 1, first = first_seen(a, step->rows[row].pos + 1);
+    for (uint32_t pos = 0; pos < first; pos++)
+        for (uint32_t h = 0; h < step->kv.n_kv_heads; h++) {
+            size_t at = kt_paged_at(step, row, pos, h);
+            for (uint32_t i = 0; i < step->kv.head_dim; i++)
+                step->kv.k[at + i] = step->kv.v[at + i] = 0x7fc0; /* NaN */
+        }
+}
+
 static void test(kt *t, int c)
 {
     const kt_step_shape *s = &shapes[c].step;
@@ -117,12 +158,21 @@ static void test(kt *t, int c)
                             .n_tokens = step.n_tokens,
                             .n_heads = s->n_heads,
                             .scale = 1.0f / sqrtf((float)s->head_dim),
+                            .softcap = shapes[c].softcap,
                             .window = shapes[c].window,
+                            .chunk = shapes[c].chunk,
                             .latent = latent,
                             .kv = step.kv};
     if (latent)
         a.kv.v = NULL;
     size_t n = (size_t)step.n_tokens * s->n_heads * hdl_attention_value_dim(&a);
+    if (shapes[c].sink != 0) {
+        float *sinks = kt_floats(t, s->n_heads, 1);
+        for (uint32_t h = 0; h < s->n_heads; h++)
+            sinks[h] += shapes[c].sink;
+        a.sinks = sinks;
+    }
+    poison_unseen(&a, &step);
     float *want = a.out = KT_NEW(t, float, n);
     t->ref->attention(&a, t->streams[0]);
     check_exact(t, &a, &step);

@@ -4,11 +4,11 @@
 static const struct {
     hdl_dtype dtype;
     uint32_t vocab, hidden, n_tokens;
+    float scale;
 } shapes[] = {
-    {HDL_DTYPE_F32, 10, 64, 1},
-    {HDL_DTYPE_BF16, 300, 100, 40},
-    {HDL_DTYPE_F16, 50, 33, 9},
-    {HDL_DTYPE_BF16, 7, 5, 3},
+    {HDL_DTYPE_F32, 10, 64, 1, 0},     {HDL_DTYPE_BF16, 300, 100, 40, 0},
+    {HDL_DTYPE_F16, 50, 33, 9, 0},     {HDL_DTYPE_BF16, 7, 5, 3, 0},
+    {HDL_DTYPE_BF16, 300, 100, 40, 3}, {HDL_DTYPE_F32, 10, 64, 1, 0.1f},
 };
 
 static void test(kt *t, int c)
@@ -27,6 +27,16 @@ static void test(kt *t, int c)
     float *want = a.out = KT_NEW(t, float, (size_t)n *hidden);
     t->ref->embed(&a, t->streams[0]);
     kt_check(t, want[0] != 0, "embed writes");
+    if (shapes[c].scale != 0) {
+        hdl_embed_args b = a;
+        b.scale = shapes[c].scale;
+        b.out = KT_NEW(t, float, (size_t)n *hidden);
+        t->ref->embed(&b, t->streams[0]);
+        for (size_t i = 0; i < (size_t)n * hidden; i++)
+            want[i] *= b.scale;
+        kt_same(t, "embed scales", want, b.out, (size_t)n * hidden);
+        a.scale = b.scale;
+    }
     KT_EACH(t, level, stream)
     {
         a.out = KT_NEW(t, float, (size_t)n *hidden);

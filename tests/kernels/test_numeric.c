@@ -22,6 +22,22 @@ static void test_exp(kt *t)
     kt_check(t, isnan(hdl_exp(NAN)), "exp(NaN)");
 }
 
+/* exp to 2 ulp, three roundings of numbers below 2; where the polynomial is taken, its remainder of
+ * 1e-8 and five roundings that shrink with x. */
+static void test_tanh(kt *t)
+{
+    bool ok = true;
+    for (int i = -200000; i <= 200000; i++) {
+        float x = (float)i * 1e-4f;
+        double want = tanh((double)x), got = (double)hdl_tanh(x);
+        ok = ok && fabs(got - want) <= fabs(want) * 0x1p-20;
+    }
+    kt_check(t, ok, "tanh within 2^-20 of libm");
+    kt_check(t, hdl_tanh(INFINITY) == 1.0f && hdl_tanh(-INFINITY) == -1.0f, "tanh at its ends");
+    kt_check(t, isnan(hdl_tanh(NAN)) && isnan(hdl_gelu(NAN)), "tanh, gelu(NaN)");
+    kt_check(t, hdl_gelu(-1e9f) == 0.0f && hdl_gelu(1e9f) == 1e9f, "gelu of the large");
+}
+
 static void test_formats(kt *t)
 {
     bool bf16 = true, f16 = true;
@@ -59,8 +75,8 @@ static void test_q8(kt *t)
 
 static void test(kt *t, int case_idx)
 {
-    void (*const tests[])(kt *) = {test_exp, test_formats, test_q8};
+    void (*const tests[])(kt *) = {test_exp, test_tanh, test_formats, test_q8};
     tests[case_idx](t);
 }
 
-const kt_suite kt_numeric = {"numeric", 3, test};
+const kt_suite kt_numeric = {"numeric", 4, test};

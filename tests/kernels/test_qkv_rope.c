@@ -8,36 +8,58 @@
 static const struct {
     kt_step_shape step;
     uint32_t rope_dim;
-    bool norm;
+    bool norm, interleaved, l2_after, q_scale;
+    uint32_t pad; /* between tokens of qkv */
 } shapes[] = {
-    {{4, 2, 32, 32, 1, {0}, {1}}, 32, true},
-    {{4, 4, 64, 32, 3, {5, 40, 0}, {1, 7, 33}}, 64, true},
-    {{8, 2, 128, 64, 2, {100, 31}, {2, 1}}, 128, false},
-    {{3, 1, 80, 16, 2, {3, 9}, {20, 5}}, 80, true},
-    {{2, 1, 36, 32, 2, {3, 9}, {20, 5}}, 10, true},
+    {{4, 2, 32, 32, 1, {0}, {1}}, 32, true, false, false, false, 0},
+    {{4, 4, 64, 32, 3, {5, 40, 0}, {1, 7, 33}}, 64, true, false, false, false, 0},
+    {{8, 2, 128, 64, 2, {100, 31}, {2, 1}}, 128, false, false, false, false, 0},
+    {{3, 1, 80, 16, 2, {3, 9}, {20, 5}}, 80, true, false, false, false, 0},
+    {{2, 1, 36, 32, 2, {3, 9}, {20, 5}}, 10, true, false, false, false, 0},
+    {{4, 2, 64, 32, 2, {3, 9}, {20, 5}}, 64, false, true, true, true, 0},
+    {{4, 2, 64, 32, 2, {0, 9}, {20, 5}}, 0, true, false, false, true, 128},
+    {{4, 1, 80, 16, 2, {3, 9}, {20, 5}}, 72, true, true, false, false, 16},
+    {{3, 1, 40, 16, 1, {200}, {3}}, 36, false, true, false, true, 0},
+    {{2, 2, 128, 32, 1, {7}, {9}}, 64, false, false, true, false, 0},
 };
 enum { MAX_LEN = 256 };
 
-/* One pair of one head against the formula in double: rotation of (x_i, x_{i + half}) by
- * pos * 10000^(-2 i / rope_dim), after a norm. */
-static void check_exact(kt *t, const hdl_qkv_rope_args *a, const kt_step *step)
+/* One head by the formula, in double: norm, rotation of pair j by pos * 10000^(-2 j / rope_dim),
+ * norm, scale. */
+static void head_exact(const hdl_qkv_rope_args *a, const float *x, uint32_t pos, double *out)
 {
-    uint32_t dim = a->kv.head_dim, half = a->rope_dim / 2, row = step->n_rows - 1;
-    uint32_t token = step->rows[row].token_at, pos = step->rows[row].pos;
-    const float *x =
-        a->qkv + (size_t)token * (a->n_heads + 2 * a->kv.n_kv_heads) * dim; /* head 0 of q */
-    double sum = 0, want[2], bound[2] = {1e-4, 1e-4};
+    uint32_t dim = a->kv.head_dim, half = a->rope_dim / 2;
+    double sum = 0;
     for (uint32_t i = 0; i < dim; i++)
-        sum += (double)x[i] * (double)x[i];
-    double scale = a->q_norm ? 1 / sqrt(sum / dim + (double)a->norm_eps) : 1;
-    double lo = (double)x[1] * scale * (a->q_norm ? (double)a->q_norm[1] : 1);
-    double hi = (double)x[1 + half] * scale * (a->q_norm ? (double)a->q_norm[1 + half] : 1);
-    double angle = pos * pow(10000, -2.0 / a->rope_dim);
-    want[0] = lo * cos(angle) - hi * sin(angle);
-    want[1] = hi * cos(angle) + lo * sin(angle);
-    const float *q = a->q + (size_t)token * a->n_heads * dim;
-    float got[2] = {q[1], q[1 + half]};
-    kt_near(t, "ref against the formula", (kt_exact){want, bound, 2}, got);
+        sum += pow((double)x[i], 2);
+    double scale = 1 / sqrt(sum / dim + (double)a->norm_eps);
+    for (uint32_t i = 0; i < dim; i++)
+        out[i] = (double)x[i] * (a->q_norm ? scale * (double)a->q_norm[i] : 1);
+    for (uint32_t j = 0; j < half; j++) {
+        double *lo = out + (a->interleaved ? 2 * j : j), *hi = lo + (a->interleaved ? 1 : half);
+        double angle = pos * pow(10000, -2.0 * j / a->rope_dim), was = *lo;
+        *lo = was * cos(angle) - *hi * sin(angle);
+        *hi = *hi * cos(angle) + was * sin(angle);
+    }
+    sum = 0;
+    for (uint32_t i = 0; i < dim; i++)
+        sum += pow(out[i], 2);
+    scale = a->l2_after ? 1 / sqrt(sum / dim + (double)a->norm_eps) : 1;
+    for (uint32_t i = 0; i < dim; i++)
+        out[i] *= scale * (a->q_scale ? (double)a->q_scale[pos] : 1);
+}
+
+static void check_exact(kt *t, const hdl_qkv_rope_args *a, const kt_step *step, size_t stride)
+{
+    uint32_t dim = a->kv.head_dim, row = step->n_rows - 1;
+    uint32_t token = step->rows[row].token_at, pos = step->rows[row].pos;
+    const float *x = a->qkv + token * stride;
+    double *want = KT_NEW(t, double, dim), *bound = KT_NEW(t, double, dim);
+    head_exact(a, x, pos, want);
+    for (uint32_t i = 0; i < dim; i++)
+        bound[i] = 1e-4; /* values of about 1 to 10, some ten roundings of f32 */
+    kt_near(t, "ref against the formula", (kt_exact){want, bound, dim},
+            a->q + (size_t)token * a->n_heads * dim);
     const float *v = x + (size_t)(a->n_heads + a->kv.n_kv_heads) * dim;
     kt_check(t, a->kv.v[kt_paged_at(step, row, pos, 0)] == hdl_bf16_from_f32(v[0]), "v is stored");
 }
@@ -60,10 +82,14 @@ static void test(kt *t, int c)
 {
     const kt_step_shape *s = &shapes[c].step;
     kt_step step = kt_paged_step(t, s);
-    size_t n_qkv = (size_t)step.n_tokens * (s->n_heads + 2 * s->n_kv_heads) * s->head_dim;
+    size_t width = (size_t)(s->n_heads + 2 * s->n_kv_heads) * s->head_dim;
+    size_t stride = width + shapes[c].pad;
     size_t n_q = (size_t)step.n_tokens * s->n_heads * s->head_dim;
-    hdl_qkv_rope_args a = {.qkv = kt_floats(t, n_qkv, 1),
+    hdl_qkv_rope_args a = {.qkv = kt_floats(t, step.n_tokens * stride, 1),
+                           .l2_after = shapes[c].l2_after,
                            .norm_eps = 1e-6f,
+                           .interleaved = shapes[c].interleaved,
+                           .qkv_stride = shapes[c].pad ? stride : 0,
                            .rope_dim = shapes[c].rope_dim,
                            .n_heads = s->n_heads,
                            .rows = step.rows,
@@ -74,10 +100,13 @@ static void test(kt *t, int c)
         a.q_norm = kt_floats(t, s->head_dim, 1);
         a.k_norm = kt_floats(t, s->head_dim, 1);
     }
-    make_tables(t, &a);
+    if (shapes[c].q_scale)
+        a.q_scale = kt_floats(t, MAX_LEN, 1);
+    if (a.rope_dim > 0)
+        make_tables(t, &a);
     float *q = a.q = KT_NEW(t, float, n_q);
     t->ref->qkv_rope(&a, t->streams[0]);
-    check_exact(t, &a, &step);
+    check_exact(t, &a, &step, stride);
     KT_EACH(t, level, stream)
     {
         hdl_qkv_rope_args b = a;
