@@ -12,6 +12,7 @@
 #include "bench/kernels/bench_kernels.h"
 #include "bench/model/bench_model.h"
 #include "bench/sched/bench_sched.h"
+#include "cli/bench_serve.h"
 #include "cli/cli.h"
 #include "cli/engine_options.h"
 
@@ -177,6 +178,7 @@ static const struct {
     {"model", bench_model, "prefill and decode of one rank"},
     {"kernels", bench_kernels, "every operation over shapes of real models"},
     {"sched", bench_sched, "cost of a step of the scheduler core"},
+    {"serve", cli_bench_serve, "load on a server, and what its clients feel"},
 };
 
 static void print_help(FILE *out)
