@@ -73,6 +73,7 @@ typedef struct hdl_rope {
     hdl_rope_kind kind;
     bool interleaved; /* pairs (2i, 2i + 1) instead of (i, i + dim / 2) */
     uint32_t dim;     /* rotated values of a head, even, <= head_dim; the first ones */
+    double partial;   /* the share of head_dim that config.json makes dim of; 0: all of it */
     double theta;
     double factor;               /* LINEAR, LLAMA3, YARN, LONGROPE */
     double low_freq_factor;      /* LLAMA3 */

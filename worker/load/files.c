@@ -234,6 +234,8 @@ static bool harmless(const hdl_model_desc *desc, const char *name)
     static const char inv[] = "rotary_emb.inv_freq"; /* computed anew from config.json */
     if (len >= sizeof(inv) - 1 && strcmp(name + len - (sizeof(inv) - 1), inv) == 0)
         return true;
+    if (hdl_arch_skips(desc, name))
+        return true;
     return desc->tied && strcmp(name, "lm_head.weight") == 0; /* the embedding once more */
 }
 

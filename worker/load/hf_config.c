@@ -86,13 +86,22 @@ static hdl_err read_key(hdl_model_desc *desc, const hdl_config_key *key, const h
     return HDL_BUG;
 }
 
-static hdl_err read_keys(hdl_model_desc *desc, const hdl_arch *arch, const hdl_jv *root,
+/* The keys of one object, by its own table and the common one. */
+typedef struct key_table {
+    const hdl_config_key *keys;
+    size_t n_keys;
+    const char *skip; /* a member that is read on its own; NULL: none */
+} key_table;
+
+static hdl_err read_keys(hdl_model_desc *desc, const key_table *table, const hdl_jv *obj,
                          hdl_errmsg *why)
 {
     void *iter = NULL;
     hdl_jv v;
-    while (hdl_jv_next(root, &iter, &v)) {
-        const hdl_config_key *key = find_key(arch->keys, arch->n_keys, v.key);
+    while (hdl_jv_next(obj, &iter, &v)) {
+        if (table->skip && strcmp(v.key, table->skip) == 0)
+            continue;
+        const hdl_config_key *key = find_key(table->keys, table->n_keys, v.key);
         if (!key)
             key = find_key(hdl_arch_common_keys, hdl_arch_common_key_count, v.key);
         if (!key)
@@ -100,7 +109,7 @@ static hdl_err read_keys(hdl_model_desc *desc, const hdl_arch *arch, const hdl_j
                             "config.json: unknown key \"%.60s\" of %s; it might change the "
                             "mathematics, and a wrong answer is worse than none; remove it if it "
                             "does not, or report it",
-                            v.key, arch->name);
+                            v.key, desc->arch);
         HDL_TRY(read_key(desc, key, &v, why));
     }
     return HDL_OK;
@@ -179,6 +188,19 @@ static hdl_err check_present(const hdl_model_desc *desc, hdl_errmsg *why)
     return HDL_OK;
 }
 
+static hdl_err check_groups(const hdl_model_desc *desc, hdl_errmsg *why)
+{
+    const hdl_router_desc *r = &desc->router;
+    uint32_t each = desc->n_experts / r->n_group;
+    if (desc->n_experts % r->n_group != 0 || r->topk_group == 0 || r->topk_group > r->n_group ||
+        desc->topk > r->topk_group * each || (r->group_top2 && each < 2))
+        return hdl_fail(HDL_INVALID, why,
+                        "config.json: %u of %u experts cannot be chosen from %u of %u groups; the "
+                        "file is damaged; fetch the original",
+                        desc->topk, desc->n_experts, r->topk_group, r->n_group);
+    return HDL_OK;
+}
+
 static hdl_err check_shapes(const hdl_model_desc *desc, hdl_errmsg *why)
 {
     if (desc->n_heads % desc->n_kv_heads != 0)
@@ -191,12 +213,19 @@ static hdl_err check_shapes(const hdl_model_desc *desc, hdl_errmsg *why)
                         "config.json: head_dim is %u; rotary embedding needs an even one; choose "
                         "another model",
                         desc->head_dim);
+    for (uint32_t i = 0; i < desc->n_ropes; i++)
+        if (desc->ropes[i].dim == 0 || desc->ropes[i].dim % 2 != 0 ||
+            desc->ropes[i].dim > desc->head_dim)
+            return hdl_fail(HDL_UNSUPPORTED, why,
+                            "config.json: %u of a head's %u values are rotated; it must be an even "
+                            "number of them; choose another model",
+                            desc->ropes[i].dim, desc->head_dim);
     if (desc->n_experts != 0 && desc->topk > desc->n_experts)
         return hdl_fail(HDL_INVALID, why,
                         "config.json: num_experts_per_tok is %u of only %u experts; the file is "
                         "damaged; fetch the original",
                         desc->topk, desc->n_experts);
-    return HDL_OK;
+    return desc->router.n_group > 1 ? check_groups(desc, why) : HDL_OK;
 }
 
 static hdl_err complete(hdl_model_desc *desc, const hdl_arch *arch, const hdl_jv *root,
@@ -211,9 +240,11 @@ static hdl_err complete(hdl_model_desc *desc, const hdl_arch *arch, const hdl_jv
         desc->head_dim = desc->hidden / desc->n_heads;
     if (desc->head_dim == 0)
         return lacks("head_dim", why);
-    for (uint32_t i = 0; i < desc->n_ropes; i++)
-        if (desc->ropes[i].dim == 0)
-            desc->ropes[i].dim = desc->head_dim;
+    for (uint32_t i = 0; i < desc->n_ropes; i++) {
+        hdl_rope *rope = &desc->ropes[i];
+        if (rope->dim == 0)
+            rope->dim = (uint32_t)(desc->head_dim * (rope->partial > 0 ? rope->partial : 1.0));
+    }
     if (desc->attn_scale == 0)
         desc->attn_scale = (float)(1.0 / sqrt((double)desc->head_dim));
     HDL_TRY(check_shapes(desc, why));
@@ -226,8 +257,19 @@ static hdl_err parse(hdl_model_desc *out, const hdl_jv *root, hdl_errmsg *why)
     HDL_TRY(hdl_jv_expect(root, HDL_JSON_OBJECT, why));
     HDL_TRY(find_arch(root, &arch, why));
     set_defaults(out, arch);
-    HDL_TRY(read_keys(out, arch, root, why));
-    return complete(out, arch, root, why);
+    key_table table = {.keys = arch->keys, .n_keys = arch->n_keys};
+    if (!arch->text) {
+        HDL_TRY(read_keys(out, &table, root, why));
+        return complete(out, arch, root, why);
+    }
+    key_table outer = {.keys = arch->outer_keys, .n_keys = arch->n_outer_keys, .skip = arch->text};
+    hdl_jv text = hdl_jv_get(root, arch->text);
+    if (!hdl_jv_given(&text))
+        return lacks(arch->text, why);
+    HDL_TRY(hdl_jv_expect(&text, HDL_JSON_OBJECT, why));
+    HDL_TRY(read_keys(out, &outer, root, why));
+    HDL_TRY(read_keys(out, &table, &text, why));
+    return complete(out, arch, &text, why);
 }
 
 hdl_err hdl_model_desc_parse(hdl_model_desc *out, const char *json, size_t len, hdl_errmsg *why)

@@ -97,6 +97,8 @@ typedef struct hdl_weight_name {
         }                                                                                          \
     }
 
+enum { HDL_ARCH_SKIPS_MAX = 4 };
+
 typedef struct hdl_arch {
     const char *name;       /* architectures[0] of config.json */
     const char *model_type; /* as transformers writes it; for messages */
@@ -104,6 +106,15 @@ typedef struct hdl_arch {
     size_t n_keys;
     const hdl_weight_name *names;
     size_t n_names;
+    /* A text model inside of a bigger one: the member of config.json that describes it. What stands
+     * around it is read by the common keys and outer_keys. NULL: the whole file is the text
+     * model's.
+     */
+    const char *text;
+    const hdl_config_key *outer_keys;
+    size_t n_outer_keys;
+    /* How names of tensors begin that the text model does not need; {l}: a layer past the last. */
+    const char *skips[HDL_ARCH_SKIPS_MAX];
     hdl_mixer_kind mixer; /* recipe: of every layer, unless finish says otherwise */
     hdl_ffn_kind ffn;
     hdl_router_kind router;
@@ -112,8 +123,8 @@ typedef struct hdl_arch {
     /* Further defaults, before any key is read (what most models have is set already). NULL: none.
      */
     void (*init)(hdl_model_desc *desc);
-    /* What no table says: keys that depend on each other. root is the whole config.json. NULL: none
-     */
+    /* What no table says: keys that depend on each other. root is the text model's object. NULL:
+     * none. */
     hdl_err (*finish)(hdl_model_desc *desc, const hdl_jv *root, hdl_errmsg *why);
 } hdl_arch;
 
@@ -136,6 +147,17 @@ typedef struct hdl_weight_at {
 const hdl_weight_name *hdl_arch_weight(const hdl_arch *arch, hdl_wslot slot);
 /* Tensor name of a place; false when it does not fit. */
 bool hdl_weight_name_write(const hdl_weight_name *name, hdl_weight_at at, char *out, size_t size);
+
+/* A tensor of a part that is not run: a tower of images or sound, layers that predict further
+ * tokens. */
+bool hdl_arch_skips(const hdl_model_desc *desc, const char *tensor);
+
+/* Rotary tables (arch_rope.c): a rope_scaling or rope_parameters object (null: nothing); keys that
+ * set the first table from one, from rope_theta, from partial_rotary_factor. */
+hdl_err hdl_arch_read_rope(hdl_rope *rope, const hdl_jv *v, hdl_errmsg *why);
+hdl_key_fn hdl_arch_key_rope, hdl_arch_key_theta, hdl_arch_key_partial;
+/* YaRN's growth of scores with the factor (HF: get_mscale). */
+double hdl_arch_yarn_mscale(double factor, double mscale);
 
 /* Reads sliding_window as a window of every layer (Mistral, Mixtral); null: none. */
 hdl_err hdl_arch_window_all(hdl_model_desc *desc, const hdl_jv *value, hdl_errmsg *why);

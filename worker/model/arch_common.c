@@ -1,75 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the architectures share: keys of config.json that mean the same everywhere, and lookups. */
-#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "worker/model/arch_list.h"
-
-static hdl_err read_number(const hdl_jv *obj, const char *key, double *out, hdl_errmsg *why)
-{
-    hdl_jv v = hdl_jv_get(obj, key);
-    HDL_TRY(hdl_jv_double(&v, out, why));
-    if (!(*out > 0) || !isfinite(*out))
-        return hdl_jv_fail(&v, why, "must be greater than 0");
-    return HDL_OK;
-}
-
-static hdl_err rope_llama3(hdl_rope *rope, const hdl_jv *v, hdl_errmsg *why)
-{
-    int64_t original = 0;
-    rope->kind = HDL_ROPE_LLAMA3;
-    HDL_TRY(read_number(v, "factor", &rope->factor, why));
-    HDL_TRY(read_number(v, "low_freq_factor", &rope->low_freq_factor, why));
-    HDL_TRY(read_number(v, "high_freq_factor", &rope->high_freq_factor, why));
-    hdl_jv len = hdl_jv_get(v, "original_max_position_embeddings");
-    HDL_TRY(hdl_jv_int(&len, (hdl_jv_range){1, 1 << 30}, &original, why));
-    rope->original_max_len = (uint32_t)original;
-    if (rope->high_freq_factor <= rope->low_freq_factor)
-        return hdl_jv_fail(v, why, "has high_freq_factor <= low_freq_factor");
-    return HDL_OK;
-}
-
-/* rope_scaling of transformers 4 (with "type" before 4.43), rope_parameters of transformers 5. */
-static hdl_err key_rope(hdl_model_desc *desc, const hdl_jv *v, hdl_errmsg *why)
-{
-    if (!hdl_jv_given(v))
-        return HDL_OK;
-    HDL_TRY(hdl_jv_expect(v, HDL_JSON_OBJECT, why));
-    hdl_jv theta = hdl_jv_get(v, "rope_theta");
-    if (hdl_jv_given(&theta))
-        HDL_TRY(read_number(v, "rope_theta", &desc->ropes[0].theta, why));
-    hdl_jv type = hdl_jv_get(v, "rope_type");
-    if (!hdl_jv_given(&type))
-        type = hdl_jv_get(v, "type");
-    const char *name = "default";
-    if (hdl_jv_given(&type))
-        HDL_TRY(hdl_jv_string(&type, &name, NULL, why));
-    if (strcmp(name, "default") == 0)
-        return HDL_OK;
-    if (strcmp(name, "llama3") == 0)
-        return rope_llama3(&desc->ropes[0], v, why);
-    if (strcmp(name, "linear") == 0) {
-        desc->ropes[0].kind = HDL_ROPE_LINEAR;
-        return read_number(v, "factor", &desc->ropes[0].factor, why);
-    }
-    return hdl_fail(
-        HDL_UNSUPPORTED, why,
-        "config.json: rotary scaling \"%.40s\" is not supported; llama3 and linear are; "
-        "choose a model that uses one of them or none",
-        name);
-}
-
-static hdl_err key_theta(hdl_model_desc *desc, const hdl_jv *v, hdl_errmsg *why)
-{
-    if (!hdl_jv_given(v))
-        return HDL_OK;
-    HDL_TRY(hdl_jv_double(v, &desc->ropes[0].theta, why));
-    if (!(desc->ropes[0].theta > 1) || !isfinite(desc->ropes[0].theta))
-        return hdl_jv_fail(v, why, "must be greater than 1");
-    return HDL_OK;
-}
 
 static hdl_err key_dtype(hdl_model_desc *desc, const hdl_jv *v, hdl_errmsg *why)
 {
@@ -107,6 +43,7 @@ static hdl_err key_eos(hdl_model_desc *desc, const hdl_jv *v, hdl_errmsg *why)
     size_t n = list ? hdl_jv_len(v) : 1;
     if (n > HDL_EOS_IDS_MAX)
         return hdl_jv_fail(v, why, "has more than %d ids", HDL_EOS_IDS_MAX);
+    desc->n_eos_ids = 0; /* a text model's own come after those of the file around it */
     for (size_t i = 0; i < n; i++) {
         int64_t id = 0;
         hdl_jv item = list ? hdl_jv_at(v, i) : *v;
@@ -157,9 +94,9 @@ const hdl_config_key hdl_arch_common_keys[] = {
     HDL_K_U32("max_position_embeddings", max_len, 1, 1u << 24),
     HDL_K_F32("rms_norm_eps", norm_eps),
     HDL_K_BOOL("tie_word_embeddings", tied),
-    HDL_K_CALL("rope_theta", key_theta),
-    HDL_K_CALL("rope_scaling", key_rope),
-    HDL_K_CALL("rope_parameters", key_rope),
+    HDL_K_CALL("rope_theta", hdl_arch_key_theta),
+    HDL_K_CALL("rope_scaling", hdl_arch_key_rope),
+    HDL_K_CALL("rope_parameters", hdl_arch_key_rope),
     HDL_K_CALL("dtype", key_dtype),
     HDL_K_CALL("torch_dtype", key_dtype),
     HDL_K_CALL("bos_token_id", key_bos),
@@ -217,6 +154,28 @@ const hdl_arch *hdl_arch_of(const hdl_model_desc *desc)
     const hdl_arch *arch = hdl_arch_find(desc->arch);
     HDL_ASSERT(arch != NULL);
     return arch;
+}
+
+static bool begins(const char *name, const char *pattern, uint32_t n_layers)
+{
+    const char *l = strstr(pattern, "{l}");
+    size_t head = l ? (size_t)(l - pattern) : strlen(pattern);
+    if (strncmp(name, pattern, head) != 0)
+        return false;
+    if (!l)
+        return true;
+    char *end = NULL;
+    unsigned long layer = strtoul(name + head, &end, 10);
+    return end != name + head && layer >= n_layers && strncmp(end, l + 3, strlen(l + 3)) == 0;
+}
+
+bool hdl_arch_skips(const hdl_model_desc *desc, const char *tensor)
+{
+    const hdl_arch *arch = hdl_arch_of(desc);
+    for (size_t i = 0; i < HDL_ARCH_SKIPS_MAX && arch->skips[i]; i++)
+        if (begins(tensor, arch->skips[i], desc->n_layers))
+            return true;
+    return false;
 }
 
 const char *hdl_arch_names(char *out, size_t size)

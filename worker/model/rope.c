@@ -14,7 +14,7 @@ static double llama3(const hdl_rope *rope, double freq)
     double high = rope->original_max_len / rope->high_freq_factor;
     if (wavelength > low)
         return freq / rope->factor;
-    if (wavelength < high)
+    if (wavelength < high || low == high)
         return freq;
     double smooth = (rope->original_max_len / wavelength - rope->low_freq_factor) /
                     (rope->high_freq_factor - rope->low_freq_factor);

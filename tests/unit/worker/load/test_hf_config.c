@@ -87,6 +87,28 @@ static void test_rope_forms(void **state)
     assert_int_equal(desc.ropes[0].kind, HDL_ROPE_LINEAR);
 }
 
+static void test_yarn(void **state)
+{
+    hdl_errmsg why;
+    (void)state;
+    assert_int_equal(parse_with(rig_config_llama,
+                                "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":32.0,"
+                                "\"truncate\":false,\"original_max_position_embeddings\":4096}",
+                                &why),
+                     HDL_OK);
+    const hdl_rope *rope = &desc.ropes[0];
+    assert_int_equal(rope->kind, HDL_ROPE_YARN);
+    assert_true(rope->beta_fast == 32 && rope->beta_slow == 1 && !rope->truncate);
+    assert_true(fabs(rope->attn_factor - (0.1 * log(32) + 1)) < 1e-12);
+    assert_int_equal(parse_with(rig_config_llama,
+                                "\"rope_scaling\":{\"type\":\"yarn\",\"factor\":40,\"mscale\":1.0,"
+                                "\"mscale_all_dim\":1.0,\"beta_fast\":16,"
+                                "\"original_max_position_embeddings\":4096}",
+                                &why),
+                     HDL_OK);
+    assert_true(rope->attn_factor == 1 && rope->beta_fast == 16 && rope->truncate);
+}
+
 /* Keys of Qwen3-Coder's file that say what the architecture is anyway. */
 static void test_moe_extras(void **state)
 {
@@ -125,7 +147,11 @@ static void test_refusals(void **state)
         {"\"attention_sink\":true", "attention_sink", HDL_UNSUPPORTED},
         {"\"sliding_window\":4096", "sliding_window", HDL_UNSUPPORTED},
         {"\"quantization_config\":{\"quant_method\":\"fp8\"}", "quantised", HDL_UNSUPPORTED},
-        {"\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4}", "yarn", HDL_UNSUPPORTED},
+        {"\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":4}", "dynamic", HDL_UNSUPPORTED},
+        {"\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4}", "original_max", HDL_INVALID},
+        {"\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":4,\"truncate\":true}", "truncate",
+         HDL_UNSUPPORTED},
+        {"\"rope_scaling\":{\"rope_type\":\"default\",\"act\":1}", "\"act\"", HDL_UNSUPPORTED},
         {"\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}", "low_freq_factor",
          HDL_INVALID},
         {"\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":-2}", "factor", HDL_INVALID},
@@ -210,11 +236,11 @@ static void test_folder_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_moe),           cmocka_unit_test(test_dense_layers_of_a_mixture),
-        cmocka_unit_test(test_rope_forms),    cmocka_unit_test(test_moe_extras),
-        cmocka_unit_test(test_eos_forms),     cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_bad_values),    cmocka_unit_test(test_no_json),
-        cmocka_unit_test(test_folder_errors),
+        cmocka_unit_test(test_moe),        cmocka_unit_test(test_dense_layers_of_a_mixture),
+        cmocka_unit_test(test_rope_forms), cmocka_unit_test(test_yarn),
+        cmocka_unit_test(test_moe_extras), cmocka_unit_test(test_eos_forms),
+        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_bad_values),
+        cmocka_unit_test(test_no_json),    cmocka_unit_test(test_folder_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
