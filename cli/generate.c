@@ -149,7 +149,7 @@ static hdl_err stream(job *j, hdl_local *local, hdl_errmsg *why)
     }
     if (err == HDL_OK && !j->print_ids && j->tok != NULL) {
         hdl_buf_clear(&text);
-        err = hdl_detok_flush(&detok, &text);
+        err = hdl_detok_flush(&detok, j->tok, &text);
         hdl_buf_puts(&text, "\n");
         if (cli_print(&text) != CLI_OK)
             err = HDL_IO;

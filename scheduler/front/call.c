@@ -301,7 +301,10 @@ static bool flush_text(hdl_choice *c)
     if (c->stopped)
         return true;
     hdl_buf_clear(piece);
-    if (hdl_detok_flush(&c->detok, piece) != HDL_OK || !push_piece(c, piece))
+    const hdl_tokenizer *tok = c->call->model->tokenizer;
+    if (tok && hdl_detok_flush(&c->detok, tok, piece) != HDL_OK)
+        return false;
+    if (!push_piece(c, piece))
         return false;
     if (hdl_stop_matched(&c->stop)) {
         c->stopped = true;

@@ -45,8 +45,10 @@ hdl_err hdl_added_finish(hdl_added_set *set, hdl_errmsg *why)
             i++;
         set->first[b] = i;
     }
-    for (i = 0; i < set->n; i++)
+    for (i = 0; i < set->n; i++) {
         single_word |= set->tokens[i].single_word;
+        set->has_special |= set->tokens[i].special;
+    }
     return single_word ? hdl_regex_open(&set->word, (hdl_text){WORD, sizeof WORD - 1}, why)
                        : HDL_OK;
 }
@@ -133,6 +135,24 @@ static void take(hdl_added_scan *scan, const hdl_added_token *t, size_t start)
     scan->id = t->id;
 }
 
+static bool allowed(hdl_added_scan *scan, size_t at, size_t end)
+{
+    hdl_range range = {scan->base + at, scan->base + end};
+    return scan->special_in == NULL || hdl_ranges_hold(scan->special_in, range, &scan->cursor);
+}
+
+/* Where the search goes on behind a token at `at` that lies outside: at the next range at the
+ * latest. hdl_ranges_hold has left the cursor at the first range that ends behind `at`. */
+static size_t past_outside(const hdl_added_scan *scan, size_t at, size_t end)
+{
+    for (size_t i = scan->cursor; i < scan->special_in->n; i++) {
+        size_t next = scan->special_in->v[i].at;
+        if (next > scan->base + at)
+            return next - scan->base < end ? next - scan->base : end;
+    }
+    return end;
+}
+
 hdl_err hdl_added_next(hdl_added_scan *scan)
 {
     const hdl_added_set *set = scan->set;
@@ -145,13 +165,14 @@ hdl_err hdl_added_next(hdl_added_scan *scan)
         if (t == NULL)
             continue;
         bool skip = t->special && scan->special_is_text;
-        if (!skip && t->single_word)
+        bool outside = t->special && !allowed(scan, at, at + t->text.len);
+        if (!skip && !outside && t->single_word)
             HDL_TRY(inside_word(scan, at, at + t->text.len, &skip));
-        if (!skip) {
+        if (!skip && !outside) {
             take(scan, t, at);
             return HDL_OK;
         }
-        at += t->text.len - 1;
+        at = outside ? past_outside(scan, at, at + t->text.len) - 1 : at + t->text.len - 1;
     }
     scan->gap = (hdl_text){text.p + scan->done, text.len - scan->done};
     scan->from = scan->done = text.len;

@@ -3,13 +3,16 @@
  *
  * Leftmost, then longest. A token that is skipped (special, while special tokens are plain text; or
  * single_word inside a word) still uses up its place: what overlaps it is not looked at, since that
- * is how the original behaves. Tokens with normalized=false are looked for in the text as given,
- * the others in normalised text: one hdl_added_set for each. Immutable; any thread. */
+ * is how the original behaves. Special tokens may also be restricted to ranges of the text; one
+ * that begins outside never hides one inside. Tokens with normalized=false are looked for in the
+ * text as given, the others in normalised text: one hdl_added_set for each. Immutable; any thread.
+ */
 #pragma once
 
 #include <heddle/err.h>
 
 #include "base/arena.h"
+#include "scheduler/text/ranges.h"
 #include "scheduler/text/regex.h"
 #include "scheduler/text/vocab.h"
 
@@ -26,6 +29,7 @@ typedef struct hdl_added_set {
     uint32_t n, n_max;
     uint32_t first[257]; /* tokens that start with byte b: first[b]..first[b + 1] - 1 */
     hdl_regex *word;     /* owned; NULL unless a token is single_word */
+    bool has_special;
 } hdl_added_set;
 
 hdl_err hdl_added_init(hdl_added_set *set, hdl_pool_arena *arena, uint32_t n_max) HDL_MUST_CHECK;
@@ -39,10 +43,13 @@ typedef struct hdl_added_scan {
     hdl_regex_work *work;
     hdl_text text;
     bool special_is_text;
-    size_t from;  /* where the search goes on; starts as 0 */
-    size_t done;  /* end of what was handed out; starts as 0 */
-    hdl_text gap; /* out: text before the token, may be empty */
-    hdl_token id; /* out: the token; -1: none, gap is the rest */
+    const hdl_ranges *special_in; /* special tokens are read in these places alone; NULL: in all */
+    size_t base;                  /* where text begins in the text that these count in */
+    size_t cursor;                /* for hdl_ranges_hold; starts as 0 */
+    size_t from;                  /* where the search goes on; starts as 0 */
+    size_t done;                  /* end of what was handed out; starts as 0 */
+    hdl_text gap;                 /* out: text before the token, may be empty */
+    hdl_token id;                 /* out: the token; -1: none, gap is the rest */
 } hdl_added_scan;
 /* Call until id is -1. */
 hdl_err hdl_added_next(hdl_added_scan *scan) HDL_MUST_CHECK;

@@ -13,7 +13,7 @@ void hdl_ids_deinit(hdl_ids *ids)
     *ids = (hdl_ids){.cap = ids->cap};
 }
 
-static hdl_err ids_grow(hdl_ids *ids)
+hdl_err hdl_ids_grow(hdl_ids *ids)
 {
     if (ids->n >= ids->cap)
         return HDL_BUSY;
@@ -27,14 +27,6 @@ static hdl_err ids_grow(hdl_ids *ids)
         return HDL_NOMEM;
     ids->v = v;
     ids->size = size;
-    return HDL_OK;
-}
-
-hdl_err hdl_ids_push(hdl_ids *ids, hdl_token id)
-{
-    if (ids->n == ids->size)
-        HDL_TRY(ids_grow(ids));
-    ids->v[ids->n++] = id;
     return HDL_OK;
 }
 

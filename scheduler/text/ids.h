@@ -15,6 +15,19 @@ typedef struct hdl_ids {
 void hdl_ids_init(hdl_ids *ids, size_t cap);
 void hdl_ids_deinit(hdl_ids *ids);
 /* HDL_BUSY when the cap is reached. */
-hdl_err hdl_ids_push(hdl_ids *ids, hdl_token id) HDL_MUST_CHECK;
+hdl_err hdl_ids_grow(hdl_ids *ids) HDL_MUST_CHECK;
+static inline hdl_err hdl_ids_push(hdl_ids *ids, hdl_token id)
+{
+    if (__builtin_expect(ids->n == ids->size, 0))
+        HDL_TRY(hdl_ids_grow(ids));
+    ids->v[ids->n++] = id;
+    return HDL_OK;
+}
+static inline hdl_err hdl_ids_append(hdl_ids *ids, const hdl_token *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        HDL_TRY(hdl_ids_push(ids, v[i]));
+    return HDL_OK;
+}
 /* The malloc'd array (owned by the caller: free(); NULL when empty), leaving ids empty. */
 hdl_token *hdl_ids_steal(hdl_ids *ids, size_t *n);

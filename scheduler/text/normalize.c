@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "scheduler/text/base64.h"
 #include "scheduler/text/unicode.h"
 #include "scheduler/text/utf8.h"
 
@@ -30,6 +31,22 @@ static hdl_err read_replace(hdl_normalize_step *step, hdl_pool_arena *arena, con
     return hdl_regex_open_literal(&step->regex, text, why);
 }
 
+static hdl_err read_precompiled(hdl_normalize_step *step, hdl_pool_arena *arena, const hdl_jv *json,
+                                hdl_errmsg *why)
+{
+    hdl_jv v = hdl_jv_get(json, "precompiled_charsmap");
+    const char *text;
+    size_t len, n;
+    HDL_TRY(hdl_jv_string(&v, &text, &len, why));
+    unsigned char *bytes = hdl_pool_arena_alloc(arena, len + 1);
+    if (bytes == NULL)
+        return HDL_NOMEM;
+    if (!hdl_base64_decode((hdl_text){text, len}, bytes, &n))
+        return hdl_jv_fail(&v, why, "must be base64");
+    HDL_TRY(hdl_charsmap_init(&step->map, (hdl_text){(const char *)bytes, n}, why));
+    return hdl_regex_open_grapheme(&step->regex, why);
+}
+
 static hdl_err read_step(hdl_normalize_step *step, hdl_pool_arena *arena, const hdl_jv *json,
                          hdl_errmsg *why)
 {
@@ -54,11 +71,14 @@ static hdl_err read_step(hdl_normalize_step *step, hdl_pool_arena *arena, const 
     } else if (strcmp(name, "Replace") == 0) {
         step->kind = HDL_NORMALIZE_REPLACE;
         HDL_TRY(read_replace(step, arena, json, why));
+    } else if (strcmp(name, "Precompiled") == 0) {
+        step->kind = HDL_NORMALIZE_PRECOMPILED;
+        HDL_TRY(read_precompiled(step, arena, json, why));
     } else {
-        hdl_jv_fail(
-            &type, why,
-            "is \"%.32s\"; heddle has Sequence, NFC, NFD, Lowercase, Strip, Prepend and Replace",
-            name);
+        hdl_jv_fail(&type, why,
+                    "is \"%.32s\"; heddle has Sequence, NFC, NFD, Lowercase, Strip, Prepend, "
+                    "Replace and Precompiled",
+                    name);
         return HDL_UNSUPPORTED;
     }
     return HDL_OK;
@@ -156,6 +176,10 @@ static hdl_err run_step(const hdl_normalize_step *step, hdl_regex_work *work, hd
     case HDL_NORMALIZE_PREPEND:
         HDL_TRY(hdl_buf_append(out, step->text.p, step->text.len));
         return hdl_buf_append(out, text.p, text.len);
+    case HDL_NORMALIZE_PRECOMPILED: {
+        hdl_regex_scan scan = {.regex = step->regex, .work = work, .subject = text};
+        return hdl_charsmap_graphemes(&step->map, &scan, out);
+    }
     case HDL_NORMALIZE_STRIP: break;
     }
     return HDL_BUG;
@@ -179,7 +203,7 @@ hdl_err hdl_normalizer_run(const hdl_normalizer *normalizer, hdl_normalize_work 
     int to = 0;
     for (uint32_t i = 0; i < normalizer->n_steps; i++) {
         const hdl_normalize_step *step = &normalizer->steps[i];
-        if (leaves_alone(step, *text))
+        if (leaves_alone(step, *text) || (step->kind == HDL_NORMALIZE_PREPEND && work->part))
             continue;
         if (step->kind == HDL_NORMALIZE_STRIP) {
             *text = strip(step, *text);

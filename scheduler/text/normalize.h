@@ -6,6 +6,7 @@
 #include <heddle/err.h>
 
 #include "base/json.h"
+#include "scheduler/text/charsmap.h"
 #include "scheduler/text/regex.h"
 
 enum { HDL_NORMALIZE_STEPS_MAX = 16 };
@@ -17,13 +18,15 @@ typedef enum hdl_normalize_kind {
     HDL_NORMALIZE_STRIP,
     HDL_NORMALIZE_PREPEND,
     HDL_NORMALIZE_REPLACE,
+    HDL_NORMALIZE_PRECOMPILED,
 } hdl_normalize_kind;
 
 typedef struct hdl_normalize_step {
     hdl_normalize_kind kind;
     bool left, right; /* STRIP */
     hdl_text text;    /* PREPEND and REPLACE: what is put in; the arena's */
-    hdl_regex *regex; /* REPLACE: owned */
+    hdl_regex *regex; /* REPLACE: what is replaced; PRECOMPILED: one grapheme; owned */
+    hdl_charsmap map; /* PRECOMPILED */
 } hdl_normalize_step;
 
 typedef struct hdl_normalizer {
@@ -39,6 +42,7 @@ void hdl_normalizer_deinit(hdl_normalizer *normalizer);
 typedef struct hdl_normalize_work {
     hdl_regex_work *regex;
     hdl_buf bufs[2]; /* results lie in one of them */
+    bool part;       /* the text goes on from another: nothing is prepended */
 } hdl_normalize_work;
 /* *text becomes the normalised text: unchanged, or in work->bufs until the next run. */
 hdl_err hdl_normalizer_run(const hdl_normalizer *normalizer, hdl_normalize_work *work,

@@ -22,6 +22,7 @@ typedef struct segment {
 struct hdl_pretok_work {
     hdl_regex_work *regex;
     span_list lists[2]; /* pieces before and after a step */
+    int now;            /* which of them holds the pieces */
     segment *segments;  /* of one piece */
     size_t segments_max;
     char *text; /* with the spaces that prefix_space put in */
@@ -168,36 +169,73 @@ static hdl_err split_general(hdl_pretok_work *work, hdl_regex_scan *scan,
     return HDL_OK;
 }
 
-/* Copies all pieces into the work's own text, with a space before each that has none. */
-static hdl_err prefix_spaces(hdl_pretok_work *work, hdl_text *text, span_list *list)
+static bool starts_with(const hdl_pretok_step *step, const char *p, size_t len)
 {
-    size_t need = 0;
+    /* A space at the start counts where it is about to be rewritten. */
+    bool space = p[0] == ' ';
+    return space || (step->n_space > 0 && len >= step->n_space &&
+                     memcmp(p, step->space, step->n_space) == 0);
+}
+
+/* Copies a piece, with a space before it where it needs one; spaces as the step writes them. */
+static char *copy_piece(const hdl_pretok_step *step, hdl_text piece, bool prefix, char *to)
+{
+    const char *space = step->n_space ? step->space : " ";
+    size_t n_space = step->n_space ? step->n_space : 1;
+    if (prefix && !starts_with(step, piece.p, piece.len))
+        to = mempcpy(to, space, n_space);
+    if (step->n_space == 0)
+        return mempcpy(to, piece.p, piece.len);
+    const char *from = piece.p, *end = piece.p + piece.len;
+    for (const char *hit; (hit = memchr(from, ' ', (size_t)(end - from))) != NULL; from = hit + 1) {
+        to = mempcpy(to, from, (size_t)(hit - from));
+        to = mempcpy(to, space, n_space);
+    }
+    return mempcpy(to, from, (size_t)(end - from));
+}
+
+static size_t count_spaces(const hdl_pretok_step *step, hdl_text text)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < text.len && step->n_space > 0; i++)
+        n += text.p[i] == ' ';
+    return n;
+}
+
+/* Copies all pieces into the work's own text, with their spaces as the step wants them. */
+static hdl_err rewrite_spaces(const hdl_pretok_step *step, hdl_pretok_work *work,
+                              hdl_pretok_input *input)
+{
+    span_list *list = &work->lists[work->now];
+    size_t need = 1, each = step->n_space ? step->n_space : 1;
     for (size_t i = 0; i < list->n; i++)
-        need += (size_t)list->v[i].len + 1;
-    char *copy = malloc(need + 1);
+        need += list->v[i].len + each;
+    need += count_spaces(step, input->text) * (each - 1);
+    if (need >= (size_t)1 << 31)
+        return HDL_INVALID;
+    char *copy = malloc(need);
     if (copy == NULL)
         return HDL_NOMEM;
-    size_t at = 0;
+    char *at = copy;
     for (size_t i = 0; i < list->n; i++) {
-        const char *piece = text->p + list->v[i].at;
-        size_t start = at, len = list->v[i].len;
-        if (piece[0] != ' ')
-            copy[at++] = ' ';
-        memcpy(copy + at, piece, len);
-        at += len;
-        list->v[i] = (hdl_span){(uint32_t)start, (uint32_t)(at - start)};
+        hdl_text piece = {input->text.p + list->v[i].at, list->v[i].len};
+        bool once = step->prefix_once && input->at_start && list->v[i].at == 0;
+        char *start = at;
+        at = copy_piece(step, piece, step->prefix || once, at);
+        list->v[i] = (hdl_span){(uint32_t)(start - copy), (uint32_t)(at - start)};
     }
     free(work->text);
     work->text = copy;
     work->text_max = need;
-    *text = (hdl_text){copy, at};
+    input->text = (hdl_text){copy, (size_t)(at - copy)};
     return HDL_OK;
 }
 
-static hdl_err run_step(const hdl_pretok_step *step, hdl_pretok_work *work, hdl_text text, int from)
+static hdl_err run_step(const hdl_pretok_step *step, hdl_pretok_work *work, hdl_text text)
 {
-    const span_list *in = &work->lists[from];
-    span_list *out = &work->lists[!from];
+    const span_list *in = &work->lists[work->now];
+    span_list *out = &work->lists[!work->now];
+    work->now = !work->now;
     out->n = 0;
     for (size_t i = 0; i < in->n; i++) {
         hdl_span s = in->v[i];
@@ -231,23 +269,21 @@ static void give_back(hdl_pretok_work *work)
     }
 }
 
-hdl_err hdl_pretok_run(const hdl_pretok *pretok, hdl_pretok_work *work, hdl_text text,
+hdl_err hdl_pretok_run(const hdl_pretok *pretok, hdl_pretok_work *work, hdl_pretok_input input,
                        hdl_pieces *out)
 {
-    HDL_ASSERT(text.len < (size_t)1 << 31);
+    HDL_ASSERT(input.text.len < (size_t)1 << 31);
     give_back(work);
-    int now = 0;
-    work->lists[now].n = 0;
-    HDL_TRY(add_span(&work->lists[now], 0, text.len));
+    work->now = 0;
+    work->lists[0].n = 0;
+    HDL_TRY(add_span(&work->lists[0], 0, input.text.len));
     for (uint32_t i = 0; i < pretok->n_steps; i++) {
         const hdl_pretok_step *step = &pretok->steps[i];
-        if (step->prefix_space)
-            HDL_TRY(prefix_spaces(work, &text, &work->lists[now]));
-        if (step->regex == NULL)
-            continue;
-        HDL_TRY(run_step(step, work, text, now));
-        now = !now;
+        if (step->prefix || step->prefix_once || step->n_space > 0)
+            HDL_TRY(rewrite_spaces(step, work, &input));
+        if (step->regex != NULL)
+            HDL_TRY(run_step(step, work, input.text));
     }
-    *out = (hdl_pieces){text, work->lists[now].v, work->lists[now].n};
+    *out = (hdl_pieces){input.text, work->lists[work->now].v, work->lists[work->now].n};
     return HDL_OK;
 }

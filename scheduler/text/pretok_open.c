@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "scheduler/text/pretok.h"
+#include "scheduler/text/utf8.h"
 
 /* GPT-2's own pattern, which ByteLevel uses unless it is told not to. */
 static const char GPT2_PATTERN[] =
@@ -77,13 +78,53 @@ static hdl_err add_byte_level(hdl_pretok *pretok, const hdl_jv *json, hdl_errmsg
 {
     bool use_regex;
     hdl_pretok_step step = {.behavior = HDL_SPLIT_ISOLATED};
-    HDL_TRY(read_flag(json, "add_prefix_space", true, &step.prefix_space, why));
+    HDL_TRY(read_flag(json, "add_prefix_space", true, &step.prefix, why));
     HDL_TRY(read_flag(json, "use_regex", true, &use_regex, why));
     if (use_regex)
         HDL_TRY(
             hdl_regex_open(&step.regex, (hdl_text){GPT2_PATTERN, sizeof GPT2_PATTERN - 1}, why));
     pretok->byte_level = true;
-    return step.regex || step.prefix_space ? add_step(pretok, step, why) : HDL_OK;
+    return step.regex || step.prefix ? add_step(pretok, step, why) : HDL_OK;
+}
+
+static hdl_err read_scheme(hdl_pretok_step *step, const hdl_jv *json, hdl_errmsg *why)
+{
+    hdl_jv scheme = hdl_jv_get(json, "prepend_scheme"),
+           legacy = hdl_jv_get(json, "add_prefix_space");
+    const char *name = "always";
+    bool adds = true;
+    if (hdl_jv_given(&scheme))
+        HDL_TRY(hdl_jv_string(&scheme, &name, NULL, why));
+    if (hdl_jv_given(&legacy))
+        HDL_TRY(hdl_jv_bool(&legacy, &adds, why));
+    step->prefix = adds && strcmp(name, "always") == 0;
+    step->prefix_once = adds && strcmp(name, "first") == 0;
+    if (step->prefix || step->prefix_once || !adds || strcmp(name, "never") == 0)
+        return HDL_OK;
+    return hdl_jv_fail(&scheme, why, "is \"%.32s\"; heddle knows always, first and never", name);
+}
+
+/* Spaces become U+2581; then each piece is cut before every one of them. */
+static hdl_err add_metaspace(hdl_pretok *pretok, const hdl_jv *json, hdl_errmsg *why)
+{
+    hdl_pretok_step step = {.behavior = HDL_SPLIT_MERGED_NEXT};
+    hdl_jv replacement = hdl_jv_get(json, "replacement");
+    const char *text = "\xe2\x96\x81";
+    size_t len = 3, at = 0;
+    bool split;
+    if (hdl_jv_given(&replacement))
+        HDL_TRY(hdl_jv_string(&replacement, &text, &len, why));
+    if (len > 0)
+        hdl_utf8_next(text, &at);
+    if (len == 0 || at != len)
+        return hdl_jv_fail(&replacement, why, "must be one character");
+    memcpy(step.space, text, len);
+    step.n_space = (uint8_t)len;
+    HDL_TRY(read_scheme(&step, json, why));
+    HDL_TRY(read_flag(json, "split", true, &split, why));
+    if (split)
+        HDL_TRY(hdl_regex_open_literal(&step.regex, (hdl_text){text, len}, why));
+    return add_step(pretok, step, why);
 }
 
 static hdl_err add_one(hdl_pretok *pretok, const hdl_jv *json, hdl_errmsg *why)
@@ -114,9 +155,11 @@ static hdl_err add_one(hdl_pretok *pretok, const hdl_jv *json, hdl_errmsg *why)
     }
     if (strcmp(name, "WhitespaceSplit") == 0)
         return add_pattern(pretok, "\\s", HDL_SPLIT_REMOVED, why);
+    if (strcmp(name, "Metaspace") == 0)
+        return add_metaspace(pretok, json, why);
     hdl_jv_fail(&type, why,
-                "is \"%.32s\"; heddle has Sequence, Split, ByteLevel, Digits, Punctuation and "
-                "WhitespaceSplit",
+                "is \"%.32s\"; heddle has Sequence, Split, ByteLevel, Metaspace, Digits, "
+                "Punctuation and WhitespaceSplit",
                 name);
     return HDL_UNSUPPORTED;
 }
@@ -135,9 +178,10 @@ hdl_err hdl_pretok_init(hdl_pretok *pretok, const hdl_jv *json, hdl_errmsg *why)
         hdl_jv item = hdl_jv_at(&list, i);
         HDL_TRY(add_one(pretok, &item, why));
     }
-    if (!pretok->byte_level)
-        return hdl_fail(
-            HDL_UNSUPPORTED, why,
-            "tokenizer.json: pre_tokenizer has no ByteLevel; heddle encodes byte-level BPE only");
     return HDL_OK;
+}
+
+hdl_err hdl_pretok_add_split(hdl_pretok *pretok, const char *pattern, hdl_errmsg *why)
+{
+    return add_pattern(pretok, pattern, HDL_SPLIT_ISOLATED, why);
 }

@@ -4,6 +4,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "scheduler/text/regex_rewrite.h"
@@ -18,8 +19,9 @@ enum {
 };
 
 struct hdl_regex {
-    pcre2_code *code;
+    pcre2_code *code; /* NULL: literal is looked for */
     bool jit;
+    hdl_text literal; /* owned */
 };
 
 struct hdl_regex_work {
@@ -82,25 +84,27 @@ hdl_err hdl_regex_open(hdl_regex **out, hdl_text pattern, hdl_errmsg *why)
     return err;
 }
 
+hdl_err hdl_regex_open_grapheme(hdl_regex **out, hdl_errmsg *why)
+{
+    return open_with(out, (hdl_text){"\\X", 2}, why);
+}
+
 hdl_err hdl_regex_open_literal(hdl_regex **out, hdl_text text, hdl_errmsg *why)
 {
     if (text.len == 0 || text.len > PATTERN_BYTES_MAX)
         return hdl_fail(HDL_UNSUPPORTED, why,
                         "pre-tokeniser pattern: empty or longer than %d bytes", PATTERN_BYTES_MAX);
-    hdl_buf quoted;
-    hdl_buf_init(&quoted, 4 * PATTERN_BYTES_MAX);
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.p[i];
-        if (c < 0x80)
-            hdl_buf_printf(&quoted, "\\x{%x}", c);
-        else
-            hdl_buf_append(&quoted, &c, 1);
+    hdl_regex *regex = calloc(1, sizeof *regex);
+    char *copy = malloc(text.len);
+    if (regex == NULL || copy == NULL) {
+        free(regex);
+        free(copy);
+        return HDL_NOMEM;
     }
-    hdl_err err = hdl_buf_ok(&quoted) ? HDL_OK : HDL_NOMEM;
-    if (err == HDL_OK)
-        err = open_with(out, (hdl_text){(const char *)hdl_buf_data(&quoted), quoted.len}, why);
-    hdl_buf_deinit(&quoted);
-    return err;
+    memcpy(copy, text.p, text.len);
+    regex->literal = (hdl_text){copy, text.len};
+    *out = regex;
+    return HDL_OK;
 }
 
 void hdl_regex_free(hdl_regex *regex)
@@ -108,6 +112,7 @@ void hdl_regex_free(hdl_regex *regex)
     if (regex == NULL)
         return;
     pcre2_code_free(regex->code);
+    free((void *)regex->literal.p);
     free(regex);
 }
 
@@ -149,11 +154,27 @@ static size_t step_over(hdl_text subject, size_t at)
     return at;
 }
 
+static void next_literal(hdl_regex_scan *scan, bool *found)
+{
+    hdl_text literal = scan->regex->literal, subject = scan->subject;
+    const char *from = subject.p + scan->from;
+    const char *hit = memmem(from, subject.len - scan->from, literal.p, literal.len);
+    *found = hit != NULL;
+    if (hit == NULL)
+        return;
+    scan->start = (size_t)(hit - subject.p);
+    scan->end = scan->from = scan->start + literal.len;
+}
+
 hdl_err hdl_regex_next(hdl_regex_scan *scan, bool *found)
 {
     const hdl_regex *regex = scan->regex;
     size_t from = scan->from;
     *found = false;
+    if (regex->code == NULL) {
+        next_literal(scan, found);
+        return HDL_OK;
+    }
     while (from <= scan->subject.len) {
         PCRE2_SPTR text = (PCRE2_SPTR)scan->subject.p;
         int rc = regex->jit

@@ -14,6 +14,8 @@ typedef struct hdl_regex_work hdl_regex_work;
 
 /* The pattern in Oniguruma's syntax (regex_rewrite.h). */
 hdl_err hdl_regex_open(hdl_regex **out, hdl_text pattern, hdl_errmsg *why) HDL_MUST_CHECK;
+/* Matches one extended grapheme cluster. */
+hdl_err hdl_regex_open_grapheme(hdl_regex **out, hdl_errmsg *why) HDL_MUST_CHECK;
 /* Matches exactly these bytes. */
 hdl_err hdl_regex_open_literal(hdl_regex **out, hdl_text text, hdl_errmsg *why) HDL_MUST_CHECK;
 void hdl_regex_free(hdl_regex *regex);

@@ -12,6 +12,7 @@ struct hdl_tok_scratch {
     uint64_t serial; /* of the tokenizer whose words bpe remembers */
     hdl_pretok_work *pretok;
     hdl_bpe_work *bpe;
+    hdl_unigram_work *unigram; /* NULL until a tokenizer needs it */
     hdl_normalize_work normalize;
 };
 
@@ -41,6 +42,7 @@ void hdl_tok_scratch_free(hdl_tok_scratch *scratch)
         return;
     hdl_pretok_work_free(scratch->pretok);
     hdl_bpe_work_free(scratch->bpe);
+    hdl_unigram_work_free(scratch->unigram);
     for (int i = 0; i < 2; i++)
         hdl_buf_deinit(&scratch->normalize.bufs[i]);
     free(scratch);
@@ -80,55 +82,135 @@ bool hdl_tokenizer_token_bytes(const hdl_tokenizer *tok, hdl_token id, const cha
     return t != NULL;
 }
 
+/* Special tokens come from certain places of the text alone. */
+static bool strict(const hdl_encode_args *args) { return args->special_in != NULL; }
+
+/* One encode: what it is given and what it works in. */
+typedef struct run {
+    const hdl_tokenizer *tok;
+    const hdl_encode_args *args;
+    hdl_tok_scratch *scratch;
+    hdl_ids *out;
+} run;
+
+/* Plain text that merging alone turned into a special token stays plain where that counts. */
+static hdl_err encode_bpe_word(run *r, hdl_text word)
+{
+    const hdl_tokenizer *tok = r->tok;
+    size_t before = r->out->n;
+    HDL_TRY(hdl_bpe_encode(&tok->bpe, r->scratch->bpe, word, r->out));
+    bool special = false;
+    for (size_t i = before; i < r->out->n && tok->bpe.makes_special && strict(r->args); i++)
+        special |= tok->vocab.tokens[r->out->v[i]].special && r->out->v[i] != tok->bpe.opt.unk;
+    if (!special)
+        return HDL_OK;
+    r->out->n = before;
+    return hdl_bpe_encode_unmerged(&tok->bpe, word, r->out);
+}
+
 /* Normalised text without added tokens. */
-static hdl_err encode_plain(const hdl_tokenizer *tok, hdl_tok_scratch *scratch, hdl_text text,
-                            hdl_ids *out)
+static hdl_err encode_plain(run *r, hdl_pretok_input input)
 {
     hdl_pieces pieces;
-    HDL_TRY(hdl_pretok_run(&tok->pretok, scratch->pretok, text, &pieces));
+    HDL_TRY(hdl_pretok_run(&r->tok->pretok, r->scratch->pretok, input, &pieces));
     for (size_t i = 0; i < pieces.n; i++) {
         hdl_text word = {pieces.text.p + pieces.spans[i].at, pieces.spans[i].len};
-        HDL_TRY(hdl_bpe_encode(&tok->bpe, scratch->bpe, word, out));
+        if (r->tok->kind == HDL_MODEL_BPE)
+            HDL_TRY(encode_bpe_word(r, word));
+        else
+            HDL_TRY(hdl_unigram_encode(&r->tok->unigram, r->scratch->unigram,
+                                       (hdl_unigram_word){word, strict(r->args)}, r->out));
     }
     return HDL_OK;
 }
 
-/* Text between added tokens that are looked for before normalisation. */
-static hdl_err encode_normalized(const hdl_tokenizer *tok, const hdl_encode_args *args,
-                                 hdl_text text, hdl_ids *out)
+/* The given ranges as they lie in the normalised text, for tokenizers that look for special tokens
+ * there. Parts are normalised one by one; where that gives another length than all at once (a
+ * character that joins two parts), no range is certain and none is given. */
+static hdl_err map_ranges(run *r, hdl_text text, hdl_ranges *out, size_t *length)
 {
-    hdl_tok_scratch *scratch = args->scratch;
-    HDL_TRY(hdl_normalizer_run(&tok->normalizer, &scratch->normalize, &text));
-    hdl_added_scan scan = {.set = &tok->added_normalized,
-                           .work = scratch->normalize.regex,
-                           .text = text,
-                           .special_is_text = !args->parse_special};
+    hdl_normalize_work *work = &r->scratch->normalize;
+    const hdl_ranges *in = r->args->special_in;
+    size_t base = (size_t)(text.p - r->args->text), at = 0;
+    hdl_err err = HDL_OK;
+    *length = 0;
+    for (size_t i = 0; at < text.len && err == HDL_OK;) {
+        while (i < in->n && in->v[i].end <= base + at)
+            i++;
+        bool inside = i < in->n && in->v[i].at <= base + at;
+        size_t end = i == in->n ? text.len : (inside ? in->v[i].end : in->v[i].at) - base;
+        hdl_text part = {text.p + at, (end < text.len ? end : text.len) - at};
+        at += part.len;
+        work->part = at > part.len;
+        err = hdl_normalizer_run(&r->tok->normalizer, work, &part);
+        if (err == HDL_OK && inside)
+            err = hdl_ranges_add(out, (hdl_range){*length, *length + part.len});
+        *length += part.len;
+    }
+    work->part = false;
+    return err;
+}
+
+static hdl_err encode_mapped(run *r, hdl_text text, bool at_start, hdl_added_scan *scan)
+{
+    HDL_TRY(hdl_normalizer_run(&r->tok->normalizer, &r->scratch->normalize, &text));
+    scan->text = text;
     do {
-        HDL_TRY(hdl_added_next(&scan));
-        HDL_TRY(encode_plain(tok, scratch, scan.gap, out));
-        if (scan.id >= 0)
-            HDL_TRY(hdl_ids_push(out, scan.id));
-    } while (scan.id >= 0);
+        HDL_TRY(hdl_added_next(scan));
+        bool first = at_start && scan->gap.p == text.p;
+        HDL_TRY(encode_plain(r, (hdl_pretok_input){scan->gap, first}));
+        if (scan->id >= 0)
+            HDL_TRY(hdl_ids_push(r->out, scan->id));
+    } while (scan->id >= 0);
     return HDL_OK;
 }
 
-static hdl_err encode_all(const hdl_tokenizer *tok, const hdl_encode_args *args, hdl_ids *out)
+/* Text between added tokens that are looked for before normalisation. */
+static hdl_err encode_normalized(run *r, hdl_text text)
 {
-    for (uint32_t i = 0; args->add_special && i < tok->post.n_before; i++)
-        HDL_TRY(hdl_ids_push(out, tok->post.before[i]));
-    hdl_added_scan scan = {.set = &tok->added_raw,
-                           .work = args->scratch->normalize.regex,
-                           .text = {args->text, args->len},
-                           .special_is_text = !args->parse_special};
+    hdl_added_scan scan = {.set = &r->tok->added_normalized,
+                           .work = r->scratch->normalize.regex,
+                           .special_is_text = !r->args->parse_special,
+                           .special_in = r->args->special_in,
+                           .base = (size_t)(text.p - r->args->text)};
+    bool at_start = scan.base == 0;
+    bool map = strict(r->args) && scan.set->has_special && r->tok->normalizer.n_steps > 0;
+    if (!map)
+        return encode_mapped(r, text, at_start, &scan);
+    hdl_ranges ranges;
+    size_t length;
+    hdl_ranges_init(&ranges);
+    hdl_err err = map_ranges(r, text, &ranges, &length);
+    hdl_text whole = text;
+    if (err == HDL_OK)
+        err = hdl_normalizer_run(&r->tok->normalizer, &r->scratch->normalize, &whole);
+    if (whole.len != length)
+        hdl_ranges_cut(&ranges, 0);
+    scan.special_in = &ranges;
+    scan.base = 0;
+    if (err == HDL_OK)
+        err = encode_mapped(r, text, at_start, &scan);
+    hdl_ranges_deinit(&ranges);
+    return err;
+}
+
+static hdl_err encode_all(run *r)
+{
+    const hdl_post *post = &r->tok->post;
+    if (r->args->add_special)
+        HDL_TRY(hdl_ids_append(r->out, post->before, post->n_before));
+    hdl_added_scan scan = {.set = &r->tok->added_raw,
+                           .work = r->scratch->normalize.regex,
+                           .text = {r->args->text, r->args->len},
+                           .special_is_text = !r->args->parse_special,
+                           .special_in = r->args->special_in};
     do {
         HDL_TRY(hdl_added_next(&scan));
-        HDL_TRY(encode_normalized(tok, args, scan.gap, out));
+        HDL_TRY(encode_normalized(r, scan.gap));
         if (scan.id >= 0)
-            HDL_TRY(hdl_ids_push(out, scan.id));
+            HDL_TRY(hdl_ids_push(r->out, scan.id));
     } while (scan.id >= 0);
-    for (uint32_t i = 0; args->add_special && i < tok->post.n_after; i++)
-        HDL_TRY(hdl_ids_push(out, tok->post.after[i]));
-    return HDL_OK;
+    return r->args->add_special ? hdl_ids_append(r->out, post->after, post->n_after) : HDL_OK;
 }
 
 /* Memory that one huge text took is not kept by a thread that lives for months. */
@@ -154,10 +236,17 @@ hdl_err hdl_tokenizer_encode(const hdl_tokenizer *tok, const hdl_encode_args *ar
     hdl_tok_scratch *scratch = args->scratch;
     if (scratch->serial != tok->serial) {
         hdl_bpe_work_reset(scratch->bpe);
+        if (scratch->unigram != NULL)
+            hdl_unigram_work_reset(scratch->unigram);
         scratch->serial = tok->serial;
     }
     size_t before = out->n;
-    hdl_err err = encode_all(tok, args, out);
+    run r = {.tok = tok, .args = args, .scratch = scratch, .out = out};
+    hdl_err err = HDL_OK;
+    if (tok->kind == HDL_MODEL_UNIGRAM && scratch->unigram == NULL)
+        err = hdl_unigram_work_new(&scratch->unigram);
+    if (err == HDL_OK)
+        err = encode_all(&r);
     give_back(scratch);
     if (err == HDL_OK)
         return HDL_OK;
@@ -169,7 +258,8 @@ hdl_err hdl_tokenizer_encode(const hdl_tokenizer *tok, const hdl_encode_args *ar
     if (err == HDL_INVALID)
         return hdl_fail(
             err, why,
-            "text cannot be split into words within the limits; it is too intricate; shorten it");
+            "text cannot be encoded; it is too intricate for the limits of splitting, or has a "
+            "character that the vocabulary lacks; change it");
     return hdl_fail(err, why, "text could not be encoded; %s", hdl_err_text(err));
 }
 
@@ -179,5 +269,5 @@ hdl_err hdl_tokenizer_decode(const hdl_tokenizer *tok, const hdl_decode_args *ar
     hdl_detok_init(&detok, args->skip_special);
     for (size_t i = 0; i < args->n; i++)
         HDL_TRY(hdl_detok_push(&detok, tok, args->ids[i], out));
-    return hdl_detok_flush(&detok, out);
+    return hdl_detok_flush(&detok, tok, out);
 }

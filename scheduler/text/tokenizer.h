@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Text to token ids and back, exactly as Hugging Face's tokenizers does it from the same
- * tokenizer.json.
+ * tokenizer.json, or as the owner of another format does it.
  *
  * A hdl_tokenizer is immutable after open and shared by any number of threads; whoever opened it
  * closes it after the last user. Everything that changes while encoding lives in a hdl_tok_scratch,
@@ -14,6 +14,7 @@
 
 #include "base/buf.h"
 #include "scheduler/text/ids.h"
+#include "scheduler/text/ranges.h"
 
 typedef struct hdl_tokenizer hdl_tokenizer;     /* immutable */
 typedef struct hdl_tok_scratch hdl_tok_scratch; /* one thread's */
@@ -65,6 +66,9 @@ typedef struct hdl_encode_args {
     hdl_tok_scratch *scratch; /* the calling thread's */
     bool add_special; /* what the post-processor adds (usually bos); false after a chat template */
     bool parse_special; /* special tokens in the text become their ids; false: are plain text */
+    /* Only in these places of it, whatever stands elsewhere; NULL: in all of it. For prompts that a
+     * chat template made: what a user writes never becomes a special token. */
+    const hdl_ranges *special_in;
 } hdl_encode_args;
 
 /* Appends to out. INVALID: not UTF-8, or beyond the limits of splitting; BUSY: more ids than

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inside of hdl_tokenizer: filled by tokenizer_open.c (tokenizer.json) and load.c (the files beside
- * it), used by tokenizer.c. */
+/* Inside of hdl_tokenizer: filled from one of the formats (tokenizer_open.c and model_open.c and
+ * post_open.c: tokenizer.json), then by load.c from the files beside it; used by tokenizer.c and
+ * detok.c. */
 #pragma once
 
 #include "base/arena.h"
+#include "base/json.h"
 #include "scheduler/text/added.h"
 #include "scheduler/text/bpe.h"
+#include "scheduler/text/decode.h"
 #include "scheduler/text/normalize.h"
 #include "scheduler/text/pretok.h"
 #include "scheduler/text/tokenizer.h"
+#include "scheduler/text/unigram.h"
 #include "scheduler/text/vocab.h"
 
 enum {
@@ -24,6 +28,8 @@ typedef struct hdl_post {
     uint32_t n_before, n_after;
 } hdl_post;
 
+typedef enum hdl_model_kind { HDL_MODEL_BPE, HDL_MODEL_UNIGRAM } hdl_model_kind;
+
 struct hdl_tokenizer {
     hdl_pool_arena arena; /* everything below but the regexes */
     uint64_t
@@ -32,7 +38,26 @@ struct hdl_tokenizer {
     hdl_added_set added_raw, added_normalized;
     hdl_normalizer normalizer;
     hdl_pretok pretok;
-    hdl_bpe bpe;
+    hdl_model_kind kind;
+    hdl_bpe bpe; /* one of the two */
+    hdl_unigram unigram;
+    hdl_decoder decoder;
     hdl_post post;
     hdl_tok_info info;
 };
+
+/* Empty, with its arena and serial. */
+hdl_err hdl_tokenizer_alloc(hdl_tokenizer **out) HDL_MUST_CHECK;
+
+/* An id of tokenizer.json. */
+hdl_err hdl_tokenizer_read_id(const hdl_jv *v, uint32_t *out, hdl_errmsg *why) HDL_MUST_CHECK;
+/* UNSUPPORTED: `tokenizer.json: <path> <what>`. */
+hdl_err hdl_tokenizer_unsupported(const hdl_jv *v, hdl_errmsg *why, const char *what);
+
+/* "model" of tokenizer.json; room for the ids of "added_tokens" is made too. The model is complete
+ * only after hdl_model_finish, when the added tokens are known. */
+hdl_err hdl_model_read(hdl_tokenizer *tok, const hdl_jv *model, const hdl_jv *added,
+                       hdl_errmsg *why) HDL_MUST_CHECK;
+hdl_err hdl_model_finish(hdl_tokenizer *tok) HDL_MUST_CHECK;
+/* "post_processor" of tokenizer.json. */
+hdl_err hdl_post_read(hdl_post *post, const hdl_jv *json, hdl_errmsg *why) HDL_MUST_CHECK;

@@ -38,7 +38,7 @@ int hdl_char_byte(uint32_t cp)
 
 hdl_err hdl_vocab_init(hdl_vocab *vocab, hdl_pool_arena *arena, uint32_t ids_max)
 {
-    *vocab = (hdl_vocab){.ids_max = ids_max, .slots = 16};
+    *vocab = (hdl_vocab){.plain = vocab->plain, .ids_max = ids_max, .slots = 16};
     while (vocab->slots < 2 * ids_max)
         vocab->slots *= 2;
     vocab->tokens = hdl_pool_arena_alloc_array(arena, ids_max, sizeof *vocab->tokens);
@@ -77,14 +77,17 @@ static uint32_t *find_raw_slot(const hdl_vocab *vocab, const char *raw, size_t l
 }
 
 /* The bytes that text stands for, or text itself when any of its characters stands for none. */
-static hdl_err map_to_raw(hdl_pool_arena *arena, hdl_text text, hdl_text *raw, bool *mapped)
+static hdl_err map_to_raw(const hdl_vocab *vocab, hdl_pool_arena *arena, hdl_text text,
+                          hdl_text *raw, bool *mapped)
 {
+    *mapped = true;
+    *raw = text;
+    if (vocab->plain)
+        return HDL_OK;
     char *bytes = hdl_pool_arena_alloc(arena, text.len + 1);
     if (bytes == NULL)
         return HDL_NOMEM;
     size_t n = 0;
-    *mapped = true;
-    *raw = text;
     for (size_t at = 0; at < text.len && *mapped;) {
         int b = hdl_char_byte(hdl_utf8_next(text.p, &at));
         *mapped = b >= 0;
@@ -100,27 +103,27 @@ hdl_err hdl_vocab_add(hdl_vocab *vocab, hdl_pool_arena *arena, const hdl_vocab_e
 {
     if (entry->id >= vocab->ids_max)
         return hdl_fail(HDL_INVALID, why,
-                        "tokenizer.json: token id %u is out of range; ids must be below %u",
-                        entry->id, vocab->ids_max);
+                        "tokenizer: token id %u is out of range; ids must be below %u", entry->id,
+                        vocab->ids_max);
     hdl_vocab_token *t = &vocab->tokens[entry->id];
-    uint32_t *slot = find_text_slot(vocab, entry->text, entry->len);
+    uint32_t none = 0;
+    uint32_t *slot = entry->unnamed ? &none : find_text_slot(vocab, entry->text, entry->len);
     if (*slot == entry->id + 1) {
         t->special |= entry->special;
         return HDL_OK;
     }
     if (*slot != 0 || t->text != NULL)
-        return hdl_fail(
-            HDL_INVALID, why,
-            "tokenizer.json: token \"%.64s\" with id %u clashes with \"%.64s\" with id %u; "
-            "each token must have one id of its own",
-            entry->text, entry->id, *slot != 0 ? entry->text : t->text,
-            *slot != 0 ? *slot - 1 : entry->id);
+        return hdl_fail(HDL_INVALID, why,
+                        "tokenizer: token \"%.64s\" with id %u clashes with \"%.64s\" with id %u; "
+                        "each token must have one id of its own",
+                        entry->text, entry->id, *slot != 0 ? entry->text : t->text,
+                        *slot != 0 ? *slot - 1 : entry->id);
     const char *text = hdl_pool_arena_copy(arena, entry->text, entry->len);
     if (text == NULL)
         return HDL_NOMEM;
     hdl_text raw;
     bool mapped;
-    HDL_TRY(map_to_raw(arena, (hdl_text){text, entry->len}, &raw, &mapped));
+    HDL_TRY(map_to_raw(vocab, arena, (hdl_text){text, entry->len}, &raw, &mapped));
     *t = (hdl_vocab_token){.text = text,
                            .raw = raw.p,
                            .decoded = raw.p,
@@ -131,8 +134,9 @@ hdl_err hdl_vocab_add(hdl_vocab *vocab, hdl_pool_arena *arena, const hdl_vocab_e
                            .learned = entry->learned,
                            .mapped = mapped};
     *slot = entry->id + 1;
-    if (t->learned && t->mapped)
-        *find_raw_slot(vocab, t->raw, t->raw_len) = entry->id + 1;
+    uint32_t *raw_slot = find_raw_slot(vocab, t->raw, t->raw_len);
+    if (t->learned && t->mapped && *raw_slot == 0)
+        *raw_slot = entry->id + 1;
     if (entry->id >= vocab->n_ids)
         vocab->n_ids = entry->id + 1;
     return HDL_OK;
@@ -142,7 +146,8 @@ hdl_err hdl_vocab_set_decoded(hdl_vocab *vocab, hdl_pool_arena *arena, uint32_t 
 {
     hdl_text raw;
     bool mapped;
-    HDL_TRY(map_to_raw(arena, text, &raw, &mapped));
+    HDL_TRY(map_to_raw(vocab, arena, text, &raw, &mapped));
+    vocab->tokens[id].redone = true;
     vocab->tokens[id].decoded = raw.p;
     vocab->tokens[id].decoded_len = (uint32_t)raw.len;
     return HDL_OK;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of tokens: id -> text as tokenizer.json writes it and the raw bytes it stands for; text
+/* The table of tokens: id -> text as the file writes it and the raw bytes that a model merges; text
  * -> id; raw bytes -> id.
  *
  * Byte-level vocabularies write each byte as one printable character (GPT-2's map), so that JSON
- * can hold half a UTF-8 character. Everything behind this table works on raw bytes. Filled while
- * opening, then immutable; memory is the tokenizer's arena. */
+ * can hold half a UTF-8 character; in plain ones (SentencePiece's, tekken's) a token's text is its
+ * bytes. Everything behind this table works on raw bytes. Filled while opening, then immutable;
+ * memory is the tokenizer's arena. */
 #pragma once
 
 #include <heddle/err.h>
@@ -23,14 +24,17 @@ typedef struct hdl_text {
 typedef struct hdl_vocab_token {
     const char *text;    /* as written; NULL: no such id */
     const char *raw;     /* the same pointer where both are equal */
-    const char *decoded; /* what decoding gives: raw, but for some added tokens */
+    const char *decoded; /* what decoding gives (decode.h) */
     uint32_t text_len, raw_len, decoded_len;
     bool special;
     bool learned; /* in the model's own vocabulary, not only among the added tokens */
-    bool mapped;  /* every character of text stands for a byte */
+    bool mapped;  /* raw is what text stands for; false: text itself, by want of a byte for each */
+    bool byte;    /* "<0x0A>" of byte fallback: decoded is that byte */
+    bool redone;  /* decoded does not come from text (hdl_vocab_set_decoded) */
 } hdl_vocab_token;
 
 typedef struct hdl_vocab {
+    bool plain;              /* texts are their own raw bytes; set before the first token */
     hdl_vocab_token *tokens; /* [n_ids] */
     uint32_t n_ids;          /* highest id + 1 */
     uint32_t ids_max;        /* room in tokens */
@@ -47,14 +51,15 @@ typedef struct hdl_vocab_entry {
     size_t len;
     uint32_t id;
     bool special, learned;
+    bool unnamed; /* not found by its text: formats whose added tokens may repeat a learned text */
 } hdl_vocab_entry;
 /* An id or a text that is there already may come again only as the same pair (an added token that
  * the model knows too). */
 hdl_err hdl_vocab_add(hdl_vocab *vocab, hdl_pool_arena *arena, const hdl_vocab_entry *entry,
                       hdl_errmsg *why) HDL_MUST_CHECK;
 
-/* The id stands for other text than its own: an added token that is looked for in normalised text
- * is decoded as what normalisation made of it. */
+/* Decoding starts from another text than the token's own: an added token that is looked for in
+ * normalised text is decoded as what normalisation made of it. */
 hdl_err hdl_vocab_set_decoded(hdl_vocab *vocab, hdl_pool_arena *arena, uint32_t id,
                               hdl_text text) HDL_MUST_CHECK;
 

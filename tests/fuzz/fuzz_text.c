@@ -58,7 +58,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
         hdl_buf piece;
         hdl_buf_init(&piece, 1 << 16);
         err = i < ids.n ? hdl_detok_push(&detok, tok, ids.v[i], &piece)
-                        : hdl_detok_flush(&detok, &piece);
+                        : hdl_detok_flush(&detok, tok, &piece);
         HDL_ASSERT(hdl_utf8_valid_prefix((const char *)hdl_buf_data(&piece), piece.len) ==
                    piece.len);
         hdl_buf_append(&text, hdl_buf_data(&piece), piece.len);

@@ -57,13 +57,14 @@ static void build(rig *r, hdl_rng *rng)
         r->joined[r->n_merges++] = id;
         pool[n_pool++] = id;
     }
-    assert_ok(hdl_bpe_init(&r->bpe, &r->arena, &r->vocab, r->n_merges, NULL));
+    hdl_bpe_options opt = {.n_merges = r->n_merges, .unk = -1};
+    assert_ok(hdl_bpe_init(&r->bpe, &r->arena, &r->vocab, &opt, NULL));
     for (uint32_t i = 0; i < r->n_merges; i++) {
         const hdl_vocab_token *x = &r->vocab.tokens[r->left[i]], *y = &r->vocab.tokens[r->right[i]];
         hdl_bpe_rule rule = {{x->text, x->text_len}, {y->text, y->text_len}, i};
         assert_ok(hdl_bpe_add_merge(&r->bpe, &rule, NULL));
     }
-    hdl_bpe_finish(&r->bpe);
+    assert_ok(hdl_bpe_finish(&r->bpe, &r->arena));
 }
 
 /* The definition: as long as there is a pair with a merge, the one with the lowest rank, the
@@ -168,7 +169,8 @@ static void a_missing_byte_is_refused(void **state)
     assert_ok(hdl_vocab_init(&vocab, &arena, 4));
     hdl_vocab_entry entry = {.text = "a", .len = 1, .id = 0, .learned = true};
     assert_ok(hdl_vocab_add(&vocab, &arena, &entry, NULL));
-    assert_err(hdl_bpe_init(&bpe, &arena, &vocab, 0, &why), UNSUPPORTED);
+    assert_err(hdl_bpe_init(&bpe, &arena, &vocab, &(hdl_bpe_options){.unk = -1}, &why),
+               UNSUPPORTED);
     assert_has(why.text, "byte 0x00");
     hdl_pool_arena_deinit(&arena);
 }

@@ -47,7 +47,7 @@ static void every_split_of_bytes(void **state)
             assert_int_equal(hdl_utf8_valid_prefix((const char *)hdl_buf_data(&out), out.len),
                              out.len);
         }
-        assert_ok(hdl_detok_flush(&detok, &out));
+        assert_ok(hdl_detok_flush(&detok, tok, &out));
         naive_lossy(bytes, 4, &want);
         assert_int_equal(out.len, want.len);
         assert_memory_equal(hdl_buf_data(&out), hdl_buf_data(&want), want.len);
@@ -80,7 +80,7 @@ static void a_stream_equals_the_whole(void **state)
                                                         2); /* beyond the end too */
             assert_ok(hdl_detok_push(&detok, tok, ids[i], &stream));
         }
-        assert_ok(hdl_detok_flush(&detok, &stream));
+        assert_ok(hdl_detok_flush(&detok, tok, &stream));
         assert_ok(hdl_tokenizer_decode(tok, &(hdl_decode_args){ids, n, skip}, &whole));
         assert_int_equal(stream.len, whole.len);
         assert_memory_equal(hdl_buf_data(&stream), hdl_buf_data(&whole), whole.len);

@@ -42,7 +42,7 @@ static void check_stream(const hdl_tokenizer *tok, const hdl_ids *ids, const hdl
     for (size_t i = 0; i <= ids->n; i++) {
         hdl_buf_clear(&piece);
         assert_ok(i < ids->n ? hdl_detok_push(&detok, tok, ids->v[i], &piece)
-                             : hdl_detok_flush(&detok, &piece));
+                             : hdl_detok_flush(&detok, tok, &piece));
         hdl_json *doc;
         hdl_buf quoted; /* the strict JSON reader takes valid UTF-8 only */
         hdl_buf_init(&quoted, 1 << 20);
@@ -90,37 +90,57 @@ static void check_line(const char *name, const hdl_tokenizer *tok, hdl_tok_scrat
     hdl_buf_deinit(&out);
 }
 
-static void ids_and_text_are_the_originals(void **state)
+static void check_golden(const char *name, const hdl_jv *texts, hdl_tok_scratch *scratch)
+{
+    char path[128];
+    snprintf(path, sizeof path, "tests/golden/text/%s.ids", name);
+    hdl_json *doc = read_source_json(path);
+    hdl_tokenizer *tok = open_golden(name);
+    hdl_jv rows = hdl_json_root(doc);
+    assert_int_equal(hdl_jv_len(&rows), hdl_jv_len(texts));
+    assert_true(hdl_jv_len(&rows) >= 150);
+    for (size_t i = 0; i < hdl_jv_len(&rows); i++) {
+        hdl_jv row = hdl_jv_at(&rows, i), v = hdl_jv_at(texts, i);
+        line text;
+        assert_ok(hdl_jv_string(&v, &text.text, &text.len, NULL));
+        check_line(name, tok, scratch, i, text, &row);
+    }
+    hdl_tokenizer_free(tok);
+    hdl_json_close(doc);
+}
+
+static void check_all(const char *const *names, size_t n, const char *lines_name)
+{
+    hdl_json *doc = read_source_json(lines_name);
+    hdl_jv lines = hdl_json_root(doc);
+    hdl_tok_scratch *scratch; /* one for all: it must notice another tokenizer */
+    assert_ok(hdl_tok_scratch_new(&scratch));
+    for (size_t k = 0; k < n; k++)
+        check_golden(names[k], &lines, scratch);
+    hdl_tok_scratch_free(scratch);
+    hdl_json_close(doc);
+}
+
+static void byte_level_is_the_originals(void **state)
 {
     static const char *const names[] = {"gpt2",     "gpt2_prefix", "qwen2", "llama3", "o200k",
                                         "deepseek", "starcoder",   "han",   "mixed"};
-    hdl_json *lines = read_source_json("tests/golden/text/lines.json");
-    hdl_tok_scratch *scratch; /* one for all: it must notice another tokenizer */
     (void)state;
-    assert_ok(hdl_tok_scratch_new(&scratch));
-    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
-        char path[128];
-        snprintf(path, sizeof path, "tests/golden/text/%s.ids", names[k]);
-        hdl_json *doc = read_source_json(path);
-        hdl_tokenizer *tok = open_golden(names[k]);
-        hdl_jv rows = hdl_json_root(doc), texts = hdl_json_root(lines);
-        assert_int_equal(hdl_jv_len(&rows), hdl_jv_len(&texts));
-        assert_true(hdl_jv_len(&rows) >= 300);
-        for (size_t i = 0; i < hdl_jv_len(&rows); i++) {
-            hdl_jv row = hdl_jv_at(&rows, i), v = hdl_jv_at(&texts, i);
-            line text;
-            assert_ok(hdl_jv_string(&v, &text.text, &text.len, NULL));
-            check_line(names[k], tok, scratch, i, text, &row);
-        }
-        hdl_tokenizer_free(tok);
-        hdl_json_close(doc);
-    }
-    hdl_tok_scratch_free(scratch);
-    hdl_json_close(lines);
+    check_all(names, HDL_ARRAY_LEN(names), "tests/golden/text/lines.json");
+}
+
+static void families_are_the_originals(void **state)
+{
+    static const char *const names[] = {"cl100k",        "qwen35",       "tekken", "llama2", "phi3",
+                                        "llama2_across", "llama2_new",   "gemma",  "unk",    "t5",
+                                        "xlmr",          "unigram_bytes"};
+    (void)state;
+    check_all(names, HDL_ARRAY_LEN(names), "tests/golden/text/family_lines.json");
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(ids_and_text_are_the_originals)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(byte_level_is_the_originals),
+                                       cmocka_unit_test(families_are_the_originals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
