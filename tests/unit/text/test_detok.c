@@ -58,12 +58,11 @@ static void every_split_of_bytes(void **state)
 }
 
 /* Random ids: the stream is the whole, nothing waits that is complete. */
-static void a_stream_equals_the_whole(void **state)
+static void check_stream(const char *name)
 {
-    hdl_tokenizer *tok = open_golden("qwen2");
+    hdl_tokenizer *tok = open_golden(name);
     hdl_rng rng;
     hdl_buf stream, whole;
-    (void)state;
     hdl_rng_init(&rng, 5);
     hdl_buf_init(&stream, 1 << 16);
     hdl_buf_init(&whole, 1 << 16);
@@ -90,6 +89,14 @@ static void a_stream_equals_the_whole(void **state)
     hdl_tokenizer_free(tok);
 }
 
+static void a_stream_equals_the_whole(void **state)
+{
+    (void)state;
+    check_stream("qwen2");
+    check_stream("llama2");
+    check_stream("t5");
+}
+
 static void special_tokens_are_skipped_when_asked(void **state)
 {
     hdl_tokenizer *tok = open_golden("qwen2");
@@ -107,12 +114,61 @@ static void special_tokens_are_skipped_when_asked(void **state)
     hdl_tokenizer_free(tok);
 }
 
+static hdl_token byte_token(const hdl_tokenizer *tok, unsigned char byte)
+{
+    char name[8];
+    snprintf(name, sizeof name, "<0x%02X>", byte);
+    return hdl_tokenizer_find(tok, name);
+}
+
+static void push_run(const hdl_tokenizer *tok, hdl_detok *detok, const char *bytes, hdl_buf *out)
+{
+    for (; *bytes; bytes++)
+        assert_ok(hdl_detok_push(detok, tok, byte_token(tok, (unsigned char)*bytes), out));
+}
+
+/* Byte fallback: a run comes out when it has ended, all of it text or none of it. */
+static void runs_of_byte_tokens(void **state)
+{
+    hdl_tokenizer *tok = open_golden("llama2");
+    hdl_token space = hdl_tokenizer_find(tok, "\xe2\x96\x81"), a = hdl_tokenizer_find(tok, "a");
+    hdl_detok detok;
+    hdl_buf out;
+    (void)state;
+    hdl_buf_init(&out, 1 << 12);
+    hdl_detok_init(&detok, true);
+    assert_ok(hdl_detok_push(&detok, tok, space, &out)); /* the space that encoding put there */
+    push_run(tok, &detok, "\xf0\x9f\x98\x80\xc3\xa9", &out);
+    assert_string_equal(hdl_buf_cstr(&out), "");
+    assert_ok(hdl_detok_push(&detok, tok, a, &out));
+    assert_string_equal(hdl_buf_cstr(&out), "\xf0\x9f\x98\x80\xc3\xa9"
+                                            "a");
+    hdl_buf_clear(&out);
+    push_run(tok, &detok, "\xc3\xa9\xc3", &out);
+    assert_ok(hdl_detok_push(&detok, tok, space, &out));
+    assert_string_equal(hdl_buf_cstr(&out), "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd ");
+    hdl_buf_clear(&out);
+    push_run(tok, &detok, "ab\xff", &out); /* already wrong: nothing to wait for */
+    assert_string_equal(hdl_buf_cstr(&out), "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");
+    push_run(tok, &detok, "c", &out);
+    assert_int_equal(out.len, 12);
+    hdl_buf_clear(&out);
+    assert_ok(hdl_detok_flush(&detok, tok, &out));
+    assert_int_equal(out.len, 0);
+    for (int i = 0; i < HDL_DETOK_HELD; i++) /* a run without end is not held for ever */
+        push_run(tok, &detok, "\xc3\xa9", &out);
+    assert_int_equal(out.len, 2 * HDL_DETOK_HELD);
+    hdl_buf_deinit(&out);
+    hdl_tokenizer_free(tok);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_split_of_bytes),
         cmocka_unit_test(a_stream_equals_the_whole),
         cmocka_unit_test(special_tokens_are_skipped_when_asked),
+        cmocka_unit_test(runs_of_byte_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,78 +43,77 @@ static hdl_err open_parts(hdl_tokenizer **tok, const parts *p, hdl_errmsg *why)
     return err;
 }
 
+static const struct {
+    parts parts;
+    hdl_err err;
+    const char *says;
+} cases[] = {
+    {{.model = "\"type\":\"Unigram\","}, HDL_INVALID, "model.vocab must be an array"},
+    {{.model = "\"type\":\"WordPiece\","}, HDL_UNSUPPORTED, "WordPiece"},
+    {{.model = "\"dropout\":0.1,"}, HDL_UNSUPPORTED, "dropout"},
+    {{.model = "\"end_of_word_suffix\":\"</w>\","}, HDL_UNSUPPORTED, "end_of_word_suffix"},
+    {{.model = "\"continuing_subword_prefix\":\"##\","},
+     HDL_UNSUPPORTED,
+     "continuing_subword_prefix"},
+    {{.merges = "[\"a b c\"]"}, HDL_INVALID, "model.merges[0]"},
+    {{.merges = "[\"ab\"]"}, HDL_INVALID, "model.merges[0]"},
+    {{.merges = "[[\"a\",\"b\",\"c\"]]"}, HDL_INVALID, "model.merges[0]"},
+    {{.merges = "[\"a z\"]"}, HDL_INVALID, "not in model.vocab"},
+    {{.merges = "[\"b a\"]"}, HDL_INVALID, "not in model.vocab"},
+    {{.merges = "[\" b\"]"}, HDL_INVALID, "empty"},
+    {{.merges = "7"}, HDL_INVALID, "merges"},
+    {{.pretok = "null"}, HDL_UNSUPPORTED, "decoder.type is \"ByteLevel\""},
+    {{.pretok = "{\"type\":\"Metaspace\"}"}, HDL_UNSUPPORTED, "decoder.type"},
+    {{.pretok = "{\"type\":\"Metaspace\",\"replacement\":\"ab\"}"},
+     HDL_INVALID,
+     "pre_tokenizer.replacement"},
+    {{.pretok = "{\"type\":\"Metaspace\",\"prepend_scheme\":\"last\"}"}, HDL_INVALID, "last"},
+    {{.pretok = "{\"type\":\"UnicodeScripts\"}"}, HDL_UNSUPPORTED, "UnicodeScripts"},
+    {{.pretok = "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":"
+                "\"Digits\"}]}"},
+     HDL_INVALID,
+     "after ByteLevel"},
+    {{.pretok =
+          "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":\"Isolated\"}"},
+     HDL_UNSUPPORTED,
+     "&&"},
+    {{.pretok = "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Sideways\"}"},
+     HDL_INVALID,
+     "Sideways"},
+    {{.pretok = "{\"type\":\"Split\",\"behavior\":\"Isolated\"}"}, HDL_INVALID, "pattern"},
+    {{.normalizer = "{\"type\":\"Precompiled\"}"}, HDL_INVALID, "precompiled_charsmap"},
+    {{.normalizer = "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAA\"}"},
+     HDL_INVALID,
+     "base64"},
+    {{.normalizer = "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"CAAAAAAA\"}"},
+     HDL_INVALID,
+     "the file is broken"},
+    {{.normalizer = "{\"type\":\"Nmt\"}"}, HDL_UNSUPPORTED, "Nmt"},
+    {{.normalizer = "{\"type\":\"Sequence\"}"}, HDL_INVALID, "normalizers"},
+    {{.post = "{\"type\":\"BertProcessing\"}"}, HDL_INVALID, "cls"},
+    {{.post = "{\"type\":\"Pair\"}"}, HDL_UNSUPPORTED, "Pair"},
+    {{.post = "{\"type\":\"TemplateProcessing\",\"single\":[]}"}, HDL_UNSUPPORTED, "no Sequence"},
+    {{.post = "{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":\"A\"}},{"
+              "\"SpecialToken\":{\"id\":\"x\"}}]}"},
+     HDL_INVALID,
+     "ids"},
+    {{.decoder = "null"}, HDL_UNSUPPORTED, "decoder"},
+    {{.decoder = "{\"type\":\"Metaspace\"}"}, HDL_UNSUPPORTED, "Metaspace"},
+    {{.decoder = "{\"type\":\"WordPiece\"}"}, HDL_UNSUPPORTED, "WordPiece"},
+    {{.decoder = "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":"
+                 "\"ByteFallback\"}]}"},
+     HDL_UNSUPPORTED,
+     "ByteFallback"},
+    {{.added = "[{\"id\":1,\"content\":\"<x>\"}]"}, HDL_INVALID, "clashes"},
+    {{.added = "[{\"id\":300,\"content\":\"ab\"}]"}, HDL_INVALID, "clashes"},
+    {{.added = "[{\"id\":-1,\"content\":\"<x>\"}]"}, HDL_INVALID, "added_tokens[0].id"},
+    {{.added = "[{\"id\":4000000,\"content\":\"<x>\"}]"}, HDL_INVALID, "dense"},
+    {{.added = "[{\"content\":\"<x>\"}]"}, HDL_INVALID, "added_tokens[0].id"},
+    {{.added = "[{\"id\":300,\"content\":\"<x>\",\"special\":1}]"}, HDL_INVALID, "special"},
+};
+
 static void what_is_missing_is_refused_by_name(void **state)
 {
-    static const struct {
-        parts parts;
-        hdl_err err;
-        const char *says;
-    } cases[] = {
-        {{.model = "\"type\":\"Unigram\","}, HDL_INVALID, "model.vocab must be an array"},
-        {{.model = "\"type\":\"WordPiece\","}, HDL_UNSUPPORTED, "WordPiece"},
-        {{.model = "\"dropout\":0.1,"}, HDL_UNSUPPORTED, "dropout"},
-        {{.model = "\"end_of_word_suffix\":\"</w>\","}, HDL_UNSUPPORTED, "end_of_word_suffix"},
-        {{.model = "\"continuing_subword_prefix\":\"##\","},
-         HDL_UNSUPPORTED,
-         "continuing_subword_prefix"},
-        {{.merges = "[\"a b c\"]"}, HDL_INVALID, "model.merges[0]"},
-        {{.merges = "[\"ab\"]"}, HDL_INVALID, "model.merges[0]"},
-        {{.merges = "[[\"a\",\"b\",\"c\"]]"}, HDL_INVALID, "model.merges[0]"},
-        {{.merges = "[\"a z\"]"}, HDL_INVALID, "not in model.vocab"},
-        {{.merges = "[\"b a\"]"}, HDL_INVALID, "not in model.vocab"},
-        {{.merges = "[\" b\"]"}, HDL_INVALID, "empty"},
-        {{.merges = "7"}, HDL_INVALID, "merges"},
-        {{.pretok = "null"}, HDL_UNSUPPORTED, "decoder.type is \"ByteLevel\""},
-        {{.pretok = "{\"type\":\"Metaspace\"}"}, HDL_UNSUPPORTED, "decoder.type"},
-        {{.pretok = "{\"type\":\"Metaspace\",\"replacement\":\"ab\"}"},
-         HDL_INVALID,
-         "pre_tokenizer.replacement"},
-        {{.pretok = "{\"type\":\"Metaspace\",\"prepend_scheme\":\"last\"}"}, HDL_INVALID, "last"},
-        {{.pretok = "{\"type\":\"UnicodeScripts\"}"}, HDL_UNSUPPORTED, "UnicodeScripts"},
-        {{.pretok = "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":"
-                    "\"Digits\"}]}"},
-         HDL_INVALID,
-         "after ByteLevel"},
-        {{.pretok =
-              "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":\"Isolated\"}"},
-         HDL_UNSUPPORTED,
-         "&&"},
-        {{.pretok = "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Sideways\"}"},
-         HDL_INVALID,
-         "Sideways"},
-        {{.pretok = "{\"type\":\"Split\",\"behavior\":\"Isolated\"}"}, HDL_INVALID, "pattern"},
-        {{.normalizer = "{\"type\":\"Precompiled\"}"}, HDL_INVALID, "precompiled_charsmap"},
-        {{.normalizer = "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAA\"}"},
-         HDL_INVALID,
-         "base64"},
-        {{.normalizer = "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"CAAAAAAA\"}"},
-         HDL_INVALID,
-         "the file is broken"},
-        {{.normalizer = "{\"type\":\"Nmt\"}"}, HDL_UNSUPPORTED, "Nmt"},
-        {{.normalizer = "{\"type\":\"Sequence\"}"}, HDL_INVALID, "normalizers"},
-        {{.post = "{\"type\":\"BertProcessing\"}"}, HDL_INVALID, "cls"},
-        {{.post = "{\"type\":\"Pair\"}"}, HDL_UNSUPPORTED, "Pair"},
-        {{.post = "{\"type\":\"TemplateProcessing\",\"single\":[]}"},
-         HDL_UNSUPPORTED,
-         "no Sequence"},
-        {{.post = "{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":\"A\"}},{"
-                  "\"SpecialToken\":{\"id\":\"x\"}}]}"},
-         HDL_INVALID,
-         "ids"},
-        {{.decoder = "null"}, HDL_UNSUPPORTED, "decoder"},
-        {{.decoder = "{\"type\":\"Metaspace\"}"}, HDL_UNSUPPORTED, "Metaspace"},
-        {{.decoder = "{\"type\":\"WordPiece\"}"}, HDL_UNSUPPORTED, "WordPiece"},
-        {{.decoder = "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":"
-                     "\"ByteFallback\"}]}"},
-         HDL_UNSUPPORTED,
-         "ByteFallback"},
-        {{.added = "[{\"id\":1,\"content\":\"<x>\"}]"}, HDL_INVALID, "clashes"},
-        {{.added = "[{\"id\":300,\"content\":\"ab\"}]"}, HDL_INVALID, "clashes"},
-        {{.added = "[{\"id\":-1,\"content\":\"<x>\"}]"}, HDL_INVALID, "added_tokens[0].id"},
-        {{.added = "[{\"id\":4000000,\"content\":\"<x>\"}]"}, HDL_INVALID, "dense"},
-        {{.added = "[{\"content\":\"<x>\"}]"}, HDL_INVALID, "added_tokens[0].id"},
-        {{.added = "[{\"id\":300,\"content\":\"<x>\",\"special\":1}]"}, HDL_INVALID, "special"},
-    };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         hdl_tokenizer *tok = NULL;
