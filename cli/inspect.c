@@ -116,8 +116,7 @@ static void print_model(const inspection *in)
 static void print_ranks(const inspection *in)
 {
     printf("\nlayout         tp %u, ep %u, weights %s\n", in->layout.tp, in->layout.ep,
-           in->format == HDL_WFORMAT_COUNT ? "as stored"
-                                           : (const char *[]){"f32", "bf16", "q8"}[in->format]);
+           in->format == HDL_WFORMAT_COUNT ? "as stored" : hdl_wformat_info_of(in->format)->name);
     printf("%6s %14s %14s %16s %14s\n", "rank", "weights", "mapped", "KV a token",
            in->kv_bytes != 0 ? "KV" : "KV, one full");
     for (uint32_t rank = 0; rank < hdl_layout_ranks(&in->layout); rank++) {

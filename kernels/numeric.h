@@ -47,6 +47,25 @@ static inline float hdl_f16_to_f32(uint16_t h)
     return hdl_f32_from_bits(sign | (magnitude + ((127u - 15u) << 10)) << 13);
 }
 
+/* E4M3 without infinities (OCP 8-bit floating point, "fn"): exponent bias 7, 0x7f and 0xff NaN. */
+static inline float hdl_e4m3_to_f32(uint8_t b)
+{
+    uint32_t sign = (uint32_t)(b & 0x80u) << 24, magnitude = b & 0x7fu;
+    if (magnitude == 0x7f)
+        return hdl_f32_from_bits(sign | 0x7fc00000u);
+    if (magnitude < 8) { /* zero, subnormal: magnitude * 2^-9, exact */
+        float x = (float)magnitude * 0x1p-9f;
+        return sign ? -x : x;
+    }
+    return hdl_f32_from_bits(sign | (magnitude + ((127u - 7u) << 3)) << 20);
+}
+
+/* 2^(b - 127); 255 is NaN. OCP Microscaling Formats 1.0, section 5.4.1. */
+static inline float hdl_e8m0_to_f32(uint8_t b)
+{
+    return hdl_f32_from_bits(b == 0 ? 0x00400000u : b == 255 ? 0x7fc00000u : (uint32_t)b << 23);
+}
+
 /* exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln 2 / 2. exp(r) is its Taylor polynomial of
  * degree 7, whose remainder r^8 / 8! < 6e-9 is below a tenth of an ulp. ln 2 is split so that
  * n * HIGH is exact. Below MIN the result is +0 (no subnormals), above MAX infinity. */
@@ -175,6 +194,30 @@ static inline int8_t hdl_q8_round(float x, float scale)
     float q = scale == 0.0f ? 0.0f : x / scale;
     q = q < 127.0f ? q : 127.0f; /* NaN becomes 127 */
     q = q > -127.0f ? q : -127.0f;
+    return (int8_t)lrintf(q);
+}
+
+/* One Q4 group: the number farthest from 0 (the first of equals) becomes -8, so that all sixteen
+ * codes are used. Not finite: as for Q8. */
+static inline float hdl_q4_scale(const float x[HDL_Q8_GROUP])
+{
+    uint32_t max = 0;
+    float farthest = 0;
+    for (int i = 0; i < HDL_Q8_GROUP; i++) {
+        uint32_t magnitude = hdl_f32_bits(x[i]) & 0x7fffffffu;
+        if (magnitude > max) {
+            max = magnitude;
+            farthest = x[i];
+        }
+    }
+    return farthest / -8.0f;
+}
+
+static inline int8_t hdl_q4_round(float x, float scale)
+{
+    float q = scale == 0.0f ? 0.0f : x / scale;
+    q = q < 7.0f ? q : 7.0f; /* NaN becomes 7 */
+    q = q > -8.0f ? q : -8.0f;
     return (int8_t)lrintf(q);
 }
 

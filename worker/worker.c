@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "worker/load/place.h"
+#include "worker/load/quant.h"
 #include "worker/worker_impl.h"
 
 static void default_u32(uint32_t *value, uint32_t otherwise)
@@ -68,12 +69,15 @@ static hdl_err load(hdl_worker *w, hdl_errmsg *why)
     const hdl_worker_opts *o = &w->opts;
     uint64_t start_us = hdl_clock_now_us();
     HDL_TRY(hdl_files_open(&w->files, o->model_path, why));
+    hdl_quant quant = {.kinds = {.of = hdl_quant_kind_of},
+                       .files = w->files,
+                       .desc = &w->desc,
+                       .asked = o->weights};
     hdl_model_opts model = {.desc = &w->desc,
                             .shard = w->shard,
                             .device = w->device,
-                            .format = o->weights,
+                            .kinds = &quant.kinds,
                             .max_len = o->max_len};
-    HDL_TRY(hdl_quant_choose(&w->desc, w->files, &model.format, why));
     HDL_TRY(hdl_model_build(&w->model, &model, why));
     hdl_place_opts place = {.stream = hdl_device_stream(w->device),
                             .progress = o->progress,

@@ -163,11 +163,9 @@ static double median(double *v, size_t n)
 
 static hdl_arith arith_of(hdl_wformat format)
 {
-    switch (format) {
-    case HDL_WFORMAT_F32: return HDL_ARITH_F32;
-    case HDL_WFORMAT_BF16: return HDL_ARITH_BF16;
-    default: return HDL_ARITH_INT8;
-    }
+    if (hdl_wformat_is_int(format))
+        return HDL_ARITH_INT8;
+    return format == HDL_WFORMAT_F32 ? HDL_ARITH_F32 : HDL_ARITH_BF16;
 }
 
 /* What the samples of one row measured. */

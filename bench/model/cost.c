@@ -5,11 +5,9 @@
 
 static double bytes_per_value(hdl_wformat format)
 {
-    switch (format) {
-    case HDL_WFORMAT_F32: return 4;
-    case HDL_WFORMAT_BF16: return 2;
-    default: return 1 + 4.0 / HDL_Q8_GROUP;
-    }
+    const hdl_wformat_info *info = hdl_wformat_info_of(format);
+    double scales = info->group == 0 ? 0 : (info->has_mins ? 8.0 : 4.0) / info->group;
+    return info->bits / 8.0 + scales;
 }
 
 /* Values of one layer's matrices: outside the experts, and of one expert. */

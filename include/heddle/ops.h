@@ -25,29 +25,88 @@ typedef struct hdl_stream hdl_stream;
 /* ---- weights ---- */
 
 /* Arithmetic of a packed matrix.
- *  F32   f32 weights, f32 activations.
- *  BF16  bf16 weights; activations are rounded to bf16 (nearest even) on entry; products and sums
- * in f32. Q8    int8 weights with one f32 scale per 32 consecutive k of a row, scale = max|w| /
- * 127, w = round-to-nearest-even(w / scale); activations are quantised the same way per token and
- * per 32 k; the int32 dot of a group is exact, then multiplied by (activation scale * weight scale)
- * and added in f32, groups in order of k. */
-#define HDL_WFORMAT_LIST(X)          X(F32, "f32") X(BF16, "bf16") X(Q8, "q8")
-#define HDL_WFORMAT_ENUM(name, text) HDL_WFORMAT_##name,
+ *
+ *  F32    f32 weights, f32 activations, fma in order of k.
+ *  BF16   bf16 weights; activations are rounded to bf16 (nearest even) on entry; products and sums
+ *         in f32.
+ *  FP8    E4M3 weights with one f32 scale per `group` consecutive k of a row; activations as for
+ *         BF16. part = the group's products x * (code / 256), exact, added in order of k from +0;
+ *         sum = fma(part, scale * 256, sum), groups in order: divided by 256 a code is a binary16
+ *         number of the same digits. 128 is for the blocks that checkpoints use, 32 for matrices
+ *         whose leaves or blocks are no multiples of 128.
+ *  Q8, Q4 int8 weights, or 4-bit indices into a codebook of sixteen int8, with one f32 scale per
+ *         `group` consecutive k of a row and, with mins, one f32 min: w = scale * code + min.
+ *         Activations become int8 per token and 32 k: x_scale = max|x| / 127, q = nearest even of
+ *         x / x_scale. The int32 dot of a group and the sum of its q are exact, then
+ *         sum = fma(dot, x_scale * scale, sum) and, with mins, sum = fma(q_sum, x_scale * min,
+ * sum), groups in order of k.
+ *
+ * Floats become Q8 by scale = max|w| / 127 and Q4 (codebook -8..7) by scale = m / -8, m being the
+ * number of the group that is farthest from 0; codes are nearest even, clamped. */
+/*    name   text       bits group mins */
+#define HDL_WFORMAT_LIST(X)                                                                        \
+    X(F32, "f32", 32, 0, false)                                                                    \
+    X(BF16, "bf16", 16, 0, false)                                                                  \
+    X(FP8, "fp8", 8, 128, false)                                                                   \
+    X(FP8_32, "fp8-g32", 8, 32, false)                                                             \
+    X(Q8, "q8", 8, 32, false)                                                                      \
+    X(Q8M, "q8m", 8, 32, true)                                                                     \
+    X(Q8_16, "q8-g16", 8, 16, false)                                                               \
+    X(Q8M_16, "q8m-g16", 8, 16, true)                                                              \
+    X(Q4, "q4", 4, 32, false)                                                                      \
+    X(Q4M, "q4m", 4, 32, true)                                                                     \
+    X(Q4_16, "q4-g16", 4, 16, false)                                                               \
+    X(Q4M_16, "q4m-g16", 4, 16, true)
+
+#define HDL_WFORMAT_ENUM(name, text, bits, group, mins) HDL_WFORMAT_##name,
 typedef enum hdl_wformat { HDL_WFORMAT_LIST(HDL_WFORMAT_ENUM) HDL_WFORMAT_COUNT } hdl_wformat;
 #undef HDL_WFORMAT_ENUM
 
+typedef struct hdl_wformat_info {
+    const char *name;
+    uint32_t bits, group; /* group 0: no scales */
+    bool has_mins;
+} hdl_wformat_info;
+
+static inline const hdl_wformat_info *hdl_wformat_info_of(hdl_wformat format)
+{
+#define HDL_WFORMAT_INFO(name, text, bits, group, mins) {text, bits, group, mins},
+    static const hdl_wformat_info info[] = {HDL_WFORMAT_LIST(HDL_WFORMAT_INFO)};
+#undef HDL_WFORMAT_INFO
+    return &info[format];
+}
+
+/* Integer arithmetic: codes with a scale per group, int8 activations. */
+static inline bool hdl_wformat_is_int(hdl_wformat format) { return format >= HDL_WFORMAT_Q8; }
+
 enum { HDL_Q8_GROUP = 32, HDL_LEAF_UNIT = 32 };
 
-/* W of y = x W^T: n outputs, k inputs, packed by a backend for its own kernels. */
+/* How a matrix is held: a format and, of Q4, the codebook (hdl_codebook_*; compared by address). */
+typedef struct hdl_wkind {
+    hdl_wformat format;
+    const int8_t *codebook; /* [16], static; NULL but for Q4 */
+} hdl_wkind;
+
+/* W of y = x W^T: n outputs, k inputs, packed by a backend for its own kernels. Rows of different
+ * kinds (q, k and v of one projection, say) make a stack: the first rows are here, the others in
+ * `more`, with the same k and leaves. */
 typedef struct hdl_weight {
     hdl_wformat format;
-    uint32_t n;        /* outputs (rows of W) on this rank */
+    uint32_t n;        /* outputs (rows of W) on this rank, those of `more` included */
     uint32_t k;        /* inputs (columns of W) on this rank */
     uint32_t n_leaves; /* leaves of k on this rank (N2), a power of two dividing k / 32; 1 when k is
                           not shared between ranks */
-    void *data;        /* packed bytes, 64-byte aligned; borrowed from the worker's weight arena */
-    size_t bytes;
+    const int8_t *codebook;
+    void *data;   /* packed bytes, 64-byte aligned; borrowed from the worker's weight arena */
+    size_t bytes; /* of data */
+    const struct hdl_weight *more; /* borrowed likewise; NULL: none */
 } hdl_weight;
+
+/* Rows that lie in data. */
+static inline uint32_t hdl_weight_rows(const hdl_weight *w)
+{
+    return w->more ? w->n - w->more->n : w->n;
+}
 
 /* Leaves of a dimension k that ranks may share: the largest power of two <= HDL_LEAVES_MAX such
  * that every leaf is a multiple of HDL_LEAF_UNIT; 1 when k is not. The whole model's figure; a rank
@@ -69,7 +128,12 @@ static inline uint32_t hdl_expert_leaf_count(uint32_t n_experts)
     return leaves;
 }
 
-/* Source rows to be packed into dst rows [row_at, row_at + src.n_rows). */
+/* Does a matrix of that encoding keep its values, exactly, when it is held so? */
+bool hdl_kind_keeps(hdl_enc encoding, hdl_wkind kind);
+
+/* Source rows to be packed into dst rows [row_at, row_at + src.n_rows) of its own data. Codes and
+ * scales are taken as they are when the kind keeps them (hdl_kind_keeps); values are rounded or
+ * quantised else. */
 typedef struct hdl_pack_args {
     hdl_source src;  /* [rows, dst->k] */
     hdl_weight *dst; /* format, n, k, n_leaves, data and bytes are set */

@@ -19,15 +19,20 @@
     X(F32, "f32")                                                                                  \
     X(F16, "f16")                                                                                  \
     X(BF16, "bf16")                                                                                \
-    X(E4M3, "fp8-e4m3")    /* scales per tensor, per row or per block of any extent */             \
-    X(MXFP4, "mxfp4")      /* two E2M1 a byte, low half first; E8M0 per 32 */                      \
-    X(NVFP4, "nvfp4")      /* two E2M1 a byte, low half first; E4M3 per 16 */                      \
-    X(INT4, "int4-packed") /* compressed-tensors: eight of a row to a word */                      \
-    X(INT8, "int8")        /* one a byte, two's complement */                                      \
-    X(AWQ4, "awq-int4")    /* [k, n / 8] words, in AWQ's order of halves */                        \
-    X(GPTQ4, "gptq-int4")  /* [k / 8, n] words */                                                  \
-    X(GPTQ8, "gptq-int8")  /* [k / 4, n] words */                                                  \
-    X(TERNARY, "bitnet")   /* four rows a byte, a quarter of the matrix apart */                   \
+    X(E4M3, "fp8-e4m3")         /* scales per tensor, per row or per block of any extent */        \
+    X(MXFP4, "mxfp4")           /* two E2M1 a byte, low half first; E8M0 per 32 */                 \
+    X(NVFP4, "nvfp4")           /* two E2M1 a byte, low half first; E4M3 per 16 */                 \
+    X(INT4, "int4")             /* compressed-tensors: two a byte, low half first, offset 8 */     \
+    X(INT4Z, "int4-zero")       /* the same with zero points, [n / 8, groups] words */             \
+    X(INT8, "int8")             /* one a byte, offset 128 in words, two's complement else */       \
+    X(AWQ4, "awq-int4")         /* [k, n / 8] words in AWQ's order of halves; zeros likewise */    \
+    X(GPTQ4, "gptq-int4")       /* [k / 8, n] words, all zero points 8 */                          \
+    X(GPTQ4Z, "gptq-int4-zero") /* the same with zero points, [groups, n / 8] words */             \
+    X(GPTQ4G, "gptq-int4-act")  /* the same, and every column names its group */                   \
+    X(GPTQ8, "gptq-int8")       /* [k / 4, n] words, all zero points 128 */                        \
+    X(GPTQ8Z, "gptq-int8-zero") /* the same with zero points, [groups, n / 4] words */             \
+    X(GPTQ8G, "gptq-int8-act")  /* the same, and every column names its group */                   \
+    X(TERNARY, "bitnet")        /* -1, 0, 1: four rows a byte, a quarter of the matrix apart */    \
     X(GGML_Q4_0, "q4_0")                                                                           \
     X(GGML_Q4_1, "q4_1")                                                                           \
     X(GGML_Q5_0, "q5_0")                                                                           \
@@ -73,6 +78,8 @@ typedef struct hdl_source {
     hdl_plane scales, zeros;
     uint32_t scale_rows, scale_cols; /* extent of one scale */
     float scale_mul, scale_div;      /* of the whole matrix: each scale is s * mul / div; 1: none */
+    int32_t zero_add;                /* GPTQ: zero points are stored less this */
+    const int32_t *col_group;        /* GPTQ4G, GPTQ8G: [whole columns], below the groups' number */
 } hdl_source;
 
 /* n columns of a row, counted from the window's start. */

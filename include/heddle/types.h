@@ -16,7 +16,9 @@
     X(I8, 8, "i8")                                                                                 \
     X(U8, 8, "u8")                                                                                 \
     X(I32, 32, "i32")                                                                              \
-    X(I64, 64, "i64")
+    X(I64, 64, "i64")                                                                              \
+    X(E4M3, 8, "f8_e4m3")                                                                          \
+    X(E8M0, 8, "f8_e8m0")
 
 #define HDL_DTYPE_ENUM(name, bits, text) HDL_DTYPE_##name,
 typedef enum hdl_dtype { HDL_DTYPE_LIST(HDL_DTYPE_ENUM) HDL_DTYPE_COUNT } hdl_dtype;

@@ -25,12 +25,41 @@ static size_t token_bytes(const hdl_gemm_format *f, uint32_t k)
     return (size_t)hdl_div_ceil_u32(k, HDL_Q8_GROUP) * f->x_group_bytes;
 }
 
-size_t hdl_gemm_panel_bytes(const hdl_weight *w, uint32_t n_tokens)
+static size_t panel_bytes(const hdl_weight *w, uint32_t n_tokens)
 {
     const hdl_gemm_format *f = format_of(w);
     uint32_t whole = n_tokens / block_tokens(f) * block_tokens(f), rest = n_tokens - whole;
     size_t tokens = whole + (rest ? variant_for(f, rest)->tokens : 0);
     return hdl_round_up(tokens * token_bytes(f, w->k), HDL_STREAM_ALIGN);
+}
+
+/* The panels of an earlier job that takes its activations in the same form, or NULL. */
+static unsigned char *panels_of(const hdl_gemm_job *jobs, uint32_t n, const hdl_weight *w)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (format_of(jobs[i].w)->pack_x == format_of(w)->pack_x)
+            return jobs[i].x;
+    return NULL;
+}
+
+uint32_t hdl_gemm_plan(hdl_gemm_job *jobs, const hdl_gemm_job *first, hdl_stream *stream)
+{
+    uint32_t n = 0;
+    hdl_gemm_job job = *first;
+    for (; job.w; job.w = job.w->more, n++) {
+        uint32_t rows = hdl_weight_rows(job.w);
+        HDL_ASSERT_LT(n, HDL_STACK_MAX);
+        HDL_ASSERT_EQ(job.w->bytes,
+                      hdl_cpu_weight_bytes(job.w->format, rows, job.w->k, job.w->n_leaves));
+        job.x = panels_of(jobs, n, job.w);
+        job.x_is_others = job.x != NULL;
+        if (!job.x)
+            job.x = hdl_stream_take(stream, panel_bytes(job.w, job.n_tokens), 1);
+        jobs[n] = job;
+        job.y += rows;
+        job.bias = job.bias ? job.bias + rows : NULL;
+    }
+    return n;
 }
 
 /* Tokens are walked in blocks; a block knows its panel and its kernels. */
@@ -51,21 +80,26 @@ static block block_at(const hdl_gemm_job *job, uint32_t idx)
                    .n_tokens = n};
 }
 
-void hdl_gemm_pack_token(const hdl_gemm_job *job, uint32_t token, const float *x, uint32_t from,
-                         uint32_t to)
+void hdl_gemm_pack_token(const hdl_gemm_job *jobs, uint32_t n_jobs, uint32_t token,
+                         hdl_gemm_piece piece)
 {
-    const hdl_gemm_format *f = format_of(job->w);
-    block b = block_at(job, token / block_tokens(f));
-    hdl_pack_x_args a = {.x = x,
-                         .panel = b.panel,
-                         .block_tokens = b.variant->tokens,
-                         .lane = token - b.first,
-                         .from = from,
-                         .to = to};
-    f->pack_x(&a);
-    /* Lanes without a token are computed and dropped; zeros keep them from being slow numbers. */
-    for (a.lane++, a.x = NULL; token + 1 == job->n_tokens && a.lane < a.block_tokens; a.lane++)
+    for (const hdl_gemm_job *job = jobs; job < jobs + n_jobs; job++) {
+        const hdl_gemm_format *f = format_of(job->w);
+        block b = block_at(job, token / block_tokens(f));
+        hdl_pack_x_args a = {.x = piece.x,
+                             .panel = b.panel,
+                             .block_tokens = b.variant->tokens,
+                             .lane = token - b.first,
+                             .from = piece.from,
+                             .to = piece.to};
+        if (job->x_is_others)
+            continue;
         f->pack_x(&a);
+        /* Lanes without a token are computed and dropped; zeros keep them from being slow
+         * numbers. */
+        for (a.lane++, a.x = NULL; token + 1 == job->n_tokens && a.lane < a.block_tokens; a.lane++)
+            f->pack_x(&a);
+    }
 }
 
 /* Outputs of one kernel call: a block of tokens by a few tiles. */
@@ -111,7 +145,7 @@ static void store(const tile_out *o, const float *out)
 {
     const hdl_gemm_job *job = o->job;
     uint32_t row = o->tile * HDL_TILE;
-    uint32_t n = hdl_min_u32(o->n_tiles * HDL_TILE, job->w->n - row);
+    uint32_t n = hdl_min_u32(o->n_tiles * HDL_TILE, hdl_weight_rows(job->w) - row);
     for (uint32_t t = 0; t < o->block->n_tokens; t++, out += o->n_tiles * HDL_TILE) {
         uint32_t token = o->block->first + t;
         float *y = job->y + (job->y_rows ? job->y_rows[token] : token) * job->y_stride + row;
@@ -156,7 +190,7 @@ enum { LOAD_COST = 4 };
 static cut cut_job(const hdl_gemm_job *job, int n_threads)
 {
     const hdl_gemm_format *f = format_of(job->w);
-    uint32_t each = block_tokens(f), tiles = hdl_div_ceil_u32(job->w->n, HDL_TILE);
+    uint32_t each = block_tokens(f), tiles = hdl_div_ceil_u32(hdl_weight_rows(job->w), HDL_TILE);
     cut c = {.n_tiles = tiles, .n_blocks = hdl_div_ceil_u32(job->n_tokens, each)};
     c.tiles_each = tiles >= 2u * HDL_TILE_GROUP * (uint32_t)n_threads ? HDL_TILE_GROUP : 1;
     c.n_groups = hdl_div_ceil_u32(tiles, c.tiles_each);

@@ -22,6 +22,7 @@ enum {
     HDL_BLOCK_MAX = 12,      /* tokens of the largest block */
     HDL_LEAF_OUT_MAX = 384,  /* outputs of one kernel call */
     HDL_VARIANTS_MAX = 6,
+    HDL_STACK_MAX = 4, /* parts of a stacked weight */
 };
 
 /* One leaf of k for a block of tokens and a few neighbouring tiles. */
@@ -61,10 +62,11 @@ typedef struct hdl_gemm_format {
 #define hdl_gemm_formats HDL_ISA_NAME(gemm_formats)
 extern const hdl_gemm_format hdl_gemm_formats[HDL_WFORMAT_COUNT];
 
-/* y = x W^T for some tokens and one weight. */
+/* y = x W^T for some tokens and the own rows of one weight. */
 typedef struct hdl_gemm_job {
     const hdl_weight *w;
     unsigned char *x; /* panels of all blocks, one after the other, 64-byte aligned */
+    bool x_is_others; /* an earlier job of the stack has them */
     float *y;
     size_t y_stride;
     const uint32_t *y_rows; /* [n_tokens] row of y of each token; NULL: the token's number */
@@ -72,14 +74,22 @@ typedef struct hdl_gemm_job {
     uint32_t n_tokens;
 } hdl_gemm_job;
 
-#define hdl_gemm_panel_bytes HDL_ISA_NAME(gemm_panel_bytes)
-#define hdl_gemm_pack_token  HDL_ISA_NAME(gemm_pack_token)
-#define hdl_gemm_run         HDL_ISA_NAME(gemm_run)
-/* Bytes of a job's panels, a multiple of 64. */
-size_t hdl_gemm_panel_bytes(const hdl_weight *w, uint32_t n_tokens);
-/* Converts k [from, to) of one token into the job's panels; the last token fills up its block. */
-void hdl_gemm_pack_token(const hdl_gemm_job *job, uint32_t token, const float *x, uint32_t from,
-                         uint32_t to);
+/* k [from, to) of one token's x. */
+typedef struct hdl_gemm_piece {
+    const float *x; /* [k] */
+    uint32_t from, to;
+} hdl_gemm_piece;
+
+#define hdl_gemm_plan       HDL_ISA_NAME(gemm_plan)
+#define hdl_gemm_pack_token HDL_ISA_NAME(gemm_pack_token)
+#define hdl_gemm_run        HDL_ISA_NAME(gemm_run)
+/* Jobs for all parts of first->w, at most HDL_STACK_MAX, with panels from the stream's scratch;
+ * their number. first: everything but x. */
+uint32_t hdl_gemm_plan(hdl_gemm_job *jobs, const hdl_gemm_job *first, hdl_stream *stream);
+/* Converts a piece of one token into the panels of a plan's jobs; the last token fills up its
+ * block. */
+void hdl_gemm_pack_token(const hdl_gemm_job *jobs, uint32_t n_jobs, uint32_t token,
+                         hdl_gemm_piece piece);
 /* A thread's share of all outputs of the jobs. */
 void hdl_gemm_run(const hdl_gemm_job *jobs, size_t n_jobs, int thread, int n_threads);
 

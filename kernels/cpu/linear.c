@@ -6,9 +6,11 @@ enum {
     WORK_ALONE = 1 << 17 /* multiply-adds below which waking the team costs more than it gives */
 };
 
+/* One job for each part of a stacked weight. */
 typedef struct linear_job {
     const hdl_linear_args *a;
-    hdl_gemm_job gemm;
+    hdl_gemm_job gemm[HDL_STACK_MAX];
+    uint32_t n_jobs;
     hdl_team *team;
 } linear_job;
 
@@ -19,8 +21,10 @@ static void pack_share(const linear_job *job, int thread, int n_threads)
     hdl_team_part part = hdl_team_share((size_t)a->n_tokens * chunks, 1, thread, n_threads);
     for (size_t i = part.from; i < part.to; i++) {
         uint32_t token = (uint32_t)(i / chunks), from = (uint32_t)(i % chunks) * PACK_CHUNK;
-        hdl_gemm_pack_token(&job->gemm, token, a->x + token * a->x_stride, from,
-                            hdl_min_u32(from + PACK_CHUNK, k));
+        hdl_gemm_pack_token(job->gemm, job->n_jobs, token,
+                            (hdl_gemm_piece){.x = a->x + token * a->x_stride,
+                                             .from = from,
+                                             .to = hdl_min_u32(from + PACK_CHUNK, k)});
     }
 }
 
@@ -30,25 +34,18 @@ static void linear_thread(void *arg, int thread, int n_threads)
     pack_share(job, thread, n_threads);
     if (n_threads > 1)
         hdl_team_barrier(job->team, thread);
-    hdl_gemm_run(&job->gemm, 1, thread, n_threads);
+    hdl_gemm_run(job->gemm, job->n_jobs, thread, n_threads);
 }
 
 void HDL_ISA_NAME(linear)(const hdl_linear_args *a, hdl_stream *stream)
 {
     if (a->n_tokens == 0)
         return;
-    HDL_ASSERT_EQ(a->w->bytes,
-                  hdl_cpu_weight_bytes(a->w->format, a->w->n, a->w->k, a->w->n_leaves));
     size_t mark = hdl_stream_mark(stream);
-    linear_job job = {
-        .a = a,
-        .gemm = {.w = a->w,
-                 .x = hdl_stream_take(stream, hdl_gemm_panel_bytes(a->w, a->n_tokens), 1),
-                 .y = a->y,
-                 .y_stride = a->y_stride,
-                 .bias = a->bias,
-                 .n_tokens = a->n_tokens},
-        .team = stream->team};
+    hdl_gemm_job first = {
+        .w = a->w, .y = a->y, .y_stride = a->y_stride, .bias = a->bias, .n_tokens = a->n_tokens};
+    linear_job job = {.a = a, .team = stream->team};
+    job.n_jobs = hdl_gemm_plan(job.gemm, &first, stream);
     if ((size_t)a->w->n * a->w->k * a->n_tokens < WORK_ALONE)
         linear_thread(&job, 0, 1);
     else

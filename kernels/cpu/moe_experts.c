@@ -9,6 +9,7 @@
 #include "kernels/cpu/rowwise.h"
 
 enum {
+    UP_PARTS = 2,        /* of a stacked gate_up, at most */
     CHUNK = 512,         /* elements of one choice that a thread converts at a time */
     WORK_ALONE = 1 << 17 /* multiply-adds below which the team stays asleep */
 };
@@ -20,7 +21,8 @@ typedef struct moe_step {
     uint32_t *items;     /* [n_items] token * topk + j, grouped by expert */
     uint32_t *item_job;  /* [n_items] */
     uint32_t *job_first; /* [n_jobs] index in items */
-    hdl_gemm_job *up;    /* [n_jobs] */
+    uint32_t *up_first;  /* [n_jobs + 1] index in up: an expert's gate and up may be a stack */
+    hdl_gemm_job *up;    /* [n_jobs * UP_PARTS] */
     hdl_gemm_job *down;  /* [n_jobs] */
     float *gate_up;      /* [n_items, 2 * inter]; then act(gate) * up in the first half */
 } moe_step;
@@ -37,10 +39,6 @@ static void sort_choices(moe_step *s, hdl_stream *stream)
     for (uint32_t e = 0; e < a->n_local; e++) {
         uint32_t n = at[e + 1];
         if (n > 0) {
-            const float *bias = a->gate_up_bias;
-            s->up[s->n_jobs] = (hdl_gemm_job){.w = &a->gate_up[e],
-                                              .bias = bias ? bias + (size_t)e * 2 * a->inter : NULL,
-                                              .n_tokens = n};
             s->down[s->n_jobs] = (hdl_gemm_job){.w = &a->down[e], .n_tokens = n};
             s->job_first[s->n_jobs] = at[e];
             for (uint32_t i = at[e]; i < at[e] + n; i++)
@@ -52,7 +50,7 @@ static void sort_choices(moe_step *s, hdl_stream *stream)
     for (uint32_t c = 0; c < n_choices; c++)
         if (a->ids[c] - a->expert_lo < a->n_local)
             s->items[at[a->ids[c] - a->expert_lo]++] = c;
-    s->n_items = s->n_jobs ? s->job_first[s->n_jobs - 1] + s->up[s->n_jobs - 1].n_tokens : 0;
+    s->n_items = s->n_jobs ? s->job_first[s->n_jobs - 1] + s->down[s->n_jobs - 1].n_tokens : 0;
 }
 
 static void plan_jobs(moe_step *s, hdl_stream *stream)
@@ -61,16 +59,22 @@ static void plan_jobs(moe_step *s, hdl_stream *stream)
     size_t pair = 2 * (size_t)a->inter;
     s->gate_up = hdl_stream_take(stream, s->n_items * pair, sizeof *s->gate_up);
     for (uint32_t j = 0; j < s->n_jobs; j++) {
-        hdl_gemm_job *up = &s->up[j], *down = &s->down[j];
-        HDL_ASSERT(up->w->k == a->hidden && up->w->n == pair);
-        HDL_ASSERT(down->w->k == a->inter && down->w->n == a->hidden);
-        up->x = hdl_stream_take(stream, hdl_gemm_panel_bytes(up->w, up->n_tokens), 1);
-        up->y = s->gate_up + s->job_first[j] * pair;
-        up->y_stride = pair;
-        down->x = hdl_stream_take(stream, hdl_gemm_panel_bytes(down->w, down->n_tokens), 1);
+        hdl_gemm_job *down = &s->down[j];
+        size_t e = (size_t)(down->w - a->down);
+        hdl_gemm_job up = {.w = &a->gate_up[e],
+                           .bias = a->gate_up_bias ? a->gate_up_bias + e * pair : NULL,
+                           .y = s->gate_up + s->job_first[j] * pair,
+                           .y_stride = pair,
+                           .n_tokens = down->n_tokens};
+        HDL_ASSERT(up.w->k == a->hidden && up.w->n == pair);
+        HDL_ASSERT(!up.w->more || !up.w->more->more);
+        HDL_ASSERT(down->w->k == a->inter && down->w->n == a->hidden && !down->w->more);
+        s->up_first[j + 1] = s->up_first[j] + hdl_gemm_plan(s->up + s->up_first[j], &up, stream);
         down->y = a->ye;
         down->y_stride = a->hidden;
         down->y_rows = s->items + s->job_first[j];
+        hdl_gemm_job whole = *down;
+        (void)hdl_gemm_plan(down, &whole, stream);
     }
 }
 
@@ -95,7 +99,8 @@ static void pack_chunk(const moe_step *s, size_t i, float *row)
     const float *x = a->x + (size_t)(choice / a->topk) * a->hidden;
     if (a->x_weights)
         x = scale_x(x, a->x_weights[choice], row, (hdl_team_part){from, to});
-    hdl_gemm_pack_token(&s->up[job], item - s->job_first[job], x, from, to);
+    hdl_gemm_pack_token(s->up + s->up_first[job], s->up_first[job + 1] - s->up_first[job],
+                        item - s->job_first[job], (hdl_gemm_piece){x, from, to});
 }
 
 static void glu_chunk(const moe_step *s, size_t i)
@@ -106,7 +111,8 @@ static void glu_chunk(const moe_step *s, size_t i)
     float *row = s->gate_up + (size_t)item * 2 * inter;
     hdl_glu_act act = {s->a->glu, s->a->glu_limit, s->a->glu_alpha};
     hdl_glu_span(act, (hdl_glu_rows){row + from, row + inter + from, row + from, to - from});
-    hdl_gemm_pack_token(&s->down[job], item - s->job_first[job], row, from, to);
+    hdl_gemm_pack_token(&s->down[job], 1, item - s->job_first[job],
+                        (hdl_gemm_piece){row, from, to});
 }
 
 static void moe_thread(void *arg, int thread, int n_threads)
@@ -120,7 +126,7 @@ static void moe_thread(void *arg, int thread, int n_threads)
         pack_chunk(s, i, hdl_stream_thread_mem(s->stream, thread));
     if (n_threads > 1)
         hdl_team_barrier(s->stream->team, thread);
-    hdl_gemm_run(s->up, s->n_jobs, thread, n_threads);
+    hdl_gemm_run(s->up, s->up_first[s->n_jobs], thread, n_threads);
     if (n_threads > 1)
         hdl_team_barrier(s->stream->team, thread);
     for (size_t i = act.from; i < act.to; i++)
@@ -139,7 +145,9 @@ void HDL_ISA_NAME(moe_experts)(const hdl_moe_experts_args *a, hdl_stream *stream
     s.items = hdl_stream_take(stream, n_choices, sizeof *s.items);
     s.item_job = hdl_stream_take(stream, n_choices, sizeof *s.item_job);
     s.job_first = hdl_stream_take(stream, jobs_max, sizeof *s.job_first);
-    s.up = hdl_stream_take(stream, jobs_max, sizeof *s.up);
+    s.up_first = hdl_stream_take(stream, jobs_max + 1, sizeof *s.up_first);
+    s.up_first[0] = 0;
+    s.up = hdl_stream_take(stream, jobs_max * UP_PARTS, sizeof *s.up);
     s.down = hdl_stream_take(stream, jobs_max, sizeof *s.down);
     sort_choices(&s, stream);
     plan_jobs(&s, stream);

@@ -13,9 +13,10 @@ static size_t moe_bytes(const hdl_ops_extent *e)
 {
     size_t choices = (size_t)e->n_tokens * e->topk;
     size_t jobs = hdl_min_size(choices, e->n_experts);
-    return panels(choices, jobs, e->hidden) + panels(choices, jobs, e->moe_inter) +
+    /* gate and up may be a stack of two kinds, with panels for each. */
+    return 2 * panels(choices, jobs, e->hidden) + panels(choices, jobs, e->moe_inter) +
            choices * (2 * (size_t)e->moe_inter * sizeof(float) + 2 * sizeof(uint32_t)) +
-           jobs * (2 * sizeof(hdl_gemm_job) + sizeof(uint32_t)) +
+           jobs * (3 * sizeof(hdl_gemm_job) + 2 * sizeof(uint32_t)) +
            ((size_t)e->n_experts + 1) * sizeof(uint32_t);
 }
 
@@ -33,7 +34,9 @@ size_t hdl_cpu_scratch_bytes(const hdl_ops_extent *e)
 {
     uint32_t k = hdl_max_u32(hdl_max_u32(e->k_max, e->hidden), hdl_max_u32(e->inter, e->moe_inter));
     k = hdl_max_u32(k, e->n_heads * e->head_dim);
-    size_t most = larger(panels(e->n_tokens, 1, k), moe_bytes(e));
+    /* A stack of q, k and v may want its input in three forms. */
+    size_t most = larger(panels(e->n_tokens, 1, k), 3 * panels(e->n_tokens, 1, e->hidden));
+    most = larger(most, moe_bytes(e));
     /* Each piece that an op takes may lose up to an alignment. */
     return larger(most, attention_bytes(e)) + 16 * (size_t)HDL_STREAM_ALIGN;
 }

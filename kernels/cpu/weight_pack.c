@@ -12,7 +12,9 @@ size_t hdl_cpu_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_t
     bool leaves_ok = n_leaves > 0 && n_leaves <= HDL_LEAVES_MAX && hdl_is_pow2(n_leaves) &&
                      (n_leaves == 1 || k % (n_leaves * HDL_LEAF_UNIT) == 0);
     uint32_t k_unit = format == HDL_WFORMAT_Q8 ? HDL_Q8_GROUP : format == HDL_WFORMAT_BF16 ? 2 : 1;
-    if (n == 0 || k == 0 || !leaves_ok || k % k_unit != 0 || format >= HDL_WFORMAT_COUNT)
+    bool known =
+        format == HDL_WFORMAT_F32 || format == HDL_WFORMAT_BF16 || format == HDL_WFORMAT_Q8;
+    if (n == 0 || k == 0 || !leaves_ok || k % k_unit != 0 || !known)
         return 0;
     size_t bytes;
     return hdl_mul_size(hdl_div_ceil_u32(n, HDL_TILE), hdl_tile_bytes(format, k), &bytes) ? bytes
@@ -62,7 +64,7 @@ static void pack_chunk(const hdl_weight *w, uint32_t row, uint32_t at, v16 a, v1
 /* Rows n.. of the last tile do not exist; they hold zeros so that no kernel need know. */
 static void zero_tail(const hdl_weight *w)
 {
-    for (uint32_t row = w->n; row % HDL_TILE != 0; row++)
+    for (uint32_t row = hdl_weight_rows(w); row % HDL_TILE != 0; row++)
         for (uint32_t at = 0; at < w->k; at += HDL_Q8_GROUP)
             pack_chunk(w, row, at, v16_zero(), v16_zero());
 }
@@ -71,7 +73,7 @@ void hdl_cpu_weight_pack(const hdl_pack_args *a)
 {
     const hdl_weight *w = a->dst;
     HDL_ASSERT_EQ(a->src.n_cols, w->k);
-    HDL_ASSERT_LE((uint64_t)a->row_at + a->src.n_rows, w->n);
+    HDL_ASSERT_LE((uint64_t)a->row_at + a->src.n_rows, hdl_weight_rows(w));
     for (uint32_t r = 0; r < a->src.n_rows; r++)
         for (uint32_t from = 0; from < w->k; from += PIECE) {
             float x[PIECE] = {0};
@@ -81,6 +83,6 @@ void hdl_cpu_weight_pack(const hdl_pack_args *a)
                 pack_chunk(w, a->row_at + r, from + at, v16_load(x + at),
                            v16_load(x + at + HDL_LANES));
         }
-    if (a->row_at + a->src.n_rows == w->n)
+    if (a->row_at + a->src.n_rows == hdl_weight_rows(w))
         zero_tail(w);
 }

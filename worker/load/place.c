@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "worker/load/place.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "worker/load/place_impl.h"
 
 enum { PROGRESS_US = 50000 };
@@ -47,11 +49,25 @@ static void run_jobs(void *arg, uint32_t thread, uint32_t n_threads)
     }
 }
 
+/* One line for each pair: what is expanded shows its cost, what is coded anew that it is not
+ * exact. */
+static void tell_kinds(const hdl_placer *p)
+{
+    for (hdl_enc e = 0; e < HDL_ENC_COUNT; e++)
+        for (hdl_wformat f = 0; f < HDL_WFORMAT_COUNT; f++)
+            if (p->sums[e][f].file_bytes != 0)
+                HDL_LOG(INFO, LOAD, "matrices",
+                        "from=%s to=%s file_bytes=%" PRIu64 " memory_bytes=%" PRIu64 " exact=%s",
+                        hdl_enc_name(e), hdl_wformat_info_of(f)->name, p->sums[e][f].file_bytes,
+                        p->sums[e][f].memory_bytes, p->sums[e][f].exact ? "yes" : "no");
+}
+
 static hdl_err place_all(hdl_placer *p)
 {
     for (hdl_wslot slot = 0; slot < HDL_WSLOT_COUNT; slot++)
         HDL_TRY(hdl_place_add_slot(p, slot));
     HDL_TRY(hdl_files_check_unknown(p->files, p->model->desc, p->why));
+    tell_kinds(p);
     hdl_stream_run(p->opts->stream, run_jobs, p);
     tell(p, true);
     return HDL_OK;

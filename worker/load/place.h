@@ -18,8 +18,3 @@ typedef struct hdl_place_opts {
 /* files must outlive the model: the embedding is read in place. */
 hdl_err hdl_place_weights(hdl_model *model, hdl_files *files, const hdl_place_opts *opts,
                           hdl_errmsg *why) HDL_MUST_CHECK;
-
-/* *format: as asked for on entry, the matrices' on return. COUNT (auto) keeps what the files hold,
- * bf16 as BF16, f32 and f16 as F32 (quant.c). */
-hdl_err hdl_quant_choose(const hdl_model_desc *desc, hdl_files *files, hdl_wformat *format,
-                         hdl_errmsg *why) HDL_MUST_CHECK;

@@ -18,6 +18,12 @@ typedef struct hdl_place_job {
     uint32_t row_at; /* in dst */
 } hdl_place_job;
 
+/* What became of the matrices of one encoding in one format. */
+typedef struct hdl_place_sum {
+    uint64_t file_bytes, memory_bytes;
+    bool exact;
+} hdl_place_sum;
+
 typedef struct hdl_placer {
     hdl_model *model;
     hdl_files *files;
@@ -26,6 +32,7 @@ typedef struct hdl_placer {
     hdl_place_job *jobs; /* owned */
     size_t n_jobs, jobs_size;
     uint64_t bytes_total;
+    hdl_place_sum sums[HDL_ENC_COUNT][HDL_WFORMAT_COUNT];
     _Atomic size_t next;
     _Atomic uint64_t bytes_done;
     uint64_t shown_us; /* thread 0: when progress was last told */

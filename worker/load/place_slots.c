@@ -29,6 +29,26 @@ typedef struct target {
     uint32_t row_at;
 } target;
 
+/* The slice lies in one part of a stacked matrix. The parts after the first are the model's too;
+ * they are const only for those who compute with them. */
+static target in_stack(target to)
+{
+    while (to.row_at >= hdl_weight_rows(to.dst)) {
+        to.row_at -= hdl_weight_rows(to.dst);
+        to.dst = (hdl_weight *)(uintptr_t)to.dst->more;
+    }
+    return to;
+}
+
+static void count(hdl_placer *p, const hdl_source *src, const hdl_weight *w)
+{
+    hdl_place_sum *sum = &p->sums[src->encoding][w->format];
+    double share = (double)src->n_rows / hdl_weight_rows(w);
+    sum->file_bytes += hdl_source_bytes(src);
+    sum->memory_bytes += (uint64_t)(share * (double)w->bytes + 0.5);
+    sum->exact = hdl_kind_keeps(src->encoding, (hdl_wkind){w->format, w->codebook});
+}
+
 static hdl_err add_rows(hdl_placer *p, const hdl_source *src, target to)
 {
     for (uint32_t row = 0; row < src->n_rows; row += JOB_ROWS) {
@@ -54,8 +74,10 @@ static hdl_source every_second(const hdl_source *src, uint32_t first)
 static hdl_err add_matrix(hdl_placer *p, const hdl_found *f, hdl_slice s, target to)
 {
     hdl_source src = hdl_source_part(&f->src, (hdl_window){s.row_at, s.n_rows, s.col_at, s.n_cols});
+    to = in_stack(to);
     HDL_ASSERT_EQ(s.n_cols, to.dst->k);
-    HDL_ASSERT_LE(to.row_at + s.n_rows, to.dst->n);
+    HDL_ASSERT_LE(to.row_at + s.n_rows, hdl_weight_rows(to.dst));
+    count(p, &src, to.dst);
     if (f->pairs == 0)
         return add_rows(p, &src, to);
     HDL_ASSERT(s.row_at % f->pairs == 0 && s.n_rows % f->pairs == 0);

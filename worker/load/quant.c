@@ -1,23 +1,57 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which format the matrices get. The quantisation itself is ops->weight_pack, so that each backend
- * packs for its own kernels. */
-#include "base/log.h"
-#include "worker/load/place.h"
+/* How matrices are held: as the file has them, or as --weights asks. The conversion itself is
+ * ops->weight_pack, so that each backend packs for its own kernels. */
+#include "worker/load/quant.h"
 
-hdl_err hdl_quant_choose(const hdl_model_desc *desc, hdl_files *files, hdl_wformat *format,
-                         hdl_errmsg *why)
+#include "base/assert.h"
+
+/* Integers with a scale per group: the format whose groups and minima are the encoding's. */
+static hdl_wkind int_kind(const hdl_codec *c)
 {
-    hdl_found found;
-    if (*format != HDL_WFORMAT_COUNT)
-        return HDL_OK;
-    HDL_TRY(hdl_files_find(files, (hdl_files_ask){desc, {HDL_WSLOT_O, 0, 0}}, &found, why));
-    switch (found.src.encoding) {
-    case HDL_ENC_BF16: *format = HDL_WFORMAT_BF16; return HDL_OK;
-    case HDL_ENC_F16:
-        /* bf16 would drop three bits of every weight. */
-        HDL_LOG(INFO, LOAD, "expand", "from=f16 to=f32 bytes_factor=2");
-        *format = HDL_WFORMAT_F32;
-        return HDL_OK;
-    default: *format = HDL_WFORMAT_F32; return HDL_OK;
+    uint32_t bits = c->codebook ? 4 : 8;
+    hdl_wkind kind = {.format = HDL_WFORMAT_Q8, .codebook = c->codebook};
+    for (; kind.format < HDL_WFORMAT_COUNT; kind.format++) {
+        const hdl_wformat_info *info = hdl_wformat_info_of(kind.format);
+        if (info->bits == bits && info->group == c->group && info->has_mins == c->has_mins)
+            return kind;
     }
+    HDL_UNREACHABLE("no format for an encoding");
+}
+
+static hdl_wkind natural(const hdl_source *s, uint32_t leaf_k)
+{
+    const hdl_codec *c = hdl_codec_of(s->encoding);
+    if (s->encoding == HDL_ENC_BF16)
+        return (hdl_wkind){.format = HDL_WFORMAT_BF16};
+    if (s->encoding == HDL_ENC_E4M3 && leaf_k % 128 == 0 && s->scale_cols % 128 == 0)
+        return (hdl_wkind){.format = HDL_WFORMAT_FP8};
+    if (s->encoding == HDL_ENC_E4M3 && leaf_k % 32 == 0 && s->scale_cols % 32 == 0)
+        return (hdl_wkind){.format = HDL_WFORMAT_FP8_32};
+    if (c->group != 0)
+        return int_kind(c);
+    /* F32 itself; F16, of which bf16 would drop three bits; what has no groups of neighbours. */
+    return (hdl_wkind){.format = HDL_WFORMAT_F32};
+}
+
+hdl_wkind hdl_quant_kind(const hdl_source *s, hdl_wformat asked, uint32_t leaf_k)
+{
+    hdl_wkind kind = natural(s, leaf_k);
+    if (asked == HDL_WFORMAT_COUNT)
+        return kind;
+    /* Codes that are as small as those asked for stay: coding them again would only lose. */
+    if (hdl_wformat_is_int(kind.format) && hdl_wformat_is_int(asked) &&
+        hdl_wformat_info_of(kind.format)->bits <= hdl_wformat_info_of(asked)->bits)
+        return kind;
+    bool q4 = hdl_wformat_info_of(asked)->bits == 4;
+    return (hdl_wkind){.format = asked, .codebook = q4 ? hdl_codebook_s4 : NULL};
+}
+
+hdl_err hdl_quant_kind_of(const hdl_wkinds *kinds, hdl_weight_at at, uint32_t leaf_k,
+                          hdl_wkind *out, hdl_errmsg *why)
+{
+    const hdl_quant *q = HDL_CONTAINER_OF(kinds, const hdl_quant, kinds);
+    hdl_found found;
+    HDL_TRY(hdl_files_find(q->files, (hdl_files_ask){q->desc, at}, &found, why));
+    *out = hdl_quant_kind(&found.src, q->asked, leaf_k);
+    return HDL_OK;
 }

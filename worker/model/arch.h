@@ -137,12 +137,6 @@ const hdl_arch *hdl_arch_of(const hdl_model_desc *desc);
 /* "LlamaForCausalLM, MistralForCausalLM, ...": for messages. */
 const char *hdl_arch_names(char *out, size_t size);
 
-/* A slot of one layer and expert (of a model's slot: of none). */
-typedef struct hdl_weight_at {
-    hdl_wslot slot;
-    uint32_t layer, expert;
-} hdl_weight_at;
-
 /* The first entry for a slot; NULL: none. */
 const hdl_weight_name *hdl_arch_weight(const hdl_arch *arch, hdl_wslot slot);
 /* Tensor name of a place; false when it does not fit. */

@@ -11,12 +11,13 @@
 /* Lays the model out twice: once without memory to measure it, once to set the pointers. */
 typedef struct cursor {
     hdl_model *model;
+    const hdl_wkinds *kinds;
     unsigned char *base; /* NULL: measuring */
-    size_t at;
+    size_t at, n_more;
+    size_t bytes[HDL_WFORMAT_COUNT]; /* of matrices */
     bool overflow;
-    bool refused; /* by the backend; the shape is below */
-    uint32_t n, k, n_leaves;
-    hdl_wformat format;
+    hdl_err err; /* the first one */
+    hdl_errmsg *why;
 } cursor;
 
 static void *take(cursor *c, size_t bytes)
@@ -37,23 +38,112 @@ static float *take_floats(cursor *c, size_t n)
 
 static float *floats_if(cursor *c, bool has, size_t n) { return has ? take_floats(c, n) : NULL; }
 
-static hdl_weight take_weight(cursor *c, hdl_weight w)
+static void refuse(cursor *c, const hdl_weight *w)
 {
-    w.bytes = c->model->ops->weight_bytes(w.format, w.n, w.k, w.n_leaves);
-    if (w.bytes == 0 && !c->refused) {
-        c->refused = true;
-        c->n = w.n, c->k = w.k, c->n_leaves = w.n_leaves, c->format = w.format;
-    }
+    if (c->err == HDL_OK)
+        c->err = hdl_fail(
+            HDL_UNSUPPORTED, c->why,
+            "a matrix of %u x %u in format %s with %u leaves is not supported by %s; its inner "
+            "dimension does not fit the format's groups; use --weights bf16",
+            w->n, w->k, hdl_wformat_info_of(w->format)->name, w->n_leaves, c->model->ops->name);
+}
+
+/* Memory for the first `rows` rows of w. */
+static hdl_weight take_weight(cursor *c, hdl_weight w, uint32_t rows)
+{
+    w.bytes = c->model->ops->weight_bytes(w.format, rows, w.k, w.n_leaves);
+    if (w.bytes == 0)
+        refuse(c, &w);
+    c->bytes[w.format] += w.bytes;
     w.data = take(c, w.bytes);
     return w;
 }
 
-static hdl_weight matrix(const cursor *c, uint32_t n, uint32_t k, uint32_t n_leaves)
+/* Slots whose rows lie one after the other in one matrix. */
+enum { FUSED_MAX = 4 };
+typedef struct fused {
+    uint32_t k, n_leaves, layer, expert, n_parts;
+    struct {
+        hdl_wslot slot;
+        uint32_t rows;
+    } parts[FUSED_MAX];
+} fused;
+
+static hdl_wkind kind_of(cursor *c, const fused *f, uint32_t part)
 {
-    return (hdl_weight){.format = c->model->format, .n = n, .k = k, .n_leaves = n_leaves};
+    hdl_wkind kind = {.format = HDL_WFORMAT_F32};
+    hdl_weight_at at = {f->parts[part].slot, f->layer, f->expert};
+    if (c->err == HDL_OK)
+        c->err = c->kinds->of(c->kinds, at, f->k / f->n_leaves, &kind, c->why);
+    return kind;
 }
 
-static void place_attention(cursor *c, hdl_layer *layer)
+/* One matrix if all parts are of one kind, a stack of them else. */
+static hdl_weight take_fused(cursor *c, fused f)
+{
+    hdl_weight w[FUSED_MAX];
+    uint32_t rows[FUSED_MAX], n = 0, left = 0;
+    for (uint32_t i = 0; i < f.n_parts; i++) {
+        hdl_wkind kind = kind_of(c, &f, i);
+        left += f.parts[i].rows;
+        if (n > 0 && w[n - 1].format == kind.format && w[n - 1].codebook == kind.codebook) {
+            rows[n - 1] += f.parts[i].rows;
+            continue;
+        }
+        rows[n] = f.parts[i].rows;
+        w[n++] = (hdl_weight){
+            .format = kind.format, .codebook = kind.codebook, .k = f.k, .n_leaves = f.n_leaves};
+    }
+    for (uint32_t i = 0; i < n; left -= rows[i++]) {
+        w[i].n = left;
+        w[i] = take_weight(c, w[i], rows[i]);
+    }
+    for (uint32_t i = n - 1; i > 0; i--, c->n_more++)
+        if (c->model->more) {
+            c->model->more[c->n_more] = w[i];
+            w[i - 1].more = &c->model->more[c->n_more];
+        }
+    return w[0];
+}
+
+static hdl_weight take_matrix(cursor *c, hdl_weight_at at, hdl_weight shape)
+{
+    return take_fused(c, (fused){.k = shape.k,
+                                 .n_leaves = shape.n_leaves,
+                                 .layer = at.layer,
+                                 .expert = at.expert,
+                                 .n_parts = 1,
+                                 .parts = {{at.slot, shape.n}}});
+}
+
+/* Gate rows, then up rows. */
+static hdl_weight take_gate_up(cursor *c, hdl_weight_at gate, hdl_wslot up, uint32_t inter)
+{
+    return take_fused(c, (fused){.k = c->model->desc->hidden,
+                                 .n_leaves = 1,
+                                 .layer = gate.layer,
+                                 .expert = gate.expert,
+                                 .n_parts = 2,
+                                 .parts = {{gate.slot, inter}, {up, inter}}});
+}
+
+static hdl_weight take_qkv(cursor *c, uint32_t layer, uint32_t q, uint32_t kv)
+{
+    const hdl_model_desc *d = c->model->desc;
+    fused f = {.k = d->hidden,
+               .n_leaves = 1,
+               .layer = layer,
+               .n_parts = 3,
+               .parts = {{HDL_WSLOT_Q, q}, {HDL_WSLOT_K, kv}, {HDL_WSLOT_V, kv}}};
+    if (d->attn_gate) {
+        f.parts[0].slot = f.parts[3].slot = HDL_WSLOT_Q_GATE;
+        f.parts[3].rows = q;
+        f.n_parts = 4;
+    }
+    return take_fused(c, f);
+}
+
+static void place_attention(cursor *c, hdl_layer *layer, uint32_t idx)
 {
     const hdl_model_desc *d = c->model->desc;
     const hdl_shard *s = &c->model->shard;
@@ -67,16 +157,20 @@ static void place_attention(cursor *c, hdl_layer *layer)
     layer->o_bias = floats_if(c, d->o_bias, d->hidden);
     layer->sinks = floats_if(c, d->attn_sinks, s->n_heads);
     layer->attn_sub_norm = floats_if(c, d->sub_norm, q);
-    layer->qkv = take_weight(c, matrix(c, rows, d->hidden, 1));
-    layer->o = take_weight(c, matrix(c, d->hidden, q, s->o_leaves));
+    layer->qkv = take_qkv(c, idx, q, kv);
+    layer->o = take_matrix(c, (hdl_weight_at){HDL_WSLOT_O, idx, 0},
+                           (hdl_weight){.n = d->hidden, .k = q, .n_leaves = s->o_leaves});
 }
 
-static void place_dense(cursor *c, hdl_layer *layer)
+static void place_dense(cursor *c, hdl_layer *layer, uint32_t idx)
 {
     const hdl_model_desc *d = c->model->desc;
     const hdl_shard *s = &c->model->shard;
-    layer->gate_up = take_weight(c, matrix(c, 2 * s->inter, d->hidden, 1));
-    layer->down = take_weight(c, matrix(c, d->hidden, s->inter, s->down_leaves));
+    hdl_weight_at gate = {HDL_WSLOT_GATE, idx, 0};
+    layer->gate_up = take_gate_up(c, gate, HDL_WSLOT_UP, s->inter);
+    layer->down =
+        take_matrix(c, (hdl_weight_at){HDL_WSLOT_DOWN, idx, 0},
+                    (hdl_weight){.n = d->hidden, .k = s->inter, .n_leaves = s->down_leaves});
     layer->gate_up_bias = floats_if(c, d->ffn_bias, (size_t)2 * s->inter);
     layer->down_bias = floats_if(c, d->ffn_bias, d->hidden);
     layer->ffn_sub_norm = floats_if(c, d->sub_norm, s->inter);
@@ -84,9 +178,8 @@ static void place_dense(cursor *c, hdl_layer *layer)
 
 static hdl_weight small(const cursor *c, uint32_t n)
 {
-    hdl_weight w = matrix(c, n, c->model->desc->hidden, 1);
-    w.format = HDL_WFORMAT_F32;
-    return w;
+    return (hdl_weight){
+        .format = HDL_WFORMAT_F32, .n = n, .k = c->model->desc->hidden, .n_leaves = 1};
 }
 
 /* The router is small and decides which experts run: always f32, as transformers computes it. */
@@ -94,24 +187,29 @@ static void place_moe(cursor *c, hdl_layer *layer, uint32_t idx)
 {
     const hdl_model_desc *d = c->model->desc;
     const hdl_shard *s = &c->model->shard;
-    layer->router = take_weight(c, small(c, d->n_experts));
+    layer->router = take_weight(c, small(c, d->n_experts), d->n_experts);
     layer->router_bias = floats_if(c, d->router_bias, d->n_experts);
     layer->correction = floats_if(c, d->router_correction, d->n_experts);
     layer->expert_gate_up_bias =
         floats_if(c, d->expert_bias, (size_t)s->n_experts * 2 * s->moe_inter);
     layer->expert_down_bias = floats_if(c, d->expert_bias, (size_t)s->n_experts * d->hidden);
     if (d->shared_inter != 0) {
-        layer->shared_gate_up = take_weight(c, matrix(c, 2 * s->shared, d->hidden, 1));
-        layer->shared_down = take_weight(c, matrix(c, d->hidden, s->shared, s->shared_leaves));
+        hdl_weight_at gate = {HDL_WSLOT_SHARED_GATE, idx, 0};
+        layer->shared_gate_up = take_gate_up(c, gate, HDL_WSLOT_SHARED_UP, s->shared);
+        layer->shared_down =
+            take_matrix(c, (hdl_weight_at){HDL_WSLOT_SHARED_DOWN, idx, 0},
+                        (hdl_weight){.n = d->hidden, .k = s->shared, .n_leaves = s->shared_leaves});
         if (d->shared_gate)
-            layer->shared_on = take_weight(c, small(c, 1));
+            layer->shared_on = take_weight(c, small(c, 1), 1);
     }
     layer->expert_gate_up = c->model->experts + (size_t)idx * 2 * s->n_experts;
     layer->expert_down = layer->expert_gate_up + s->n_experts;
     for (uint32_t e = 0; e < s->n_experts; e++) {
-        layer->expert_gate_up[e] = take_weight(c, matrix(c, 2 * s->moe_inter, d->hidden, 1));
-        layer->expert_down[e] =
-            take_weight(c, matrix(c, d->hidden, s->moe_inter, s->moe_down_leaves));
+        hdl_weight_at gate = {HDL_WSLOT_EXPERT_GATE, idx, s->expert_at + e};
+        layer->expert_gate_up[e] = take_gate_up(c, gate, HDL_WSLOT_EXPERT_UP, s->moe_inter);
+        layer->expert_down[e] = take_matrix(
+            c, (hdl_weight_at){HDL_WSLOT_EXPERT_DOWN, idx, s->expert_at + e},
+            (hdl_weight){.n = d->hidden, .k = s->moe_inter, .n_leaves = s->moe_down_leaves});
     }
 }
 
@@ -125,14 +223,16 @@ static void place_all(cursor *c)
         layer->attn_post_norm = floats_if(c, d->post_norm, d->hidden);
         layer->ffn_norm = floats_if(c, d->pre_norm, d->hidden);
         layer->ffn_post_norm = floats_if(c, d->post_norm, d->hidden);
-        place_attention(c, layer);
+        place_attention(c, layer, i);
         if (d->layers[i].ffn == HDL_FFN_MOE)
             place_moe(c, layer, i);
         else
-            place_dense(c, layer);
+            place_dense(c, layer, i);
     }
     m->final_norm = take_floats(c, d->hidden);
-    m->lm_head = take_weight(c, matrix(c, m->shard.vocab_padded, d->hidden, 1));
+    m->lm_head =
+        take_matrix(c, (hdl_weight_at){.slot = d->tied ? HDL_WSLOT_EMBED : HDL_WSLOT_LM_HEAD},
+                    (hdl_weight){.n = m->shard.vocab_padded, .k = d->hidden, .n_leaves = 1});
     for (uint32_t i = 0; i < d->n_ropes; i++) {
         m->rope_cos[i] = take_floats(c, (size_t)m->max_len * (d->ropes[i].dim / 2));
         m->rope_sin[i] = take_floats(c, (size_t)m->max_len * (d->ropes[i].dim / 2));
@@ -140,25 +240,16 @@ static void place_all(cursor *c)
     m->q_temp = floats_if(c, d->q_temp.beta != 0, m->max_len);
 }
 
-static const char *format_name(hdl_wformat format)
-{
-#define NAME(name, text) text,
-    static const char *const names[] = {HDL_WFORMAT_LIST(NAME)};
-#undef NAME
-    return names[format];
-}
-
 static hdl_err measure(cursor *c, hdl_errmsg *why)
 {
     place_all(c);
-    if (c->refused)
-        return hdl_fail(HDL_UNSUPPORTED, why,
-                        "a matrix of %u x %u in format %s with %u leaves is not supported by %s; "
-                        "its inner dimension does not fit the format's groups; use --weights bf16",
-                        c->n, c->k, format_name(c->format), c->n_leaves, c->model->ops->name);
+    HDL_TRY(c->err);
     if (c->overflow)
         return hdl_fail(HDL_INVALID, why,
                         "the model's size overflows; config.json is damaged; fetch it again");
+    c->model->more = calloc(c->n_more ? c->n_more : 1, sizeof(*c->model->more));
+    if (!c->model->more)
+        return hdl_fail(HDL_NOMEM, why, "out of memory; the machine is full; stop other programs");
     return HDL_OK;
 }
 
@@ -202,7 +293,6 @@ hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *
     *out = (hdl_model){.desc = opts->desc,
                        .shard = opts->shard,
                        .ops = hdl_device_ops(opts->device),
-                       .format = opts->format,
                        .max_len = opts->max_len,
                        .device = opts->device};
     HDL_TRY(check_limits(opts->desc, why));
@@ -213,7 +303,7 @@ hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *
         err = hdl_fail(err, why, "out of memory; the machine is full; stop other programs");
         goto fail;
     }
-    cursor c = {.model = out};
+    cursor c = {.model = out, .kinds = opts->kinds, .why = why};
     HDL_TRY_GOTO(measure(&c, why), fail);
     out->memory_bytes = c.at;
     out->memory = hdl_device_alloc(opts->device, c.at);
@@ -225,8 +315,12 @@ hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *
                      c.at);
         goto fail;
     }
-    c = (cursor){.model = out, .base = out->memory};
+    c = (cursor){.model = out, .kinds = opts->kinds, .base = out->memory, .why = why};
     place_all(&c);
+    HDL_TRY_GOTO(c.err, fail);
+    for (hdl_wformat f = 0; f < HDL_WFORMAT_COUNT; f++)
+        if (c.bytes[f] > c.bytes[out->format])
+            out->format = f;
     hdl_stream_run(hdl_device_stream(out->device), fill_rope, out);
     return HDL_OK;
 fail:
@@ -240,6 +334,7 @@ void hdl_model_free(hdl_model *model)
         hdl_device_free(model->device, model->memory, model->memory_bytes);
     free(model->layers);
     free(model->experts);
+    free(model->more);
     *model = (hdl_model){0};
 }
 

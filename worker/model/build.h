@@ -7,8 +7,8 @@
  * step. Owner: the worker, on its step thread. */
 #pragma once
 
+#include "worker/model/slots.h"
 #include <heddle/device.h>
-#include <heddle/model.h>
 
 /* Vectors are f32 and NULL where the layer has none. */
 typedef struct hdl_layer {
@@ -40,7 +40,7 @@ typedef struct hdl_model {
     const hdl_model_desc *desc; /* borrowed: the worker's */
     hdl_shard shard;
     const hdl_ops *ops;
-    hdl_wformat format; /* of the matrices; the router is F32 */
+    hdl_wformat format; /* of most bytes of the matrices */
     uint32_t max_len;   /* rows of the rotary tables */
     hdl_source embed;   /* [vocab, hidden] in the mapped file; set by the loader */
     float *final_norm;  /* [hidden] */
@@ -49,6 +49,7 @@ typedef struct hdl_model {
     float *q_temp;                                            /* [max_len] or NULL */
     hdl_layer *layers;                                        /* [n_layers] owned, heap */
     hdl_weight *experts; /* owned, heap: what layers[].expert_* point into */
+    hdl_weight *more;    /* owned, heap: later parts of stacked matrices */
     hdl_device *device;  /* borrowed */
     void *memory;        /* owned, of the device */
     size_t memory_bytes;
@@ -58,7 +59,7 @@ typedef struct hdl_model_opts {
     const hdl_model_desc *desc; /* borrowed: until hdl_model_free */
     hdl_shard shard;
     hdl_device *device;
-    hdl_wformat format;
+    const hdl_wkinds *kinds; /* borrowed for the call */
     uint32_t max_len;
 } hdl_model_opts;
 

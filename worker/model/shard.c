@@ -176,13 +176,11 @@ static uint64_t kv_bytes(const hdl_model_desc *desc, uint32_t tp, bool per_token
 static uint64_t matrix_bytes(const hdl_model_desc *desc, hdl_wformat format, hdl_slice s)
 {
     uint64_t n = (uint64_t)s.n_rows * s.n_cols;
-    switch (format) {
-    case HDL_WFORMAT_F32: return 4 * n;
-    case HDL_WFORMAT_BF16: return 2 * n;
-    case HDL_WFORMAT_Q8: return n + 4 * (n / HDL_Q8_GROUP);
-    case HDL_WFORMAT_COUNT: break;
-    }
-    return (desc->dtype == HDL_DTYPE_F32 ? 4 : 2) * n;
+    if (format == HDL_WFORMAT_COUNT)
+        return (desc->dtype == HDL_DTYPE_F32 ? 4 : 2) * n;
+    const hdl_wformat_info *info = hdl_wformat_info_of(format);
+    uint64_t per_group = info->has_mins ? 8 : 4;
+    return n * info->bits / 8 + (info->group ? per_group * (n / info->group) : 0);
 }
 
 hdl_shard_bytes hdl_shard_count_bytes(const hdl_model_desc *desc, const hdl_shard *shard,

@@ -114,6 +114,20 @@ typedef struct hdl_slot_info {
     hdl_when when;
 } hdl_slot_info;
 
+/* A slot of one layer and expert (of a model's slot: of none). */
+typedef struct hdl_weight_at {
+    hdl_wslot slot;
+    uint32_t layer, expert;
+} hdl_weight_at;
+
+/* How the matrix of a slot is held. Whoever knows the files answers; called twice for each slot
+ * while a model is laid out. leaf_k: inputs of one leaf, whose boundaries no group may cross. */
+typedef struct hdl_wkinds hdl_wkinds;
+struct hdl_wkinds {
+    hdl_err (*of)(const hdl_wkinds *kinds, hdl_weight_at at, uint32_t leaf_k, hdl_wkind *out,
+                  hdl_errmsg *why);
+};
+
 const hdl_slot_info *hdl_slot_info_of(hdl_wslot slot);
 
 /* Size of a dimension in the whole model; 1 for NONE. */

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which format each matrix gets: what its tensor holds, unless --weights asks for another one.
+ * Pure but for the tensors that it asks. Owner: the opening thread. */
+#pragma once
+
+#include "worker/load/files.h"
+
+typedef struct hdl_quant {
+    hdl_wkinds kinds;
+    hdl_files *files;           /* borrowed */
+    const hdl_model_desc *desc; /* borrowed */
+    hdl_wformat asked;          /* HDL_WFORMAT_COUNT: auto */
+} hdl_quant;
+/* kinds.of answers for these files; files, desc and asked are set by the caller. */
+hdl_err hdl_quant_kind_of(const hdl_wkinds *kinds, hdl_weight_at at, uint32_t leaf_k,
+                          hdl_wkind *out, hdl_errmsg *why) HDL_MUST_CHECK;
+
+/* auto (COUNT) keeps every value exactly. */
+hdl_wkind hdl_quant_kind(const hdl_source *s, hdl_wformat asked, uint32_t leaf_k);
