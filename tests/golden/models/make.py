@@ -7,11 +7,12 @@
 Weights are a function of tensor name and index, the same one as rig_weight of
 tests/unit/worker/rig_model.c, so none are committed. NAME.bin, little-endian:
 
-  "HDLG", u32 n_tokens, u32 vocab, u32 n_greedy
+  "HDL2", u32 n_tokens, u32 vocab, u32 n_greedy, u32 n_rows
   i32 ids[n_tokens]
   i32 greedy[n_greedy]            continuation of ids, largest logit each time, KV rounded to bf16
-  f32 logits[n_tokens][vocab]     float32 throughout, KV rounded to bf16 as heddle stores it
-  f32 logits[n_tokens][vocab]     float32 throughout
+  i32 rows[n_rows]                tokens whose logits follow
+  f32 logits[n_rows][vocab]       float32 throughout, KV rounded to bf16 as heddle stores it
+  f32 logits[n_rows][vocab]       float32 throughout
 
 The first pair isolates the cache's rounding, so that everything else can be held to 1e-4.
 """
@@ -27,7 +28,7 @@ import transformers
 from safetensors.torch import save_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-N_TOKENS, N_GREEDY = 40, 8
+N_TOKENS, N_GREEDY, N_ROWS = 256, 8, 16
 
 
 def name_hash(name):
@@ -47,7 +48,7 @@ def weight(name, shape):
         x ^= x >> np.uint64(31)
     u = (x >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
     if vector:
-        w = np.float32(1) + np.float32(0.25) * u
+        w = np.float32(0 if name.endswith("bias") else 1) + np.float32(0.25) * u
     else:
         w = u * (np.float32(1.6) / np.sqrt(np.float32(shape[-1])))
     return torch.from_numpy(w.astype(np.float32)).bfloat16().float().reshape(shape)
@@ -90,19 +91,21 @@ def make(name):
     with open(os.path.join(HERE, name + ".json")) as f:
         text = f.read()
     model = load(text)
-    vocab = json.loads(text)["vocab_size"]
+    config = json.loads(text)
+    vocab = config.get("text_config", config)["vocab_size"]
     ids = [(i * 37 + i * i * 5 + 11) % vocab for i in range(N_TOKENS)]
     rounded = run(model, ids, RoundedCache())
     exact = run(model, ids, transformers.DynamicCache())
+    rows = [(i * 17 + 1) % N_TOKENS for i in range(N_ROWS - 1)] + [N_TOKENS - 1]
     greedy = []
     for _ in range(N_GREEDY):
         logits = run(model, ids + greedy, RoundedCache())
         greedy.append(int(logits[-1].argmax()))
     with open(os.path.join(HERE, name + ".bin"), "wb") as f:
-        f.write(b"HDLG" + struct.pack("<3I", N_TOKENS, vocab, N_GREEDY))
-        f.write(np.array(ids + greedy, dtype="<i4").tobytes())
+        f.write(b"HDL2" + struct.pack("<4I", N_TOKENS, vocab, N_GREEDY, N_ROWS))
+        f.write(np.array(ids + greedy + rows, dtype="<i4").tobytes())
         for logits in (rounded, exact):
-            f.write(logits.numpy().astype("<f4").tobytes())
+            f.write(logits[rows].numpy().astype("<f4").tobytes())
     spread = float((rounded - exact).norm() / exact.norm())
     print(f"{name}: {os.path.getsize(os.path.join(HERE, name + '.bin'))} bytes, KV rounding costs {spread:.1e}")
 

@@ -19,7 +19,8 @@
 void rig_make_model(char dir[256], const char *config_json, hdl_dtype dtype);
 void rig_remove(const char *dir);
 
-/* Value of element i of a tensor; vectors (norms) lie around 1. Exactly representable in bf16. */
+/* Value of element i of a tensor whose last dimension is cols; vectors lie around 1 (norms), or
+ * around 0 where the name ends in "bias". Exactly representable in bf16. */
 float rig_weight(const char *name, uint64_t i, uint32_t cols, bool vector);
 
 /* Whole file, or fails the test. */
@@ -37,7 +38,7 @@ extern const char rig_config_llama[]; /* Llama: dense, untied */
 
 /* ---- plans -------------------------------------------------------------------------------- */
 
-enum { RIG_ROWS = 64, RIG_TOKENS = 4096, RIG_SLOTS = 64, RIG_BLOCKS_PER_SEQ = 8 };
+enum { RIG_ROWS = 64, RIG_TOKENS = 4096, RIG_SLOTS = 64, RIG_BLOCKS_PER_SEQ = 10 };
 
 /* A tiny scheduler: slot s owns blocks [s * RIG_BLOCKS_PER_SEQ, ...) of each cache group of pages,
  * and state s of each of states. */

@@ -45,15 +45,59 @@ float rig_weight(const char *name, uint64_t i, uint32_t cols, bool vector)
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     x ^= x >> 31;
     float u = (float)(x >> 40) * 0x1p-23f - 1.0f;
-    float w = vector ? 1.0f + 0.25f * u : u * (1.6f / sqrtf((float)cols));
+    size_t len = strlen(name);
+    bool bias = len >= 4 && strcmp(name + len - 4, "bias") == 0;
+    float w = vector ? (bias ? 0.0f : 1.0f) + 0.25f * u : u * (1.6f / sqrtf((float)cols));
     return hdl_bf16_to_f32(hdl_bf16_from_f32(w));
 }
 
 typedef struct tensor {
     char name[128];
-    uint32_t rows, cols;
-    bool vector;
+    uint64_t shape[3];
+    uint32_t n_dims;
 } tensor;
+
+static uint64_t count_of(const tensor *t)
+{
+    uint64_t n = 1;
+    for (uint32_t i = 0; i < t->n_dims; i++)
+        n *= t->shape[i];
+    return n;
+}
+
+/* The tensor that holds a slot, with everything else that is in it. */
+static void shape_of(const hdl_model_desc *desc, const hdl_weight_name *name, tensor *out)
+{
+    const hdl_slot_info *info = hdl_slot_info_of(name->slot);
+    uint64_t rows = hdl_dim_size(desc, info->rows), cols = hdl_dim_size(desc, info->cols);
+    if (name->form & (HDL_FORM_EVEN | HDL_FORM_ODD))
+        rows *= 2;
+    for (uint32_t i = 0; i < name->n_fused; i++)
+        if (name->fused[i] != name->slot)
+            rows += hdl_dim_size(desc, hdl_slot_info_of(name->fused[i])->rows);
+    out->n_dims = 0;
+    if (name->form & HDL_FORM_STACKED)
+        out->shape[out->n_dims++] = desc->n_experts;
+    bool swap = (name->form & HDL_FORM_TRANSPOSED) != 0;
+    out->shape[out->n_dims++] = swap ? cols : rows;
+    if (info->cols != HDL_DIM_NONE)
+        out->shape[out->n_dims++] = swap ? rows : cols;
+}
+
+/* One entry for each tensor, however many slots it holds. */
+static size_t add_tensor(const hdl_model_desc *desc, hdl_weight_at at, tensor *out, size_t n)
+{
+    const hdl_weight_name *name = hdl_arch_weight(hdl_arch_of(desc), at.slot);
+    tensor *t = &out[n];
+    assert_non_null(name);
+    assert_true(hdl_weight_name_write(name, at, t->name, sizeof(t->name)));
+    bool shared = name->n_fused > 0 || name->form != 0;
+    for (size_t i = 0; shared && i < n; i++)
+        if (strcmp(out[i].name, t->name) == 0)
+            return n;
+    shape_of(desc, name, t);
+    return n + 1;
+}
 
 static size_t list_tensors(const hdl_model_desc *desc, tensor *out, size_t max)
 {
@@ -67,14 +111,7 @@ static size_t list_tensors(const hdl_model_desc *desc, tensor *out, size_t max)
                 continue;
             for (uint32_t e = 0; e < n_experts; e++) {
                 assert_true(n < max);
-                tensor *t = &out[n++];
-                t->rows = hdl_dim_size(desc, info->rows);
-                t->cols = hdl_dim_size(desc, info->cols);
-                t->vector = info->cols == HDL_DIM_NONE;
-                const hdl_weight_name *name = hdl_arch_weight(hdl_arch_of(desc), slot);
-                assert_non_null(name);
-                assert_true(hdl_weight_name_write(name, (hdl_weight_at){slot, l, e}, t->name,
-                                                  sizeof(t->name)));
+                n = add_tensor(desc, (hdl_weight_at){slot, l, e}, out, n);
             }
         }
     }
@@ -112,9 +149,11 @@ static void write_weights(const char *path, const tensor *t, size_t n, hdl_dtype
     assert_non_null(header);
     at += (size_t)sprintf(header, "{\"__metadata__\":{\"format\":\"pt\"}");
     for (size_t i = 0; i < n; i++) {
-        uint64_t bytes = (uint64_t)t[i].rows * t[i].cols * hdl_dtype_bytes(dtype);
-        char shape[32];
-        snprintf(shape, sizeof(shape), t[i].vector ? "%u" : "%u,%u", t[i].rows, t[i].cols);
+        uint64_t bytes = count_of(&t[i]) * hdl_dtype_bytes(dtype);
+        char shape[80] = "";
+        for (uint32_t d = 0, len = 0; d < t[i].n_dims; d++)
+            len += (uint32_t)snprintf(shape + len, sizeof(shape) - len, "%s%" PRIu64, d ? "," : "",
+                                      t[i].shape[d]);
         at += (size_t)sprintf(header + at,
                               ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%" PRIu64
                               ",%" PRIu64 "]}",
@@ -128,8 +167,10 @@ static void write_weights(const char *path, const tensor *t, size_t n, hdl_dtype
     fwrite(&len, sizeof(len), 1, f);
     fwrite(header, 1, at, f);
     for (size_t i = 0; i < n; i++)
-        for (uint64_t j = 0; j < (uint64_t)t[i].rows * t[i].cols; j++)
-            put_value(f, rig_weight(t[i].name, j, t[i].cols, t[i].vector), dtype);
+        for (uint64_t j = 0; j < count_of(&t[i]); j++) {
+            uint32_t last = (uint32_t)t[i].shape[t[i].n_dims - 1];
+            put_value(f, rig_weight(t[i].name, j, last, t[i].n_dims == 1), dtype);
+        }
     assert_int_equal(fclose(f), 0);
     free(header);
 }

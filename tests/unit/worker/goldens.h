@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every configuration of tests/golden/models: NAME.json and NAME.bin. test_golden compares each
+ * with transformers, test_layouts its bits on all layouts. */
+#pragma once
+
+#define RIG_GOLDENS HDL_SOURCE_DIR "/tests/golden/models/"
+
+// clang-format off
+/*    id                name */
+#define RIG_GOLDEN_LIST(X)                                                                         \
+    X(llama,            "llama")                                                                   \
+    X(llama3_tied,      "llama3-tied")                                                             \
+    X(mistral_window,   "mistral-window")                                                          \
+    X(mixtral,          "mixtral")                                                                 \
+    X(qwen3,            "qwen3")                                                                   \
+    X(qwen3moe,         "qwen3moe")                                                                \
+    X(qwen3moe_mixed,   "qwen3moe-mixed")
+// clang-format on
