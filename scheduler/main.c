@@ -16,6 +16,7 @@
 #include "base/daemon.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/notify.h"
 #include "scheduler/cluster/cluster.h"
 #include "scheduler/front/front.h"
 
@@ -51,7 +52,12 @@ typedef struct service {
     hdl_timer timer;
     bool draining;
     hdl_time_us drain_by_us;
+    hdl_notify notify;
 } service;
+
+/* The brain turns at every heartbeat, twice a second; a watchdog is left unanswered when it has not
+ * for so long. */
+#define BRAIN_STUCK_US (5 * HDL_SEC_US)
 
 /* -- start ----------------------------------------------------------------------------------- */
 
@@ -135,6 +141,7 @@ static void drain(service *s, hdl_time_us now)
     }
     s->draining = true;
     s->drain_by_us = now + s->config->drain_us;
+    hdl_notify_stopping(&s->notify, s->config->drain_us + HDL_SEC_US);
     hdl_front_drain(s->front);
     hdl_cluster_drain(s->cluster);
 }
@@ -161,10 +168,25 @@ static void on_signal(hdl_loop *loop, hdl_watch *watch, uint32_t ready)
         drain(s, hdl_loop_now_us(loop));
 }
 
+/* For systemd: a line of status, and a sign of life as long as the brain turns. */
+static void report(service *s, hdl_time_us now)
+{
+    hdl_engine_info info;
+    if (s->notify.fd < 0)
+        return;
+    s->engine.info(s->engine.self, &info);
+    hdl_notify_status(&s->notify, "%s; %u of %u ranks ready, %u requests running, %u waiting",
+                      s->draining ? "draining" : info.state, info.n_ranks_ready, info.n_ranks,
+                      info.running, info.waiting);
+    if (hdl_cluster_turn_age_us(s->cluster, now) < BRAIN_STUCK_US)
+        hdl_notify_alive(&s->notify, now);
+}
+
 static void on_timer(hdl_loop *loop, hdl_timer *timer)
 {
     service *s = timer->arg;
     hdl_time_us now = hdl_loop_now_us(loop);
+    report(s, now);
     if (s->draining &&
         (now >= s->drain_by_us || (hdl_cluster_idle(s->cluster) && hdl_front_busy(s->front) == 0)))
         hdl_loop_stop(loop);
@@ -205,6 +227,7 @@ static hdl_err run(service *s, hdl_errmsg *why)
     s->engine = hdl_cluster_engine(s->cluster);
     say_listening(s);
     HDL_TRY(open_model(s, why));
+    hdl_notify_ready(&s->notify);
     return live(s, why);
 }
 
@@ -230,10 +253,12 @@ int main(int argc, char **argv)
         fprintf(stderr, "heddle-scheduler: the parent's death will go unnoticed\n");
     hdl_errmsg why = {0};
     service s = {.config = &daemon.config};
+    hdl_notify_open(&s.notify);
     hdl_err err = run(&s, &why);
     if (err != HDL_OK)
         fprintf(stderr, "heddle-scheduler: %s\n", why.text[0] ? why.text : hdl_err_text(err));
     stop(&s);
+    hdl_notify_close(&s.notify);
     hdl_daemon_stop(&daemon);
     return err == HDL_OK ? 0 : 1;
 }

@@ -11,7 +11,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-suites=(tidy unit asan tsan kernels api exact score fault quickstart)
+suites=(tidy unit asan tsan kernels api exact score fault deploy quickstart)
 declare -A about=(
     [tidy]="style, include walls, signposts"
     [unit]="unit tests, 2,000 simulator seeds, planted bugs, fuzz corpora; slow checks, allocation trap"
@@ -22,6 +22,7 @@ declare -A about=(
     [exact]="the same logits on every layout, chunking, thread count and batch; and transformers' logits"
     [score]="the bundled model's score on every layout and in q8"
     [fault]="workers killed under streams"
+    [deploy]="configuration files, systemd units, install, a life from the units' command lines"
     [quickstart]="./quickstart.sh --once"
 )
 
@@ -116,6 +117,8 @@ suite_fault() {
         echo "0 passed, 1 failed"
     fi
 }
+
+suite_deploy() { build release && python3 tests/deploy/run.py --bin build/release/bin; }
 
 suite_quickstart() {
     if ./quickstart.sh --once; then echo "1 passed, 0 failed"; else echo "0 passed, 1 failed"; fi

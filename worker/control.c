@@ -21,6 +21,10 @@ enum {
     LEAVE_US = 2000000, /* a step thread in the middle of loading is left behind */
 };
 
+/* No order of the step thread takes so long without getting on: loading tells its progress, a
+ * collective has a deadline, a step takes milliseconds. */
+#define STEP_STUCK_US (60 * HDL_SEC_US)
+
 /* -- the rpc thread -------------------------------------------------------------------------- */
 
 static int take_slot(hdl_control *c)
@@ -175,6 +179,7 @@ static void leave(hdl_control *c, int exit_code)
     c->leaving = true;
     c->exit_code = exit_code;
     c->leave_by_us = hdl_loop_now_us(c->loop) + LEAVE_US;
+    hdl_notify_stopping(&c->notify, LEAVE_US + HDL_SEC_US);
     hdl_control_abort(c, UINT64_MAX);
     if (hdl_ring_push(c->orders, &end) != HDL_OK)
         c->leave_by_us = 0;
@@ -226,11 +231,27 @@ static void watch_session(hdl_control *c, hdl_time_us now)
         hdl_control_abort(c, busy);
 }
 
+/* For systemd: what we do, and a sign of life as long as the step thread gets on. */
+static void report(hdl_control *c, hdl_time_us now)
+{
+    bool loaded = atomic_load(&c->holds) != 0, busy = atomic_load(&c->step_busy);
+    uint64_t beat = atomic_load_explicit(&c->step_beat_us, memory_order_relaxed);
+    hdl_notify_status(&c->notify, "%s at %s; %s",
+                      c->session ? "connected to the scheduler" : "looking for a scheduler",
+                      c->config->scheduler_address,
+                      loaded ? "holds its shard"
+                      : busy ? "loads a shard"
+                             : "holds no shard");
+    if (!busy || now < beat + STEP_STUCK_US)
+        hdl_notify_alive(&c->notify, now);
+}
+
 static void on_timer(hdl_loop *loop, hdl_timer *timer)
 {
     hdl_control *c = timer->arg;
     hdl_errmsg why = {0};
     hdl_time_us now = hdl_loop_now_us(loop);
+    report(c, now);
     if (c->session) {
         watch_session(c, now);
     } else if (c->lost_us && now > c->lost_us + c->config->redial_us) {
@@ -337,6 +358,8 @@ static hdl_err run_loop(hdl_control *c, hdl_errmsg *why)
     if (err == HDL_OK)
         err = hdl_timer_set(c->loop, &c->timer, c->lost_us);
     hdl_loop_on_turn(c->loop, on_turn, c);
+    hdl_notify_ready(
+        &c->notify); /* to take a shard; whether it has one is the scheduler's to say */
     if (err == HDL_OK)
         err = hdl_loop_run(c->loop);
     hdl_watch_del(c->loop, &watch);
@@ -351,6 +374,7 @@ int hdl_control_run(const hdl_config *config)
     if (!c)
         return 1;
     c->config = config;
+    hdl_notify_open(&c->notify);
     hdl_rpc_hold();
     pthread_mutex_init(&c->worker_lock, NULL);
     hdl_err err = open_parts(c, &why);
@@ -362,6 +386,7 @@ int hdl_control_run(const hdl_config *config)
     }
     int exit_code = c->exit_code;
     close_session(c);
+    hdl_notify_close(&c->notify);
     if (c->step_thread.started && !atomic_load(&c->step_done))
         return exit_code; /* in the middle of something long; the process ends under it */
     hdl_thread_join(&c->step_thread);

@@ -14,6 +14,7 @@
 #include <heddle/config.h>
 
 #include "base/loop.h"
+#include "base/notify.h"
 #include "base/ring.h"
 #include "base/thread.h"
 #include "proto/rpc.h"
@@ -61,8 +62,12 @@ typedef struct hdl_control {
     bool leaving;
     hdl_time_us leave_by_us;
     int exit_code;
+    hdl_notify notify;
 
     /* any thread */
+    _Atomic uint64_t
+        step_beat_us;      /* when the step thread last began, ended or got on with an order */
+    atomic_bool step_busy; /* it is at an order */
     hdl_control_slot slots[CONTROL_SLOTS];
     void *slot_mem;   /* owned */
     hdl_ring *orders; /* of int, slot numbers for the step thread; -1: end */

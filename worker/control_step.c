@@ -59,6 +59,7 @@ static void on_progress(void *arg, uint64_t done, uint64_t total)
 {
     hdl_control *c = arg;
     hdl_time_us now = hdl_clock_now_us();
+    atomic_store_explicit(&c->step_beat_us, now, memory_order_relaxed);
     if (done < total && now < c->progress_us + PROGRESS_US)
         return;
     c->progress_us = now;
@@ -268,6 +269,8 @@ void hdl_control_step_main(void *arg)
     hdl_control *c = arg;
     for (int i = next_order(c); i >= 0; i = next_order(c)) {
         hdl_control_slot *slot = &c->slots[i];
+        atomic_store_explicit(&c->step_beat_us, hdl_clock_now_us(), memory_order_relaxed);
+        atomic_store(&c->step_busy, true);
         switch (slot->msg.kind) {
         case HDL_SMSG_ASSIGN: assign(c, slot->stream, &slot->msg.assign); break;
         case HDL_SMSG_JOIN: join(c, slot->stream, &slot->msg.join); break;
@@ -280,6 +283,7 @@ void hdl_control_step_main(void *arg)
         slot->stream = NULL;
         /* Release: the rpc thread may write into the slot once it sees it free. */
         atomic_store_explicit(&slot->busy, false, memory_order_release);
+        atomic_store(&c->step_busy, false);
     }
     set_worker(c, NULL);
     atomic_store(&c->step_done, true);

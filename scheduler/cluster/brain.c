@@ -264,6 +264,7 @@ static void on_turn(hdl_loop *loop, void *arg)
     hdl_note note;
     hdl_order order;
     c->now_us = hdl_loop_now_us(loop);
+    atomic_store_explicit(&c->turned_us, c->now_us, memory_order_relaxed);
     c->wait_left_us = TURN_WAIT_US;
     do {
         while (hdl_ring_pop(c->notes, &note))

@@ -65,6 +65,12 @@ bool hdl_cluster_idle(hdl_cluster *c)
     return info.running == 0 && info.waiting == 0 && hdl_ring_len(c->inbox) == 0;
 }
 
+uint64_t hdl_cluster_turn_age_us(const hdl_cluster *c, uint64_t now_us)
+{
+    uint64_t turned = atomic_load_explicit(&c->turned_us, memory_order_relaxed);
+    return now_us > turned ? now_us - turned : 0;
+}
+
 static hdl_err read_token(hdl_cluster *c, hdl_errmsg *why)
 {
     char *text;

@@ -28,6 +28,9 @@ const char *hdl_cluster_address(const hdl_cluster *cluster);
 void hdl_cluster_drain(hdl_cluster *cluster);
 /* Nothing is running or waiting. Any thread. */
 bool hdl_cluster_idle(hdl_cluster *cluster);
+/* Time since the brain's loop last turned; it turns at least at every heartbeat, whatever the load.
+ * Any thread. */
+uint64_t hdl_cluster_turn_age_us(const hdl_cluster *cluster, uint64_t now_us);
 
 /* Ends what still runs with an error each, tells the workers to go, frees everything. Sinks must
  * still exist. NULL is allowed. */

@@ -180,6 +180,7 @@ struct hdl_cluster {
     hdl_loop *loop;
     hdl_timer tick; /* liveness, forming, the core's timer */
     hdl_time_us now_us;
+    _Atomic uint64_t turned_us; /* the last turn, for hdl_cluster_turn_age_us */
     hdl_time_us core_timer_us; /* when the core wants a TICK; 0: never */
     bool stopping, draining, any_deaf;
     hdl_conn *conns;

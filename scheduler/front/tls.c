@@ -195,3 +195,20 @@ void hdl_tls_sha256(const void *bytes, size_t n, unsigned char out[HDL_SHA256_BY
 }
 
 bool hdl_tls_equal(const void *a, const void *b, size_t n) { return CRYPTO_memcmp(a, b, n) == 0; }
+
+hdl_err hdl_tls_valid_until(const char *cert_path, int64_t *unix_s, hdl_errmsg *why)
+{
+    FILE *file = fopen(cert_path, "re");
+    X509 *cert = file ? PEM_read_X509(file, NULL, NULL, NULL) : NULL;
+    struct tm tm = {0};
+    bool ok = cert && ASN1_TIME_to_tm(X509_get0_notAfter(cert), &tm) == 1;
+    if (file)
+        fclose(file);
+    X509_free(cert);
+    ERR_clear_error();
+    if (!ok)
+        return hdl_fail(HDL_INVALID, why,
+                        "%s holds no certificate that can be read; it must be PEM", cert_path);
+    *unix_s = (int64_t)timegm(&tm);
+    return HDL_OK;
+}

@@ -33,6 +33,9 @@ bool hdl_tls_wants_write(const hdl_tls_conn *conn);
 /* Says goodbye, once, without waiting. */
 void hdl_tls_shutdown(hdl_tls_conn *conn);
 
+/* Last second of validity, since 1970, of the first certificate in a PEM file (heddle doctor). */
+hdl_err hdl_tls_valid_until(const char *cert_path, int64_t *unix_s, hdl_errmsg *why) HDL_MUST_CHECK;
+
 enum { HDL_SHA256_BYTES = 32 };
 void hdl_tls_sha256(const void *bytes, size_t n, unsigned char out[HDL_SHA256_BYTES]);
 /* In a time that depends on n alone. */

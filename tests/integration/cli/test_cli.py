@@ -9,7 +9,7 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BIN = os.environ.get("HEDDLE_BIN", os.path.join(ROOT, "build", "release", "bin"))
 MODEL = os.path.join(ROOT, "deploy", "demo-model")
-COMMANDS = ["serve", "run", "generate", "inspect", "logits", "tokenize", "template", "bench", "replay", "matrix", "version"]
+COMMANDS = ["serve", "run", "generate", "inspect", "logits", "tokenize", "template", "bench", "replay", "matrix", "doctor", "version"]
 
 
 def heddle(*args, stdin=None):
