@@ -97,7 +97,7 @@ typedef enum hdl_finish {
 
 typedef enum hdl_action_kind {
     HDL_ACT_PLAN,   /* send this plan to all ranks of its group */
-    HDL_ACT_EMIT,   /* one new token of a request, in order, each exactly once */
+    HDL_ACT_EMIT,   /* new tokens, one each of some requests; in order, each exactly once */
     HDL_ACT_DONE,   /* the request ended */
     HDL_ACT_REJECT, /* the request was refused: err, and when to retry */
     HDL_ACT_TIMER,  /* send a TICK at this time (replaces the one asked for before) */
@@ -105,12 +105,18 @@ typedef enum hdl_action_kind {
     HDL_ACT_COUNT
 } hdl_action_kind;
 
-typedef struct hdl_act_emit {
+typedef struct hdl_new_token {
     hdl_req_id req;
     hdl_token token;
-    uint32_t index;      /* 0 for the first generated token */
-    uint32_t result_row; /* row of the RESULT event being absorbed: the shell takes
-                            log-probabilities from there */
+    uint32_t index; /* 0 for the first generated token */
+} hdl_new_token;
+
+/* Token i came with row result_row + i of the RESULT event being absorbed: the shell takes
+ * log-probabilities from there. */
+typedef struct hdl_act_emit {
+    const hdl_new_token *list;
+    uint32_t n;
+    uint32_t result_row;
 } hdl_act_emit;
 
 typedef struct hdl_act_done {

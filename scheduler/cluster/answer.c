@@ -82,16 +82,16 @@ static void add_logprobs(hdl_emit *emit, const hdl_result *result, const hdl_res
         memcpy(emit->token.top, result->tops + row->top_at, row->n_top * sizeof(hdl_logprob));
 }
 
-void hdl_answer_token(hdl_cluster *c, const hdl_act_emit *act)
+static void answer_token(hdl_cluster *c, const hdl_new_token *token, const hdl_result_row *row)
 {
-    hdl_entry *entry = hdl_requests_find(&c->requests, act->req);
-    HDL_ASSERT(entry && c->result && act->result_row < c->result->n_rows);
-    hdl_emit emit = {.req = act->req, .user = entry->req->sink.user, .kind = HDL_EMIT_TOKEN};
-    emit.token.token = act->token;
-    emit.token.index = act->index;
+    hdl_entry *entry = hdl_requests_find(&c->requests, token->req);
+    HDL_ASSERT(entry);
+    hdl_emit emit = {.req = token->req, .user = entry->req->sink.user, .kind = HDL_EMIT_TOKEN};
+    emit.token.token = token->token;
+    emit.token.index = token->index;
     emit.token.n_top = 0;
     if (entry->req->sampling.n_logprobs >= 0)
-        add_logprobs(&emit, c->result, &c->result->rows[act->result_row]);
+        add_logprobs(&emit, c->result, row);
     push_or_deafen(c, entry, &emit);
     if (entry->n_emitted++ == 0) {
         entry->first_us = c->now_us;
@@ -100,7 +100,14 @@ void hdl_answer_token(hdl_cluster *c, const hdl_act_emit *act)
         hdl_metric_observe(HDL_METRIC_ITL, 0, c->now_us - entry->last_us);
     }
     entry->last_us = c->now_us;
-    hdl_metric_add(HDL_METRIC_GENERATION_TOKENS, 0, 1);
+}
+
+void hdl_answer_tokens(hdl_cluster *c, const hdl_act_emit *act)
+{
+    HDL_ASSERT(c->result && act->result_row + act->n <= c->result->n_rows);
+    for (uint32_t i = 0; i < act->n; i++)
+        answer_token(c, &act->list[i], &c->result->rows[act->result_row + i]);
+    hdl_metric_add(HDL_METRIC_GENERATION_TOKENS, 0, act->n);
 }
 
 static const hdl_scored *scored_by_slot(const hdl_flight *flight, uint32_t slot)

@@ -4,6 +4,7 @@
  * turn. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 
 #include <heddle/types.h>
@@ -30,7 +31,7 @@ static void act(hdl_cluster *c, const hdl_action *action)
 {
     switch (action->kind) {
     case HDL_ACT_PLAN: hdl_dispatch_plan(c, action->plan.plan); break;
-    case HDL_ACT_EMIT: hdl_answer_token(c, &action->emit); break;
+    case HDL_ACT_EMIT: hdl_answer_tokens(c, &action->emit); break;
     case HDL_ACT_DONE: hdl_answer_done(c, &action->done); break;
     case HDL_ACT_REJECT: hdl_answer_reject(c, &action->reject); break;
     case HDL_ACT_TIMER: c->core_timer_us = action->timer.at_us; break;
@@ -203,6 +204,17 @@ static void open_recorder(hdl_cluster *c, const hdl_sched_config *sc)
         HDL_LOG(ERROR, BRAIN, "recorder_failed", "why=%s", HDL_LOG_QUOTE(why.text));
 }
 
+/* The core's state is reached at random: large pages spare the processor most of its look-ups. What
+ * the core never touches stays without memory all the same. */
+static void *alloc_state(size_t bytes)
+{
+    const size_t huge = 2u << 20, align = bytes < 2 * huge ? 64 : huge;
+    void *mem = aligned_alloc(align, (bytes + align - 1) & ~(align - 1));
+    if (mem && align == huge)
+        (void)madvise(mem, bytes, MADV_HUGEPAGE); /* advice: failure costs speed only */
+    return mem;
+}
+
 hdl_err hdl_brain_make_core(hdl_cluster *c, const hdl_cluster_group *group)
 {
     uint32_t n_blocks = UINT32_MAX;
@@ -226,7 +238,7 @@ hdl_err hdl_brain_make_core(hdl_cluster *c, const hdl_cluster_group *group)
     }
     size_t bytes = hdl_sched_bytes(&sc);
     HDL_TRY(make_tables(c));
-    c->sched_mem = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
+    c->sched_mem = alloc_state(bytes);
     if (!c->sched_mem)
         return HDL_NOMEM;
     c->sched = hdl_sched_init(c->sched_mem, bytes, &sc);

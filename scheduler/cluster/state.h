@@ -209,7 +209,7 @@ void hdl_brain_feed(hdl_cluster *c, hdl_event *event);
 hdl_err hdl_brain_make_core(hdl_cluster *c, const hdl_cluster_group *group) HDL_MUST_CHECK;
 
 /* answer.c: actions that concern a request. */
-void hdl_answer_token(hdl_cluster *c, const hdl_act_emit *emit);
+void hdl_answer_tokens(hdl_cluster *c, const hdl_act_emit *emit);
 void hdl_answer_done(hdl_cluster *c, const hdl_act_done *done);
 void hdl_answer_reject(hdl_cluster *c, const hdl_act_reject *reject);
 /* Ends a request that the core does not know. */

@@ -8,186 +8,298 @@
 #include "scheduler/core/run.h"
 #include "scheduler/core/seq.h"
 
-/* Publishes the blocks that the answered positions have filled. */
-static void publish(hdl_sched *s, hdl_group *g, hdl_seq *seq)
+/* -- what comes now and then ------------------------------------------------------------------- */
+
+/* Publishes the first `full` blocks of a sequence, as far as that is not done. */
+static void publish(hdl_sched *s, uint32_t slot, uint32_t full)
 {
-    hdl_seq_cold *cold = hdl_seq_rest(s, seq);
-    if (!s->config.prefix_cache || (seq->flags & HDL_SUBMIT_NO_CACHE))
-        return;
-    uint32_t full = seq->acked >> s->bt_shift;
-    if (hdl_planted(s, HALF_PUBLISHED) && (seq->acked & s->bt_mask) + 1 == s->bt_mask &&
-        s->pages.list[seq->tail].next == NONE && hdl_page_count(s, seq->len) == full + 1)
-        full++;
-    while (cold->n_pub < full) {
-        uint32_t page = cold->pub_page;
-        hdl_prefix_key key = {s->pages.list[page].hash, cold->pub_serial, hdl_page_tokens(s, page)};
-        cold->pub_serial = hdl_prefix_publish(s, &g->kv, s->pages.list[page].block, &key);
-        cold->pub_page = s->pages.list[page].next;
-        cold->n_pub++;
-    }
+    hdl_filing *f = &s->slots.filing[slot];
+    const uint32_t *table = hdl_slot_table(s, slot);
+    hdl_kv *kv = &s->groups[hdl_slot_seq(s, slot)->group].kv;
+    for (; f->publishes && f->n_pub < full; f->n_pub++)
+        f->parent = hdl_prefix_publish(s, kv, table[f->n_pub], f->parent);
 }
 
-/* Asks for what publish will touch; the sequence's record has been asked for before. */
-static void publish_look_ahead(const hdl_sched *s, uint32_t idx)
+static void publish_filled(hdl_sched *s, uint32_t slot)
 {
-    const hdl_kv *kv = &s->groups[s->seqs[idx].group].kv;
-    uint32_t page = s->cold[idx].pub_page;
-    if (page == NONE || s->pages.list[page].block == NONE)
+    const hdl_seq *seq = hdl_slot_seq(s, slot);
+    uint32_t full = seq->acked >> s->bt_shift;
+    if (hdl_planted(s, HALF_PUBLISHED) && (seq->acked & s->bt_mask) + 1 == s->bt_mask &&
+        seq->state == HDL_SEQ_PREFILL && hdl_page_count(s, seq->len) == full + 1)
+        full++;
+    publish(s, slot, full);
+}
+
+/* The newest token of a sequence is the first of a block, or of HDL_FLUSH: those before it go to
+ * their block. */
+static void flush(hdl_sched *s, uint32_t slot)
+{
+    const uint32_t at = s->slots.len[slot] - 1;
+    const uint32_t from =
+        hdl_max_u32(at - hdl_min_u32(at, s->flush_mask + 1), s->slots.filing[slot].from);
+    if (at <= from)
         return;
-    uint32_t block = s->pages.list[page].block;
-    hdl_prefix_look_ahead(kv, s->pages.list[page].hash);
-    __builtin_prefetch(&kv->blocks[block], 1);
-    const hdl_token *copy = kv->tokens + ((size_t)block << s->bt_shift);
-    __builtin_prefetch(copy, 1);
-    __builtin_prefetch(copy + HDL_RECENT, 1);
+    const hdl_kv *kv = &s->groups[hdl_slot_seq(s, slot)->group].kv;
+    const uint32_t block = hdl_slot_table(s, slot)[(at - 1) >> s->bt_shift];
+    hdl_recent_copy(s, slot, from, at, hdl_block_tokens(s, kv, block) + (from & s->bt_mask));
+}
+
+/* The block behind which the newest token stands is full. */
+static void seal(hdl_sched *s, uint32_t slot)
+{
+    hdl_filing *f = &s->slots.filing[slot];
+    const uint32_t at = s->slots.len[slot] - 1;
+    if (at <= f->from || (at & s->bt_mask) != 0)
+        return;
+    hdl_kv *kv = &s->groups[hdl_slot_seq(s, slot)->group].kv;
+    const uint32_t block = hdl_slot_table(s, slot)[(at - 1) >> s->bt_shift];
+    f->chain = hdl_hash_chain(f->chain, hdl_block_tokens(s, kv, block), s->bt_mask + 1u);
+    kv->blocks[block].hash = f->chain;
+    hdl_prefix_look_ahead(kv, f->chain);
 }
 
 static bool is_stop(const hdl_sched *s, const hdl_seq *seq, hdl_token token)
 {
-    const hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    const hdl_token *stops = hdl_seq_stops(s, hdl_seq_idx(s, seq));
     for (uint32_t i = 0; i < seq->n_stop; i++)
-        if (token == cold->stop_ids[i])
+        if (token == stops[i])
             return true;
     return false;
 }
 
-/* Logs and emits the token of a row whose sequence knows all tokens before it. What it brings with
- * it now and then - a full block, a new page, the end - is put off until all rows are through
- * (settle_due). */
-static inline void take_token(hdl_sched *s, uint32_t idx, hdl_token token, uint32_t result_row)
+static void settle_end(hdl_sched *s, uint32_t slot, const hdl_token *newest)
 {
-    hdl_seq *seq = &s->seqs[idx];
-    const uint32_t at = seq->len;
-    s->recent[idx].at[at % HDL_RECENT] = token;
-    seq->len = at + 1;
-    hdl_action *act = &s->actions[s->n_actions++];
-    act->kind = HDL_ACT_EMIT;
-    act->emit.req.v = seq->req;
-    act->emit.token = token;
-    act->emit.index = at - seq->n_prompt;
-    act->emit.result_row = result_row;
-    if ((at & s->flush_mask) == 0 || ((at + 1) & s->flush_mask) == 0)
-        s->due[s->n_due++] = idx;
-    if (token == seq->stop[0] || token == seq->stop[1] || seq->n_stop > 2 || at + 1 == seq->end)
-        s->ending[s->n_ending++] = idx;
-}
-
-/* The newest token of a sequence stands first or last in its page, or last among the recent ones.
- */
-static void settle_page(hdl_sched *s, hdl_seq *seq)
-{
-    uint32_t at = seq->len - 1;
-    if ((at & s->bt_mask) == 0 &&
-        at >= seq->n_prompt) { /* the page before is computed to its end */
-        seq->acked = at;
-        publish(s, &s->groups[seq->group], seq);
-        seq->tail = hdl_log_next_page(s, seq, at);
-    }
-    if ((seq->len & s->flush_mask) == 0)
-        hdl_log_flush(s, seq);
-}
-
-static void settle_end(hdl_sched *s, hdl_seq *seq)
-{
-    hdl_token token = s->recent[hdl_seq_idx(s, seq)].at[(seq->len - 1) % HDL_RECENT];
-    bool generated = seq->len > seq->n_prompt;
-    if (generated && is_stop(s, seq, token))
+    const uint32_t len = s->slots.len[slot];
+    hdl_seq *seq = hdl_slot_seq(s, slot);
+    if (len > seq->n_prompt && is_stop(s, seq, newest[slot * HDL_TILE]))
         hdl_run_end(s, seq, HDL_FINISH_STOP);
-    else if (seq->len == seq->end)
+    else if (len == seq->end)
         hdl_run_end(s, seq, HDL_FINISH_LENGTH);
+}
+
+/* What has been filled up to the last position before `at`. */
+static void look_ahead_block(const hdl_sched *s, uint32_t slot, uint32_t at)
+{
+    const hdl_kv *kv = &s->groups[hdl_slot_seq(s, slot)->group].kv;
+    if (at == 0)
+        return;
+    const uint32_t block = hdl_slot_table(s, slot)[(at - 1) >> s->bt_shift];
+    const hdl_token *tokens = hdl_block_tokens(s, kv, block);
+    __builtin_prefetch(&kv->blocks[block], 1);
+    __builtin_prefetch(tokens, 1);
+    __builtin_prefetch(tokens + 16, 1);
+}
+
+static void look_ahead_recent(const hdl_sched *s, uint32_t slot)
+{
+    const uint32_t at = s->slots.len[slot] - 1, step = at - 1 - s->slots.base[slot];
+    for (uint32_t n = 0; n <= HDL_FLUSH; n += HDL_TILE)
+        __builtin_prefetch(hdl_recent(s, step - n) + (size_t)slot * HDL_TILE);
+}
+
+static void look_ahead_filled(const hdl_sched *s, uint32_t slot)
+{
+    const hdl_seq *seq = hdl_slot_seq(s, slot);
+    const hdl_kv *kv = &s->groups[seq->group].kv;
+    const uint32_t *table = hdl_slot_table(s, slot);
+    for (uint32_t n = s->slots.filing[slot].n_pub; n < seq->acked >> s->bt_shift; n++)
+        hdl_prefix_look_ahead(kv, kv->blocks[table[n]].hash);
+}
+
+static void look_ahead_ending(const hdl_sched *s, uint32_t slot)
+{
+    const hdl_seq *seq = hdl_slot_seq(s, slot);
+    const hdl_kv *kv = &s->groups[seq->group].kv;
+    const hdl_hold *hold = &s->slots.hold[slot];
+    const uint32_t *table = hdl_slot_table(s, slot);
+    __builtin_prefetch(hdl_seq_bucket(s, seq), 1);
+    for (uint32_t i = 0; i < hold->n_blocks; i++)
+        __builtin_prefetch(&kv->blocks[table[i]], 1);
 }
 
 /* What was put off. These reach for memory that no step has touched for long, each thing through
  * the one before: so each round asks for all there is to ask for, and the next finds it there. */
-static void settle_due(hdl_sched *s)
+static void settle_due(hdl_sched *s, const hdl_token *newest)
 {
     for (uint32_t i = 0; i < s->n_due; i++) {
-        uint32_t tail = s->seqs[s->due[i]].tail;
-        __builtin_prefetch(&s->cold[s->due[i]], 1);
-        __builtin_prefetch(&s->pages.list[tail], 1);
-        __builtin_prefetch(hdl_page_tokens(s, tail), 1);
+        const uint32_t slot = s->due[i];
+        __builtin_prefetch(&s->seqs[s->slots.seq[slot]]);
+        __builtin_prefetch(&s->slots.filing[slot], 1);
+        __builtin_prefetch(hdl_slot_table(s, slot) + (s->slots.len[slot] >> s->bt_shift));
+    }
+    for (uint32_t i = 0; i < s->n_ending; i++) {
+        const uint32_t slot = s->ending[i], idx = s->slots.seq[slot];
+        __builtin_prefetch(&s->seqs[idx], 1);
+        __builtin_prefetch(&s->cold[idx], 1);
+        __builtin_prefetch((const char *)&s->cold[idx] + 64, 1);
+        __builtin_prefetch(hdl_slot_table(s, slot));
+    }
+    for (uint32_t i = 0; i < s->n_due; i++)
+        look_ahead_block(s, s->due[i], s->slots.len[s->due[i]] - 1);
+    for (uint32_t i = 0; i < s->n_ending; i++)
+        look_ahead_ending(s, s->ending[i]);
+
+    for (uint32_t i = 0; i < s->n_filled; i++)
+        look_ahead_filled(s, s->filled[i]);
+
+    for (uint32_t i = 0; i < s->n_due; i++) {
+        if (i + HDL_LOOK_AHEAD < s->n_due)
+            look_ahead_recent(s, s->due[i + HDL_LOOK_AHEAD]);
+        flush(s, s->due[i]);
+    }
+    for (uint32_t i = 0; i < s->n_due; i++)
+        seal(s, s->due[i]);
+    for (uint32_t i = 0; i < s->n_filled; i++)
+        publish_filled(s, s->filled[i]);
+    for (uint32_t i = 0; i < s->n_due; i++) {
+        const uint32_t slot = s->due[i], at = s->slots.len[slot] - 1;
+        if (at > s->slots.filing[slot].from)
+            publish(s, slot, at >> s->bt_shift);
     }
     for (uint32_t i = 0; i < s->n_ending; i++)
-        __builtin_prefetch(&s->cold[s->ending[i]], 1);
-    for (uint32_t i = 0; i < s->n_filled; i++)
-        publish_look_ahead(s, s->filled[i]);
-    for (uint32_t i = 0; i < s->n_due; i++)
-        if (((s->seqs[s->due[i]].len - 1) & s->bt_mask) == 0)
-            publish_look_ahead(s, s->due[i]);
-    for (uint32_t i = 0; i < s->n_ending; i++)
-        __builtin_prefetch(&s->pages.list[s->cold[s->ending[i]].head], 1);
-
-    for (uint32_t i = 0; i < s->n_filled; i++)
-        publish(s, &s->groups[s->seqs[s->filled[i]].group], &s->seqs[s->filled[i]]);
-    for (uint32_t i = 0; i < s->n_due; i++)
-        settle_page(s, &s->seqs[s->due[i]]);
-    for (uint32_t i = 0; i < s->n_ending; i++)
-        settle_end(s, &s->seqs[s->ending[i]]);
-    s->n_filled = s->n_due = s->n_ending = 0;
+        settle_end(s, s->ending[i], newest);
 }
 
-static inline bool answers(const hdl_result_row *res, const hdl_plan_row *row)
+/* -- what comes with every token --------------------------------------------------------------- */
+
+/* One result being absorbed. What the loops count is kept here and not in the state, which the
+ * compiler must expect to change with every store. Emits of neighbouring rows are one action; rows
+ * and tokens of one tenant in a row are charged together. */
+typedef struct taking {
+    hdl_token *newest; /* the newest token of a slot, at slot * HDL_TILE */
+    const hdl_slots *slots;
+    uint32_t flush_mask;
+    hdl_new_token *emit; /* the next one */
+    hdl_new_token *run;  /* first of those that are not in an action yet */
+    uint32_t run_row;    /* result row of that one */
+    uint32_t *due, *ending;
+    uint32_t tenant, n_tokens;
+} taking;
+
+static void end_run(hdl_sched *s, taking *t, uint32_t next_row)
 {
-    return res->slot == row->slot && res->pos == row->pos + row->n_tokens && res->token >= 0;
+    if (t->emit > t->run)
+        hdl_act(s, HDL_ACT_EMIT)->emit = (hdl_act_emit){
+            .list = t->run, .n = (uint32_t)(t->emit - t->run), .result_row = t->run_row};
+    t->run = t->emit;
+    t->run_row = next_row;
 }
 
-/* A sequence has ended or was preempted while the step ran: its row is void. */
-static inline bool is_void(hdl_sched *s, const hdl_seq *seq, const hdl_stay *who)
+static void settle_bill(hdl_sched *s, const taking *t)
 {
-    if (seq->gen == who->gen)
+    hdl_queue_charge(s, t->tenant, t->n_tokens);
+    s->stats.emitted_tokens += t->n_tokens;
+}
+
+static inline void charge(hdl_sched *s, taking *t, uint32_t tenant)
+{
+    if (tenant != t->tenant) {
+        settle_bill(s, t);
+        t->tenant = tenant;
+        t->n_tokens = 0;
+    }
+    t->n_tokens++;
+}
+
+/* 0 when the row brings the token of a slot's position. */
+static inline uint32_t unlike(const hdl_result_row *res, uint32_t slot, uint32_t pos)
+{
+    return (res->slot ^ slot) | (res->pos ^ pos) | res->scored | ((uint32_t)res->token >> 31);
+}
+
+/* What a token brings with it now and then - a full block, the end - is put off until all rows are
+ * through (settle_due). `at` is its position. */
+static inline void note_token(taking *t, uint32_t slot, uint32_t at, hdl_token token)
+{
+    const hdl_slots *slots = t->slots;
+    if ((at & t->flush_mask) == 0)
+        *t->due++ = slot;
+    if (token == slots->stop[0][slot] || token == slots->stop[1][slot] ||
+        slots->stop[1][slot] == HDL_STOP_MANY || at + 1 == slots->end[slot])
+        *t->ending++ = slot;
+}
+
+/* Logs and emits the token of a row whose sequence knows all tokens before it. */
+static void take_token(hdl_sched *s, taking *t, uint32_t slot, hdl_token token)
+{
+    const hdl_slots *slots = t->slots;
+    const uint32_t at = slots->len[slot]++;
+    charge(s, t, slots->tenant[slot]);
+    t->newest[slot * HDL_TILE] = token;
+    *t->emit++ = (hdl_new_token){{slots->req[slot]}, token, at - slots->n_prompt[slot]};
+    note_token(t, slot, at, token);
+}
+
+/* The same for 64 neighbouring slots, none of them void: nearly all there is. Loops that do little
+ * each, so that they are vector code or at least find room in the registers. False when a row is
+ * unlike; then nothing is taken. */
+static bool take_dense(hdl_sched *s, taking *t, const hdl_result_row *res, uint32_t slot)
+{
+    enum { N = 64 };
+    const hdl_slots *slots = t->slots;
+    uint32_t *restrict len = slots->len + slot;
+    const uint32_t *restrict end = slots->end + slot, *restrict n_prompt = slots->n_prompt + slot;
+    const hdl_token *restrict stop = slots->stop[0] + slot, *restrict more = slots->stop[1] + slot;
+    const uint64_t *restrict req = slots->req + slot;
+    hdl_token *restrict newest = t->newest + (size_t)slot * HDL_TILE;
+    hdl_new_token *restrict emit = t->emit;
+    const uint32_t flush_mask = t->flush_mask;
+    hdl_token token[N];
+    uint32_t differences = 0, rare = 0;
+    for (uint32_t i = 0; i < N; i++) {
+        differences |= unlike(&res[i], slot + i, len[i]);
+        token[i] = newest[i * HDL_TILE] = res[i].token;
+    }
+    if (differences)
         return false;
-    if (hdl_planted(s, DOUBLE_FINISH) && seq->state == HDL_SEQ_UNUSED)
-        hdl_act(s, HDL_ACT_DONE)->done = (hdl_act_done){.req = {seq->req}};
+    for (uint32_t i = 0; i < N; i++)
+        emit[i] = (hdl_new_token){{req[i]}, token[i], len[i] - n_prompt[i]};
+    for (uint32_t i = 0; i < N; i++) {
+        uint32_t at = len[i];
+        rare |= (uint32_t) - ((at & flush_mask) == 0) | (uint32_t) - (at + 1 == end[i]);
+        rare |= (uint32_t) - (token[i] == stop[i]) | (uint32_t) - (token[i] == more[i]);
+        rare |= (uint32_t) - (more[i] == HDL_STOP_MANY);
+        len[i] = at + 1;
+    }
+    for (uint32_t i = 0; rare && i < N; i++)
+        note_token(t, slot + i, len[i] - 1, token[i]);
+    for (uint32_t i = 0; i < N && s->config.n_tenants > 1; i++)
+        charge(s, t, slots->tenant[slot + i]);
+    t->n_tokens += s->config.n_tenants > 1 ? 0 : N;
+    t->emit += N;
     return true;
 }
 
-/* Sequences lie all over memory: what the rows to come touch is asked for ahead. */
-static inline void look_ahead(const hdl_sched *s, const hdl_stay *who)
+/* A row whose sequence has ended or was preempted while the step ran. */
+static bool pass_void(hdl_sched *s, taking *t, const hdl_result_row *res, const hdl_plan_row *row)
 {
-    __builtin_prefetch(&s->seqs[who->seq], 1);
-    __builtin_prefetch(&s->recent[who->seq], 1);
-}
-
-/* Rows and tokens of one tenant in a row are charged together. */
-typedef struct bill {
-    uint32_t tenant, n_tokens;
-} bill;
-
-static inline void settle(hdl_sched *s, const bill *b)
-{
-    s->tenants[b->tenant].served += s->tenants[b->tenant].per_token * b->n_tokens;
-    s->stats.emitted_tokens += b->n_tokens;
-}
-
-static inline void charge(hdl_sched *s, bill *b, uint32_t tenant)
-{
-    if (tenant != b->tenant) {
-        settle(s, b);
-        *b = (bill){.tenant = tenant};
-    }
-    b->n_tokens++;
+    end_run(s, t, row->token_at + 1); /* of a row that decodes: its number */
+    return unlike(res, row->slot, row->pos + 1) == 0;
 }
 
 /* The rows that decode stand first in the plan, and so in the result: answer r belongs to row r.
- * With the loop in budget.c's decode_pass, all that is done for every running sequence at every
- * step. */
-static bool absorb_decodes(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_result *ev, bill *b)
+ * With decode.c's write_rows, all that is done for every running sequence at every step. */
+static bool absorb_decodes(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_result *ev,
+                           taking *t)
 {
-    const hdl_plan_row *row = buf->rows;
-    const hdl_result_row *res = ev->rows;
-    const hdl_stay *who = buf->who;
-    const uint32_t n = buf->n_decodes;
-    if (ev->n_rows < n)
+    if (ev->n_rows < buf->n_decodes)
         return false;
-    for (uint32_t r = 0; r < n; r++, row++, res++, who++) {
-        look_ahead(s, who + HDL_LOOK_AHEAD);
-        if (res->scored || !answers(res, row))
-            return false;
-        hdl_seq *seq = &s->seqs[who->seq];
-        if (is_void(s, seq, who))
+    uint32_t r = 0;
+    for (uint32_t w = 0; w < s->slots.n_words; w++) {
+        const uint64_t live = buf->live[w];
+        if (live == UINT64_MAX && take_dense(s, t, &ev->rows[r], w * 64)) {
+            r += 64;
             continue;
-        charge(s, b, seq->tenant);
-        take_token(s, who->seq, res->token, r);
+        }
+        for (uint64_t bits = buf->decodes[w]; bits; bits &= bits - 1, r++) {
+            const uint32_t bit = (uint32_t)__builtin_ctzll(bits), slot = w * 64 + bit;
+            const bool is_void = !(live >> bit & 1);
+            if (is_void ? !pass_void(s, t, &ev->rows[r], &buf->rows[r])
+                        : unlike(&ev->rows[r], slot, t->slots->len[slot]) != 0)
+                return false;
+            if (!is_void)
+                take_token(s, t, slot, ev->rows[r].token);
+        }
     }
     return true;
 }
@@ -197,14 +309,15 @@ static bool absorb_decodes(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_r
 static void acknowledge(hdl_sched *s, hdl_seq *seq, const hdl_plan_row *row)
 {
     seq->acked = row->pos + row->n_tokens;
-    s->filled[s->n_filled++] = hdl_seq_idx(s, seq);
+    s->filled[s->n_filled++] = seq->slot;
     if (seq->acked + 1 >= seq->n_prompt)
         hdl_queue_release_forks(s, seq);
 }
 
 /* The rows behind them. Those that sample have an answer each, in the plan's order; scored ones
  * between are passed by. */
-static bool absorb_prefills(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_result *ev, bill *b)
+static bool absorb_prefills(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_result *ev,
+                            taking *t)
 {
     uint32_t at = buf->n_decodes;
     for (uint32_t r = buf->n_decodes; r < buf->plan.n_rows; r++) {
@@ -213,18 +326,19 @@ static bool absorb_prefills(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_
         if (samples) {
             while (at < ev->n_rows && ev->rows[at].scored)
                 at++;
-            if (at == ev->n_rows || !answers(&ev->rows[at++], row))
+            if (at == ev->n_rows || unlike(&ev->rows[at++], row->slot, row->pos + row->n_tokens))
                 return false;
         }
-        hdl_seq *seq = &s->seqs[buf->who[r].seq];
-        if (is_void(s, seq, &buf->who[r]))
+        hdl_seq *seq = hdl_row_seq(s, buf, r);
+        if (!seq)
             continue;
         acknowledge(s, seq, row);
         if (samples) {
-            charge(s, b, seq->tenant);
-            take_token(s, buf->who[r].seq, ev->rows[at - 1].token, at - 1);
+            if (t->run_row + (uint32_t)(t->emit - t->run) != at - 1)
+                end_run(s, t, at - 1);
+            take_token(s, t, seq->slot, ev->rows[at - 1].token);
         } else if (seq->acked == seq->end) { /* a prompt that wants no token ends computed */
-            s->ending[s->n_ending++] = hdl_seq_idx(s, seq);
+            *t->ending++ = seq->slot;
         }
     }
     while (at < ev->n_rows && ev->rows[at].scored)
@@ -235,11 +349,22 @@ static bool absorb_prefills(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_
 /* False when the result does not answer the plan; what did so up to there is absorbed. */
 static bool absorb_plan(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_result *ev)
 {
-    HDL_ASSERT_LE(s->n_actions + 2 * buf->plan.n_rows, s->actions_max);
-    bill b = {0};
-    bool good = absorb_decodes(s, buf, ev, &b) && absorb_prefills(s, buf, ev, &b);
-    settle(s, &b);
-    settle_due(s);
+    taking t = {
+        .newest = hdl_recent(s, (uint32_t)buf->plan.step),
+        .slots = &s->slots,
+        .flush_mask = s->flush_mask,
+        .emit = s->emits,
+        .run = s->emits,
+        .due = s->due,
+        .ending = s->ending,
+    };
+    s->n_filled = 0;
+    bool good = absorb_decodes(s, buf, ev, &t) && absorb_prefills(s, buf, ev, &t);
+    end_run(s, &t, 0);
+    settle_bill(s, &t);
+    s->n_due = (uint32_t)(t.due - s->due);
+    s->n_ending = (uint32_t)(t.ending - s->ending);
+    settle_due(s, t.newest);
     return good;
 }
 

@@ -49,7 +49,7 @@ static void match_prefix(const hdl_sched *s, const hdl_seq *seq, offer *o)
             return;
         o->blocks[o->n_shared++] = block;
         o->n_revived += kv->blocks[block].ref == 0;
-        parent = kv->blocks[block].serial;
+        parent = hdl_prefix_name(kv, block);
         page = s->pages.list[page].next;
     }
 }
@@ -116,31 +116,27 @@ static bool better(const hdl_sched *s, const offer *a, const offer *b)
     return s->groups[a->group].n_live < s->groups[b->group].n_live;
 }
 
-/* Holds the blocks that the offer shares and makes them the sequence's own. Returns the page after
- * them. */
-static uint32_t take_shared(hdl_sched *s, hdl_seq *seq, const offer *o)
+/* Holds the blocks that the offer shares and puts them in the slot's table. */
+static void take_shared(hdl_sched *s, hdl_seq *seq, const offer *o, hdl_entry *entry)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
     hdl_kv *kv = &s->groups[o->group].kv;
-    uint32_t page = cold->head;
-    uint32_t from = o->parent ? hdl_seq_rest(s, o->parent)->head : NONE;
+    uint32_t *table = hdl_slot_table(s, entry->slot);
+    const uint32_t *from = o->parent ? hdl_slot_table(s, o->parent->slot) : o->blocks;
+    entry->page = cold->head;
+    entry->n_shared = o->n_shared;
     for (uint32_t n = 0; n < o->n_shared; n++) {
-        uint32_t block = o->parent ? s->pages.list[from].block : o->blocks[n];
-        hdl_kv_hold(kv, block);
-        s->pages.list[page].block = block;
-        page = s->pages.list[page].next;
-        from = o->parent ? s->pages.list[from].next : NONE;
+        hdl_kv_hold(kv, from[n]);
+        table[n] = from[n];
+        entry->page = s->pages.list[entry->page].next;
     }
-    bool indexed = !o->parent && o->n_shared > 0;
-    cold->n_pub = indexed ? o->n_shared : 0;
-    cold->pub_serial = indexed ? kv->blocks[o->blocks[o->n_shared - 1]].serial : 0;
-    /* A fork's blocks may not be those of the index; publishing walks them from the start. */
-    cold->pub_page = indexed ? page : cold->head;
+    /* A fork's blocks may not be those of the index: publishing walks them from the start. */
+    if (!o->parent && o->n_shared > 0)
+        entry->parent = hdl_prefix_name(kv, from[o->n_shared - 1]);
     if (o->parent && ((seq->len - 1) & s->bt_mask) != 0) {
-        cold->copy_src = s->pages.list[from].block;
+        cold->copy_src = from[o->n_shared];
         hdl_kv_pin(kv, cold->copy_src);
     }
-    return page;
 }
 
 static void accept(hdl_sched *s, hdl_seq *seq, const offer *o)
@@ -148,8 +144,11 @@ static void accept(hdl_sched *s, hdl_seq *seq, const offer *o)
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
     bool first = !cold->admitted;
     hdl_queue_remove(s, seq);
-    hdl_entry entry = {.group = o->group, .end = o->end, .n_blocks = o->n_need};
-    entry.page = take_shared(s, seq, o);
+    hdl_entry entry = {.group = o->group,
+                       .slot = s->slots_free[--s->n_slots_free],
+                       .end = o->end,
+                       .n_blocks = o->n_need};
+    take_shared(s, seq, o, &entry);
     entry.pos = o->parent ? seq->len - 1 : o->n_shared << s->bt_shift;
     if (first) {
         cold->n_cached = entry.pos;

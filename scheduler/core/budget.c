@@ -1,158 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scheduler/core/budget.h"
 
+#include "scheduler/core/decode.h"
 #include "scheduler/core/kv.h"
 #include "scheduler/core/plant.h"
 #include "scheduler/core/run.h"
 #include "scheduler/core/seq.h"
 
-/* A block for a sequence: one that it was promised, else a spare one; NONE when there is neither.
- */
-static uint32_t grow(hdl_sched *s, hdl_group *g, hdl_seq *seq)
+/* Takes out those that decode by now or left. */
+static void list_prefills(hdl_sched *s, hdl_group *g)
 {
-    if (seq->resv > 0) {
-        seq->resv--;
-        g->kv.promised--;
-    } else if (hdl_kv_spare(&g->kv) == 0) {
-        return NONE;
-    }
-    return hdl_kv_take(s, &g->kv);
-}
-
-static bool may_be_preempted(const hdl_sched *s, const hdl_stay *stay)
-{
-    const hdl_seq *seq = &s->seqs[stay->seq];
-    return seq->gen == stay->gen && seq->state == HDL_SEQ_DECODE &&
-           seq->len > s->cold[stay->seq].admitted_len;
-}
-
-/* The least important sequence behind run[at] that has made progress since its admission, else
- * run[at] itself, which has: what it was promised covers its first new token. Those before run[at]
- * may have a row in this plan already. */
-static hdl_seq *victim(const hdl_sched *s, const hdl_group *g, uint32_t at)
-{
-    if (hdl_planted(s, PREMATURE_REUSE)) {
-        for (uint32_t i = 0; i < at; i++)
-            if (may_be_preempted(s, &g->run[i].stay))
-                return &s->seqs[g->run[i].stay.seq];
-    }
-    for (uint32_t i = g->n_run - 1; i > at; i--)
-        if (may_be_preempted(s, &g->run[i].stay))
-            return &s->seqs[g->run[i].stay.seq];
-    HDL_ASSERT(may_be_preempted(s, &g->run[at].stay));
-    return &s->seqs[g->run[at].stay.seq];
-}
-
-/* A block for run[at], preempting as need be; NONE when run[at] had to go itself. */
-static uint32_t grow_or_preempt(hdl_sched *s, hdl_group *g, uint32_t at)
-{
-    hdl_seq *seq = &s->seqs[g->run[at].stay.seq];
-    uint32_t block;
-    while ((block = grow(s, g, seq)) == NONE) {
-        hdl_seq *loser = victim(s, g, at);
-        hdl_run_back(s, loser, HDL_TRACE_PREEMPT);
-        if (loser == seq)
-            return NONE;
-    }
-    return block;
-}
-
-/* The block of position pos, on a page's start. False when the sequence had to go instead. */
-static bool decode_block(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, uint32_t at)
-{
-    hdl_seq *seq = &s->seqs[g->run[at].stay.seq];
-    uint32_t block = grow_or_preempt(s, g, at);
-    if (block == NONE)
-        return false;
-    uint32_t page = seq->pos == seq->len ? hdl_log_next_page(s, seq, seq->len) : seq->tail;
-    s->pages.list[page].block = block;
-    buf->grants[buf->plan.n_grants++] = (hdl_plan_grant){
-        .slot = seq->slot,
-        .table_at = seq->pos >> s->bt_shift,
-        .block_at = buf->plan.n_blocks,
-        .n_blocks = 1,
-    };
-    buf->blocks[buf->plan.n_blocks++] = block;
-    return true;
-}
-
-/* Takes out the stays that are over, once there are enough of them to be in the way. */
-static void compact(hdl_sched *s, hdl_group *g, uint32_t n_over)
-{
-    if (n_over * 8 <= g->n_run)
-        return;
     uint32_t kept = 0;
-    for (uint32_t i = 0; i < g->n_run; i++)
-        if (s->seqs[g->run[i].stay.seq].gen == g->run[i].stay.gen)
-            g->run[kept++] = g->run[i];
-    g->n_run = kept;
-}
-
-/* Gives a row to each sequence that decodes and lists the prefills in scratch. With absorb_decodes,
- * all that is done for every running sequence at every step; what does not change is held in
- * locals. */
-static uint32_t decode_pass(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf)
-{
-    const uint32_t mask = s->bt_mask, n_run = g->n_run;
-    hdl_seq *const seqs = s->seqs;
-    const hdl_run *run = g->run;
-    uint32_t n_over = 0, n_prefills = 0, r = 0;
-    for (uint32_t i = 0; i < n_run; i++, run++) {
-        const hdl_stay stay = run->stay;
-        __builtin_prefetch(&seqs[run[HDL_LOOK_AHEAD].stay.seq], 1);
-        hdl_seq *seq = &seqs[stay.seq];
-        if (seq->gen != stay.gen) {
-            n_over++;
-            continue;
-        }
-        if (seq->state == HDL_SEQ_PREFILL) {
-            s->prefills[n_prefills++] = stay;
-            continue;
-        }
-        const uint32_t pos = seq->pos;
-        if (pos + 1 >= seq->end)
-            continue; /* its last token is in flight */
-        if ((pos & mask) == 0 && !decode_block(s, g, buf, i)) {
-            n_over++;
-            continue;
-        }
-        const bool fed_back = pos == seq->len; /* its token is still being sampled */
-        hdl_plan_row *row = &buf->rows[r];
-        __builtin_prefetch(row + 16, 1);
-        row->slot = seq->slot;
-        row->pos = pos;
-        row->n_tokens = 1;
-        row->token_at = r;
-        row->flags = HDL_ROW_SAMPLE | (fed_back ? (uint32_t)HDL_ROW_FEEDBACK : 0u);
-        buf->who[r] = stay;
-        buf->tokens[r] = -1;
-        if (!fed_back)
-            buf->tokens[r] = s->recent[stay.seq].at[pos % HDL_RECENT];
-        seq->pos = pos + 1;
-        r++;
+    for (uint32_t i = 0; i < g->n_prefills; i++) {
+        const hdl_seq *seq = &s->seqs[g->prefills[i].stay.seq];
+        if (seq->gen == g->prefills[i].stay.gen && seq->state == HDL_SEQ_PREFILL)
+            g->prefills[kept++] = g->prefills[i];
     }
-    compact(s, g, n_over);
-    buf->plan.n_rows = buf->plan.n_tokens = buf->n_decodes = buf->n_computed = r;
-    return n_prefills;
+    g->n_prefills = kept;
 }
 
-static uint32_t remaining(const hdl_sched *s, uint32_t i)
+static uint32_t remaining(const hdl_sched *s, const hdl_group *g, uint32_t i)
 {
-    const hdl_seq *seq = &s->seqs[s->prefills[i].seq];
+    const hdl_seq *seq = &s->seqs[g->prefills[i].stay.seq];
     return seq->len - seq->pos;
 }
 
 /* Shell sort of the prefills by what remains; equal ones stay in the order of importance. */
-static void sort_by_remaining(hdl_sched *s, uint32_t n)
+static void sort_by_remaining(hdl_sched *s, const hdl_group *g, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
         s->order[i] = i;
     for (uint32_t gap = n / 2; gap > 0; gap /= 2) {
         for (uint32_t i = gap; i < n; i++) {
             uint32_t x = s->order[i], at = i;
-            uint64_t key = (uint64_t)remaining(s, x) << 32 | x;
-            while (at >= gap &&
-                   ((uint64_t)remaining(s, s->order[at - gap]) << 32 | s->order[at - gap]) > key) {
+            uint64_t key = (uint64_t)remaining(s, g, x) << 32 | x;
+            while (at >= gap && ((uint64_t)remaining(s, g, s->order[at - gap]) << 32 |
+                                 s->order[at - gap]) > key) {
                 s->order[at] = s->order[at - gap];
                 at -= gap;
             }
@@ -164,16 +47,20 @@ static void sort_by_remaining(hdl_sched *s, uint32_t n)
 /* Shares `left` tokens among n prefills: half to the first in importance, so that a long prompt
  * always moves; the other half, and what is left of the first, to those that need the least, so
  * that short ones are soon done. */
-static void share_budget(hdl_sched *s, uint32_t n, uint32_t left)
+static void share_budget(hdl_sched *s, const hdl_group *g, uint32_t n, uint32_t left)
 {
-    uint32_t row_max = s->config.max_row_tokens;
+    uint32_t row_max = s->config.max_row_tokens, all = 0;
+    for (uint32_t i = 0; i < n && all <= left; i++)
+        all += s->gives[i] = hdl_min_u32(remaining(s, g, i), row_max);
+    if (all <= left) /* enough for everybody */
+        return;
     memset(s->gives, 0, n * sizeof *s->gives);
-    sort_by_remaining(s, n);
-    s->gives[0] = hdl_min_u32(hdl_min_u32(remaining(s, 0), row_max), (left + 1) / 2);
+    sort_by_remaining(s, g, n);
+    s->gives[0] = hdl_min_u32(hdl_min_u32(remaining(s, g, 0), row_max), (left + 1) / 2);
     left -= s->gives[0];
     for (uint32_t k = 0; k < n && left > 0; k++) {
         uint32_t i = s->order[k];
-        uint32_t want = hdl_min_u32(remaining(s, i), row_max) - s->gives[i];
+        uint32_t want = hdl_min_u32(remaining(s, g, i), row_max) - s->gives[i];
         uint32_t more = hdl_min_u32(want, left);
         s->gives[i] += more;
         left -= more;
@@ -224,26 +111,31 @@ static void open_slot(hdl_sched *s, hdl_plan_buf *buf, hdl_seq *seq)
     cold->opened = true;
 }
 
+/* The known tokens of a page go to its block, where they are looked for once it is published, or
+ * once the log is gone. */
+static void fill_block(hdl_sched *s, hdl_kv *kv, uint32_t block, uint32_t page, uint32_t n_known)
+{
+    n_known = hdl_min_u32(n_known, s->bt_mask + 1);
+    memcpy(hdl_block_tokens(s, kv, block), hdl_page_tokens(s, page), n_known * sizeof(hdl_token));
+    kv->blocks[block].hash = s->pages.list[page].hash;
+}
+
 /* Blocks of the row: for a first row the shared ones, then new ones for the pages that it enters.
  */
 static void prefill_blocks(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, hdl_seq *seq, uint32_t n)
 {
-    hdl_seq_cold *cold = hdl_seq_rest(s, seq);
-    hdl_plan *plan = &buf->plan;
-    if (!cold->opened)
-        for (uint32_t page = cold->head; page != seq->cur; page = s->pages.list[page].next)
-            buf->blocks[plan->n_blocks++] = s->pages.list[page].block;
-    uint32_t page = seq->cur;
+    const bool first = !hdl_seq_rest(s, seq)->opened;
+    const hdl_hold *hold = &s->slots.hold[seq->slot];
+    const uint32_t *table = hdl_slot_table(s, seq->slot);
+    uint32_t from = first ? 0 : hold->n_blocks, page = seq->cur;
     uint32_t last = (seq->pos + n - 1) >> s->bt_shift;
     for (uint32_t i = seq->pos >> s->bt_shift; i <= last; i++, page = s->pages.list[page].next) {
-        bool fresh = s->pages.list[page].block == NONE;
-        if (fresh) {
-            s->pages.list[page].block = grow(s, g, seq);
-            HDL_ASSERT(s->pages.list[page].block != NONE);
-        }
-        if (fresh || !cold->opened)
-            buf->blocks[plan->n_blocks++] = s->pages.list[page].block;
+        if (i == hold->n_blocks)
+            hdl_run_grow(s, g, seq->slot);
+        fill_block(s, &g->kv, table[i], page, seq->len - (i << s->bt_shift));
     }
+    memcpy(buf->blocks + buf->plan.n_blocks, table + from, (hold->n_blocks - from) * sizeof *table);
+    buf->plan.n_blocks += hold->n_blocks - from;
 }
 
 /* A fork's partial block: its parent's content is copied to the block that the row brings for it.
@@ -251,7 +143,7 @@ static void prefill_blocks(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, hdl_se
 static void copy_partial(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, hdl_seq *seq)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
-    uint32_t dst = s->pages.list[seq->cur].block;
+    uint32_t dst = hdl_slot_table(s, seq->slot)[seq->pos >> s->bt_shift];
     buf->copies[buf->plan.n_copies++] = (hdl_plan_copy){.src = cold->copy_src, .dst = dst};
     hdl_kv_unpin(&g->kv, cold->copy_src);
     cold->copy_src = NONE;
@@ -279,7 +171,7 @@ static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl
     uint32_t block_at = plan->n_blocks;
     if (hdl_planted(s, FORK_NO_COPY) && cold->copy_src != NONE) {
         hdl_kv_hold(&g->kv, cold->copy_src);
-        s->pages.list[seq->cur].block = cold->copy_src;
+        hdl_slot_table(s, seq->slot)[s->slots.hold[seq->slot].n_blocks++] = cold->copy_src;
         hdl_kv_unpin(&g->kv, cold->copy_src);
         cold->copy_src = NONE;
     }
@@ -289,7 +181,7 @@ static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl
     if (cold->copy_src != NONE)
         copy_partial(s, g, buf, seq);
 
-    buf->who[plan->n_rows] = *stay;
+    buf->who[plan->n_rows - buf->n_decodes] = *stay;
     buf->rows[plan->n_rows++] = (hdl_plan_row){
         .slot = seq->slot,
         .pos = seq->pos,
@@ -323,17 +215,32 @@ static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl
             seq->cur = s->pages.list[seq->cur].next;
     }
     if (seq->pos == seq->len) {
-        seq->state = HDL_SEQ_DECODE;
+        hdl_decode_join(s, g, seq);
+        hdl_log_release(s, seq);
         g->n_prefill--;
     }
 }
 
-static void prefill_pass(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, uint32_t n_prefills)
+/* Most prefills are short: asks for as many blocks as there are of them. */
+static void look_ahead(const hdl_sched *s, const hdl_kv *kv, uint32_t n)
 {
+    hdl_kv_look_ahead(kv, n);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t block = hdl_kv_nth(kv, i);
+        if (block == NONE)
+            break;
+        __builtin_prefetch(hdl_block_tokens(s, kv, block), 1);
+        __builtin_prefetch(hdl_block_tokens(s, kv, block) + 16, 1);
+    }
+}
+
+static void prefill_pass(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf)
+{
+    look_ahead(s, &g->kv, g->n_prefills);
     HDL_ASSERT_LT(buf->plan.n_rows, s->config.step_tokens);
-    share_budget(s, n_prefills, s->config.step_tokens - buf->plan.n_rows);
-    for (uint32_t i = 0; i < n_prefills; i++) {
-        const hdl_stay *stay = &s->prefills[i];
+    share_budget(s, g, g->n_prefills, s->config.step_tokens - buf->plan.n_rows);
+    for (uint32_t i = 0; i < g->n_prefills; i++) {
+        const hdl_stay *stay = &g->prefills[i].stay;
         if (s->gives[i] > 0 && row_fits(s, &buf->plan, &s->seqs[stay->seq], s->gives[i]))
             prefill_row(s, g, buf, stay, s->gives[i]);
     }
@@ -346,12 +253,12 @@ bool hdl_budget_plan(hdl_sched *s, hdl_group *g)
     plan->n_rows = plan->n_opens = plan->n_grants = plan->n_closes = plan->n_copies = 0;
     plan->n_tokens = plan->n_blocks = 0;
 
-    uint32_t n_prefills = decode_pass(s, g, buf);
-    uint32_t decoded = plan->n_rows;
-    s->stats.decode_tokens += decoded;
-    if (n_prefills > 0)
-        prefill_pass(s, g, buf, n_prefills);
-    s->stats.prefill_tokens += buf->n_computed - decoded;
+    hdl_decode_rows(s, g, buf);
+    s->stats.decode_tokens += buf->n_decodes;
+    list_prefills(s, g);
+    if (g->n_prefills > 0)
+        prefill_pass(s, g, buf);
+    s->stats.prefill_tokens += buf->n_computed - buf->n_decodes;
     if (plan->n_rows == 0)
         return false;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The invariants of the whole state, each counted anew from the sequences up. Scratch is taken from
  * the state's own scratch arrays, which hold nothing between steps. */
+#include "scheduler/core/prefix.h"
 #include "scheduler/core/state.h"
 
 #define REQUIRE(cond)                                                                              \
@@ -20,25 +21,43 @@ typedef struct tally {
     uint64_t sheets, promised, queued_tokens;
 } tally;
 
+/* Positions that are planned. */
+static uint32_t planned(const hdl_sched *s, const hdl_seq *seq)
+{
+    if (seq->state == HDL_SEQ_PREFILL)
+        return seq->pos;
+    const hdl_group *g = &s->groups[seq->group];
+    if (hdl_bit(g->decode, seq->slot))
+        return s->slots.base[seq->slot] + (uint32_t)g->next_step;
+    return hdl_max_u32(seq->end - 1, s->slots.filing[seq->slot].from); /* all that ever will be */
+}
+
 static const char *check_log(const hdl_sched *s, const hdl_seq *seq, tally *t)
 {
     const hdl_seq_cold *cold = hdl_seq_rest(s, seq);
-    uint32_t n = 0, at_len = NONE;
-    bool runs = hdl_seq_runs(seq);
-    uint32_t held = hdl_page_count(s, seq->pos);
-    for (uint32_t page = cold->head; page != NONE; page = s->pages.list[page].next, n++) {
-        REQUIRE(page < s->pages.touched && n < cold->n_pages);
-        if (n == (seq->len - 1) >> s->bt_shift)
-            at_len = page;
-        bool has_block = s->pages.list[page].block != NONE;
-        if (!runs)
-            REQUIRE(!has_block);
-        else if (cold->opened)
-            REQUIRE(has_block == (n < held));
-    }
-    REQUIRE(n == cold->n_pages && at_len == seq->tail);
+    uint32_t n = 0, last = cold->tail;
+    if (cold->n_pages > 0)
+        for (uint32_t page = cold->head; page != NONE; page = s->pages.list[page].next, n++) {
+            REQUIRE(page < s->pages.touched && n < cold->n_pages);
+            last = page;
+        }
+    REQUIRE(n == cold->n_pages && last == cold->tail);
+    REQUIRE(n == (seq->state == HDL_SEQ_DECODE ? 0 : hdl_page_count(s, seq->len)));
     t->sheets += (n + s->pages.sheet_mask) / (s->pages.sheet_mask + 1);
     t->promised += cold->log_resv;
+    return NULL;
+}
+
+static const char *check_decoding(const hdl_sched *s, const hdl_seq *seq)
+{
+    const hdl_group *g = &s->groups[seq->group];
+    const hdl_slots *slots = &s->slots;
+    const uint32_t pos = planned(s, seq), len = slots->len[seq->slot];
+    REQUIRE(len >= slots->filing[seq->slot].from);
+    REQUIRE(slots->end[seq->slot] == seq->end && slots->n_prompt[seq->slot] == seq->n_prompt);
+    REQUIRE(slots->req[seq->slot] == seq->req && slots->tenant[seq->slot] == seq->tenant);
+    REQUIRE(!hdl_bit(g->decode, seq->slot) || pos + 1 < seq->end);
+    REQUIRE(pos <= len + 1 && len <= pos + 1);
     return NULL;
 }
 
@@ -46,13 +65,18 @@ static const char *check_running(const hdl_sched *s, const hdl_seq *seq)
 {
     const hdl_seq_cold *cold = hdl_seq_rest(s, seq);
     REQUIRE(seq->group < s->config.n_groups && s->groups[seq->group].up);
-    REQUIRE(seq->slot < s->config.max_seqs);
-    REQUIRE(seq->acked <= seq->pos && seq->pos <= seq->len + 1);
-    REQUIRE(seq->len < seq->end || (cold->max_new == 0 && seq->len == seq->end));
+    REQUIRE(seq->slot < s->config.max_seqs && hdl_slot_seq(s, seq->slot) == seq);
+    const hdl_hold *hold = &s->slots.hold[seq->slot];
+    const hdl_filing *filing = &s->slots.filing[seq->slot];
+    uint32_t len = hdl_seq_len(s, seq);
+    REQUIRE(len < seq->end || (cold->max_new == 0 && len == seq->end));
+    REQUIRE(cold->admitted && seq->acked <= planned(s, seq));
+    if (cold->opened)
+        REQUIRE(hold->n_blocks == hdl_page_count(s, planned(s, seq)));
+    REQUIRE(filing->n_pub <= (len - 1) >> s->bt_shift ||
+            filing->n_pub <= seq->acked >> s->bt_shift);
     REQUIRE(seq->state == HDL_SEQ_DECODE || seq->pos < seq->len);
-    REQUIRE(cold->admitted && cold->admitted_len <= seq->len);
-    REQUIRE(cold->n_pub <= seq->acked >> s->bt_shift);
-    return NULL;
+    return seq->state == HDL_SEQ_DECODE ? check_decoding(s, seq) : NULL;
 }
 
 static const char *check_seqs(const hdl_sched *s, tally *t)
@@ -73,7 +97,7 @@ static const char *check_seqs(const hdl_sched *s, tally *t)
         } else {
             t->waiting++;
             t->queued_tokens += seq->len;
-            REQUIRE(seq->slot == NONE && seq->resv == 0 && cold->copy_src == NONE);
+            REQUIRE(seq->slot == NONE && cold->copy_src == NONE);
         }
     }
     return NULL;
@@ -85,6 +109,7 @@ static const char *check_queue(const hdl_sched *s, const tally *t)
     uint32_t n = 0;
     for (uint32_t p = 0; p < HDL_PRIORITIES; p++) {
         uint64_t serial = 0;
+        const uint32_t before = n;
         for (uint32_t i = s->queue.again[p].head; i != NONE; i = s->cold[i].next, n++) {
             REQUIRE(s->seqs[i].state == HDL_SEQ_WAITING && s->cold[i].again);
             REQUIRE(s->cold[i].serial > serial);
@@ -97,6 +122,7 @@ static const char *check_queue(const hdl_sched *s, const tally *t)
             for (uint32_t i = fifo->head; i != NONE; i = s->cold[i].next, n++)
                 REQUIRE(s->seqs[i].state == HDL_SEQ_WAITING && !s->cold[i].again);
         }
+        REQUIRE(s->queue.n_listed[p] == n - before);
     }
     for (uint32_t i = 0; i < s->seq_touched; i++) {
         if (s->seqs[i].state == HDL_SEQ_UNUSED)
@@ -117,9 +143,9 @@ static void count_holds(const hdl_sched *s, hdl_group *g, uint32_t plus)
         const hdl_seq *seq = &s->seqs[i];
         if (!hdl_seq_runs(seq) || &s->groups[seq->group] != g)
             continue;
-        for (uint32_t page = s->cold[i].head; page != NONE; page = s->pages.list[page].next)
-            if (s->pages.list[page].block != NONE)
-                g->kv.blocks[s->pages.list[page].block].ref += plus;
+        const uint32_t *table = hdl_slot_table(s, seq->slot);
+        for (uint32_t n = 0; n < s->slots.hold[seq->slot].n_blocks; n++)
+            g->kv.blocks[table[n]].ref += plus;
     }
 }
 
@@ -127,12 +153,11 @@ static const char *check_blocks(const hdl_sched *s, const hdl_group *g)
 {
     const hdl_kv *kv = &g->kv;
     uint32_t n_free = 0, n_cached = 0, zero = 0;
-    for (uint32_t b = kv->free_head; b != NONE; b = kv->blocks[b].next, n_free++)
-        REQUIRE(n_free < kv->total && kv->blocks[b].serial == 0);
+    for (uint32_t b = kv->free_head; b != NONE; b = kv->blocks[b].link, n_free++)
+        REQUIRE(n_free < kv->total && !kv->blocks[b].published && kv->blocks[b].ref == 0);
     for (uint64_t at = kv->lru_head; at != kv->lru_tail; at++) {
         const hdl_block *b = &kv->blocks[kv->lru[at & kv->lru_mask]];
-        n_cached += b->given == at;
-        REQUIRE(b->given != at || (b->serial != 0 && b->ref == 0));
+        n_cached += b->published && b->ref == 0 && b->link == (uint32_t)at;
     }
     REQUIRE(n_free == kv->n_free && n_cached == kv->n_cached);
     REQUIRE(kv->promised <= n_free + n_cached);
@@ -150,23 +175,54 @@ static const char *check_blocks(const hdl_sched *s, const hdl_group *g)
     return NULL;
 }
 
+/* Lines that an entry went past on its way from its home to `line`. */
+static uint32_t lines_past(const hdl_kv *kv, uint64_t hash, uint32_t line)
+{
+    uint32_t home = (uint32_t)(hdl_prefix_home(kv, hash) - kv->lines);
+    return line >= home ? line - home : line + kv->n_lines - home;
+}
+
 /* What is published can be found, and is found once. */
 static const char *check_index(const hdl_kv *kv)
 {
     uint32_t published = 0, found = 0;
+    uint64_t past = 0, counted = 0;
     for (uint32_t b = 0; b < kv->total; b++)
-        published += kv->blocks[b].serial != 0;
-    for (uint32_t i = 0; i <= kv->bucket_mask; i++)
-        for (uint32_t b = kv->bucket[i]; b != NONE; b = kv->blocks[b].chain, found++)
-            REQUIRE(found < kv->total && kv->blocks[b].serial != 0 &&
-                    (kv->blocks[b].hash & kv->bucket_mask) == i);
-    REQUIRE(published == found);
+        published += kv->blocks[b].published;
+    for (uint32_t i = 0; i < kv->n_lines; i++) {
+        const hdl_index_line *line = &kv->lines[i];
+        counted += line->n_past;
+        for (uint32_t k = 0; k < HDL_LINE_ENTRIES; k++) {
+            if (line->block[k] == NONE)
+                continue;
+            const hdl_block *b = &kv->blocks[line->block[k]];
+            REQUIRE(b->published && line->tag[k] == (uint32_t)b->hash);
+            uint32_t n = lines_past(kv, b->hash, i);
+            for (uint32_t m = 1; m <= n; m++)
+                REQUIRE(kv->lines[(i + kv->n_lines - m) % kv->n_lines].n_past > 0);
+            past += n;
+            found++;
+        }
+    }
+    REQUIRE(published == found && past == counted);
+    return NULL;
+}
+
+/* Who gets a row decodes here; and so does whoever is live in a plan in flight. */
+static const char *check_bits(const hdl_sched *s, const hdl_group *g, const uint64_t *bits)
+{
+    for (uint32_t slot = 0; slot < s->config.max_seqs; slot++) {
+        if (!hdl_bit(bits, slot))
+            continue;
+        const hdl_seq *seq = hdl_slot_seq(s, slot);
+        REQUIRE(seq->slot == slot && seq->state == HDL_SEQ_DECODE && &s->groups[seq->group] == g);
+    }
     return NULL;
 }
 
 static const char *check_group(const hdl_sched *s, const hdl_group *g)
 {
-    uint32_t live = 0, prefill = 0, resv = 0;
+    uint32_t live = 0, prefill = 0, resv = 0, listed = 0;
     uint64_t prefill_tokens = 0, key = 0;
     for (uint32_t i = 0; i < g->n_run; i++) {
         const hdl_seq *seq = &s->seqs[g->run[i].stay.seq];
@@ -175,15 +231,25 @@ static const char *check_group(const hdl_sched *s, const hdl_group *g)
         if (seq->gen != g->run[i].stay.gen)
             continue;
         live++;
-        resv += seq->resv;
+        REQUIRE(hdl_seq_runs(seq) && &s->groups[seq->group] == g);
+        REQUIRE(s->slots.key[seq->slot] == key);
+        resv += s->slots.hold[seq->slot].resv;
         prefill += seq->state == HDL_SEQ_PREFILL;
         prefill_tokens += seq->state == HDL_SEQ_PREFILL ? seq->len - seq->pos : 0;
-        REQUIRE(hdl_seq_runs(seq) && &s->groups[seq->group] == g);
     }
-    REQUIRE(live == g->n_live && prefill == g->n_prefill);
+    for (uint32_t i = 0; i < g->n_prefills; i++) {
+        const hdl_stay *stay = &g->prefills[i].stay;
+        REQUIRE(i == 0 || g->prefills[i - 1].key <= g->prefills[i].key);
+        listed +=
+            s->seqs[stay->seq].gen == stay->gen && s->seqs[stay->seq].state == HDL_SEQ_PREFILL;
+    }
+    REQUIRE(live == g->n_live && prefill == g->n_prefill && listed == prefill);
     REQUIRE(prefill_tokens == g->prefill_tokens);
     REQUIRE(resv == g->kv.promised);
     REQUIRE(g->in_flight <= HDL_PLANS_IN_FLIGHT && g->n_closes <= s->config.max_seqs);
+    PASS(check_bits(s, g, g->decode));
+    for (uint64_t n = g->next_step - g->in_flight; n < g->next_step; n++)
+        PASS(check_bits(s, g, g->buf[n % HDL_PLANS_IN_FLIGHT].live));
     PASS(check_blocks(s, g));
     return check_index(&g->kv);
 }

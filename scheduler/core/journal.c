@@ -161,13 +161,10 @@ static bool answers_all(const hdl_plan_buf *buf, const hdl_ev_result *ev)
     return at == ev->n_rows;
 }
 
-static bool ends(const hdl_sched *s, hdl_stay who, hdl_token token)
+static bool ends(const hdl_sched *s, const hdl_seq *seq, hdl_token token)
 {
-    const hdl_seq *seq = &s->seqs[who.seq];
-    if (seq->gen != who.gen)
-        return false;
-    for (uint32_t i = 0; i < seq->n_stop; i++)
-        if (s->cold[who.seq].stop_ids[i] == token)
+    for (uint32_t i = 0; seq && i < seq->n_stop; i++)
+        if (hdl_seq_stops(s, hdl_seq_idx(s, seq))[i] == token)
             return true;
     return false;
 }
@@ -180,9 +177,10 @@ static uint32_t next_sample(const hdl_plan_buf *buf, uint32_t r)
     return r;
 }
 
-static hdl_token veil(const hdl_sched *s, uint64_t key, hdl_stay who, const hdl_result_row *res)
+static hdl_token veil(const hdl_sched *s, uint64_t key, const hdl_seq *seq,
+                      const hdl_result_row *res)
 {
-    return ends(s, who, res->token) ? HDL_JOURNAL_STOP : pseudonym(key, res->pos, res->token);
+    return ends(s, seq, res->token) ? HDL_JOURNAL_STOP : pseudonym(key, res->pos, res->token);
 }
 
 static void put_tokens(put *p, const hdl_sched *s, const hdl_ev_result *ev, uint64_t key)
@@ -190,7 +188,7 @@ static void put_tokens(put *p, const hdl_sched *s, const hdl_ev_result *ev, uint
     const hdl_plan_buf *buf = plan_of(s, ev);
     for (uint32_t i = 0, r = 0; i < ev->n_rows; i++, r++) {
         r = next_sample(buf, r);
-        put32(p, (uint32_t)veil(s, key, buf->who[r], &ev->rows[i]));
+        put32(p, (uint32_t)veil(s, key, hdl_row_seq(s, buf, r), &ev->rows[i]));
     }
 }
 
@@ -206,7 +204,7 @@ static void put_rows(put *p, const hdl_sched *s, const hdl_ev_result *ev, uint64
         r = buf && !row.scored ? next_sample(buf, r) : r;
         bool good = buf && !row.scored && r < buf->plan.n_rows && answers(&buf->rows[r], &row);
         if (good)
-            row.token = veil(s, key, buf->who[r++], &ev->rows[i]);
+            row.token = veil(s, key, hdl_row_seq(s, buf, r++), &ev->rows[i]);
         else
             row.token = row.token < 0 ? -1 : pseudonym(key, row.pos, row.token);
         memcpy(p->out + p->at, &row, sizeof row);

@@ -8,16 +8,23 @@ void hdl_kv_reset(hdl_kv *kv, uint32_t total)
 {
     kv->total = kv->n_free = total;
     kv->n_cached = kv->promised = 0;
-    kv->lru_head = kv->lru_tail = 1;
-    kv->serial = 0;
+    kv->lru_head = kv->lru_tail = 0;
     memset(kv->blocks, 0, total * sizeof *kv->blocks);
     for (uint32_t b = 0; b < total; b++)
-        kv->blocks[b].next = b + 1 < total ? b + 1 : NONE;
+        kv->blocks[b].link = b + 1 < total ? b + 1 : NONE;
     kv->free_head = total ? 0 : NONE;
-    memset(kv->bucket, 0xff, (kv->bucket_mask + 1u) * sizeof *kv->bucket);
+    hdl_prefix_reset(kv);
 }
 
 static uint32_t *place(const hdl_kv *kv, uint64_t at) { return &kv->lru[at & kv->lru_mask]; }
+
+/* The block of a place, or NONE when it has been held or taken since. */
+static uint32_t cached_at(const hdl_kv *kv, uint64_t at)
+{
+    uint32_t block = *place(kv, at);
+    const hdl_block *b = &kv->blocks[block];
+    return b->ref == 0 && b->published && b->link == (uint32_t)at ? block : NONE;
+}
 
 /* The ring is full, and half of it at least is void, for it is twice as long as there are blocks.
  */
@@ -25,10 +32,10 @@ static void lru_compact(hdl_kv *kv)
 {
     uint64_t to = kv->lru_head;
     for (uint64_t at = kv->lru_head; at != kv->lru_tail; at++) {
-        uint32_t block = *place(kv, at);
-        if (kv->blocks[block].given != at)
+        uint32_t block = cached_at(kv, at);
+        if (block == NONE)
             continue;
-        kv->blocks[block].given = to;
+        kv->blocks[block].link = (uint32_t)to;
         *place(kv, to++) = block;
     }
     kv->lru_tail = to;
@@ -38,20 +45,9 @@ static void lru_append(hdl_kv *kv, uint32_t block)
 {
     if (kv->lru_tail - kv->lru_head > kv->lru_mask)
         lru_compact(kv);
-    kv->blocks[block].given = kv->lru_tail;
+    kv->blocks[block].link = (uint32_t)kv->lru_tail;
     *place(kv, kv->lru_tail++) = block;
     kv->n_cached++;
-}
-
-/* The next to be evicted have not been looked at for long: ask for them, and for their places in
- * the index. */
-static void lru_look_ahead(const hdl_kv *kv)
-{
-    uint64_t left = kv->lru_tail - kv->lru_head;
-    if (left > 8)
-        __builtin_prefetch(&kv->blocks[*place(kv, kv->lru_head + 8)], 1);
-    if (left > 4)
-        hdl_prefix_look_ahead(kv, kv->blocks[*place(kv, kv->lru_head + 4)].hash);
 }
 
 static uint32_t lru_take(hdl_kv *kv)
@@ -59,12 +55,27 @@ static uint32_t lru_take(hdl_kv *kv)
     HDL_ASSERT_LT(0, kv->n_cached);
     uint32_t block;
     do {
-        lru_look_ahead(kv);
-        block = *place(kv, kv->lru_head);
-    } while (kv->blocks[block].given != kv->lru_head++);
-    kv->blocks[block].given = 0;
+        block = cached_at(kv, kv->lru_head++);
+    } while (block == NONE);
     kv->n_cached--;
     return block;
+}
+
+uint32_t hdl_kv_nth(const hdl_kv *kv, uint32_t n)
+{
+    if (n < kv->n_free || n - kv->n_free >= kv->n_cached)
+        return NONE;
+    return *place(kv, kv->lru_head + n - kv->n_free);
+}
+
+void hdl_kv_look_ahead(const hdl_kv *kv, uint32_t n)
+{
+    n = n > kv->n_free ? n - kv->n_free : 0;
+    const uint64_t end = kv->lru_head + hdl_min_u32(n, kv->n_cached);
+    for (uint64_t at = kv->lru_head; at != end; at++)
+        __builtin_prefetch(&kv->blocks[*place(kv, at)], 1);
+    for (uint64_t at = kv->lru_head; at != end; at++)
+        hdl_prefix_look_ahead(kv, kv->blocks[*place(kv, at)].hash);
 }
 
 void hdl_kv_hold(hdl_kv *kv, uint32_t block)
@@ -72,8 +83,7 @@ void hdl_kv_hold(hdl_kv *kv, uint32_t block)
     hdl_block *b = &kv->blocks[block];
     if (b->ref++ > 0)
         return;
-    HDL_ASSERT(b->given != 0);
-    b->given = 0;
+    HDL_ASSERT(b->published);
     kv->n_cached--;
 }
 
@@ -81,7 +91,7 @@ uint32_t hdl_kv_take(hdl_sched *s, hdl_kv *kv)
 {
     uint32_t block = kv->free_head;
     if (block != NONE) {
-        kv->free_head = kv->blocks[block].next;
+        kv->free_head = kv->blocks[block].link;
         kv->n_free--;
     } else {
         block = lru_take(kv);
@@ -100,11 +110,11 @@ void hdl_kv_give(hdl_kv *kv, uint32_t block)
     HDL_ASSERT_LT(b->pins, b->ref);
     if (--b->ref > 0)
         return;
-    if (b->serial != 0) {
+    if (b->published) {
         lru_append(kv, block);
         return;
     }
-    b->next = kv->free_head;
+    b->link = kv->free_head;
     kv->free_head = block;
     kv->n_free++;
 }

@@ -104,11 +104,11 @@ static void *carve_array(carve *c, size_t count, size_t item_bytes)
 static void carve_kv(const hdl_sched *s, hdl_kv *kv, carve *c)
 {
     uint32_t blocks = s->config.blocks_max;
-    kv->bucket_mask = pow2_at_least(2 * blocks) - 1;
+    kv->n_lines = blocks / 4 + 1; /* four of seven entries in use when all are published */
     kv->lru_mask = pow2_at_least(2 * blocks) - 1;
     CARVE(c, kv->blocks, blocks);
     CARVE(c, kv->lru, kv->lru_mask + 1u);
-    CARVE(c, kv->bucket, kv->bucket_mask + 1u);
+    CARVE(c, kv->lines, kv->n_lines);
     CARVE(c, kv->tokens, (size_t)blocks * s->config.block_tokens);
 }
 
@@ -123,7 +123,9 @@ static void carve_plan(const hdl_sched *s, hdl_plan_buf *b, carve *c)
     CARVE(c, b->copies, cf->max_seqs);
     CARVE(c, b->tokens, (size_t)cf->step_tokens + cf->max_seqs + cf->max_len);
     CARVE(c, b->blocks, (size_t)cf->step_tokens + 2 * cf->max_seqs + pages);
-    CARVE(c, b->who, cf->max_seqs + HDL_LOOK_AHEAD);
+    CARVE(c, b->who, cf->max_seqs);
+    CARVE(c, b->decodes, s->slots.n_words);
+    CARVE(c, b->live, s->slots.n_words);
     b->plan.rows = b->rows;
     b->plan.opens = b->opens;
     b->plan.grants = b->grants;
@@ -137,9 +139,10 @@ static void carve_group(hdl_sched *s, uint32_t idx, carve *c)
 {
     hdl_group counted = {0};
     hdl_group *g = c->base ? &s->groups[idx] : &counted;
-    /* Those that run, an eighth more that did, and as many that came since the last plan; and
-     * beyond the end something to look ahead at. */
-    CARVE(c, g->run, hdl_run_max(&s->config) + HDL_LOOK_AHEAD);
+    /* Those that run, and twice as many that did. */
+    CARVE(c, g->run, hdl_run_max(&s->config));
+    CARVE(c, g->prefills, hdl_run_max(&s->config));
+    CARVE(c, g->decode, s->slots.n_words);
     CARVE(c, g->closes, s->config.max_seqs);
     carve_kv(s, &g->kv, c);
     for (uint32_t i = 0; i < HDL_PLANS_IN_FLIGHT; i++) {
@@ -148,12 +151,35 @@ static void carve_group(hdl_sched *s, uint32_t idx, carve *c)
     }
 }
 
+/* Of the slots, what nobody has used yet is not touched, except what stands in bitmaps. */
+static void carve_slots(hdl_sched *s, carve *c)
+{
+    const size_t n = s->config.max_seqs;
+    hdl_slots *slots = &s->slots;
+    slots->table_len = hdl_page_count(s, s->config.max_len);
+    slots->n_words = (s->config.max_seqs + 63) / 64;
+    CARVE(c, slots->base, n);
+    CARVE(c, slots->len, n);
+    CARVE(c, slots->end, n);
+    CARVE(c, slots->n_prompt, n);
+    CARVE(c, slots->stop[0], n);
+    CARVE(c, slots->stop[1], n);
+    CARVE(c, slots->req, n);
+    CARVE(c, slots->hold, n);
+    CARVE(c, slots->filing, n);
+    CARVE(c, slots->seq, n);
+    CARVE(c, slots->key, n);
+    CARVE(c, slots->tenant, n);
+    CARVE(c, slots->recent, n * HDL_RECENT);
+    CARVE(c, slots->tables, n * slots->table_len);
+}
+
 size_t hdl_layout(hdl_sched *s, unsigned char *base)
 {
     const hdl_sched_config *cf = &s->config;
     s->bt_mask = cf->block_tokens - 1;
     s->bt_shift = (uint32_t)__builtin_ctz(cf->block_tokens);
-    s->flush_mask = hdl_min_u32(cf->block_tokens, HDL_RECENT) - 1;
+    s->flush_mask = hdl_min_u32(cf->block_tokens, HDL_FLUSH) - 1;
     s->n_seqs = cf->max_seqs + cf->waiting_max;
     s->map_mask = pow2_at_least(s->n_seqs) - 1;
     s->pages.sheet_mask = sheet_pages(cf) - 1;
@@ -166,23 +192,26 @@ size_t hdl_layout(hdl_sched *s, unsigned char *base)
     carve_array(&c, 1, sizeof *s);
     CARVE(&c, s->seqs, s->n_seqs);
     CARVE(&c, s->cold, s->n_seqs);
-    CARVE(&c, s->recent, s->n_seqs);
     CARVE(&c, s->map, s->map_mask + 1u);
+    CARVE(&c, s->map_next, s->n_seqs);
+    CARVE(&c, s->stop_ids, (size_t)s->n_seqs * HDL_STOP_IDS_MAX);
     CARVE(&c, s->slots_free, cf->max_seqs);
+    carve_slots(s, &c);
     CARVE(&c, s->deadlines, s->n_seqs);
     CARVE(&c, s->pages.list, s->pages.total);
     CARVE(&c, s->pages.tokens, (size_t)s->pages.total << s->bt_shift);
     CARVE(&c, s->tenants, cf->n_tenants);
     CARVE(&c, s->groups, cf->n_groups);
-    CARVE(&c, s->prefills, cf->max_seqs);
     CARVE(&c, s->gives, cf->max_seqs);
     CARVE(&c, s->order, cf->max_seqs);
+    CARVE(&c, s->needy, cf->max_seqs);
     CARVE(&c, s->filled, cf->max_seqs);
     CARVE(&c, s->due, cf->max_seqs);
     CARVE(&c, s->ending, cf->max_seqs);
     CARVE(&c, s->table[0], hdl_page_count(s, cf->max_len) + 1u);
     CARVE(&c, s->table[1], hdl_page_count(s, cf->max_len) + 1u);
     CARVE(&c, s->actions, s->actions_max);
+    CARVE(&c, s->emits, cf->max_seqs);
     if (base)
         memset(s->groups, 0, cf->n_groups * sizeof *s->groups);
     for (uint32_t i = 0; i < cf->n_groups; i++)

@@ -3,57 +3,96 @@
 
 #include "scheduler/core/plant.h"
 
-static hdl_token *block_tokens(const hdl_sched *s, const hdl_kv *kv, uint32_t block)
-{
-    return kv->tokens + ((size_t)block << s->bt_shift);
-}
-
 static bool same_content(const hdl_sched *s, const hdl_kv *kv, uint32_t block,
                          const hdl_prefix_key *key)
 {
     const hdl_block *b = &kv->blocks[block];
     if (hdl_planted(s, HASH_ONLY_HIT))
-        return ((b->hash ^ key->hash) & 63) == 0;
+        return true;
     return b->hash == key->hash && b->parent == key->parent &&
-           memcmp(block_tokens(s, kv, block), key->tokens, sizeof(hdl_token) << s->bt_shift) == 0;
+           memcmp(hdl_block_tokens(s, kv, block), key->tokens, sizeof(hdl_token) << s->bt_shift) ==
+               0;
+}
+
+static hdl_index_line *next_line(const hdl_kv *kv, hdl_index_line *line)
+{
+    return ++line == kv->lines + kv->n_lines ? kv->lines : line;
+}
+
+/* Which of the entries have this value, as bits. All are looked at: no branch to be guessed. */
+static uint32_t matches(const uint32_t *entries, uint32_t value, uint32_t mask)
+{
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < HDL_LINE_ENTRIES; i++)
+        found |= (uint32_t)(((entries[i] ^ value) & mask) == 0) << i;
+    return found;
+}
+
+void hdl_prefix_reset(hdl_kv *kv)
+{
+    memset(kv->lines, 0xff, kv->n_lines * sizeof *kv->lines);
+    for (uint32_t i = 0; i < kv->n_lines; i++)
+        kv->lines[i].n_past = 0;
 }
 
 uint32_t hdl_prefix_find(const hdl_sched *s, const hdl_kv *kv, const hdl_prefix_key *key)
 {
-    uint32_t block = kv->bucket[key->hash & kv->bucket_mask];
-    while (block != NONE && !same_content(s, kv, block, key))
-        block = kv->blocks[block].chain;
-    return block;
+    const uint32_t mask = hdl_planted(s, HASH_ONLY_HIT) ? 7 : UINT32_MAX;
+    hdl_index_line *line = hdl_prefix_home(kv, key->hash);
+    for (;; line = next_line(kv, line)) {
+        for (uint32_t m = matches(line->tag, (uint32_t)key->hash, mask); m; m &= m - 1) {
+            uint32_t block = line->block[__builtin_ctz(m)];
+            if (block != NONE && same_content(s, kv, block, key))
+                return block;
+        }
+        if (line->n_past == 0)
+            return NONE;
+    }
 }
 
-uint64_t hdl_prefix_publish(hdl_sched *s, hdl_kv *kv, uint32_t block, const hdl_prefix_key *key)
+/* There is a free entry: lines have room for more entries than there are blocks. */
+static void insert(hdl_kv *kv, uint32_t block)
 {
-    uint32_t known = hdl_prefix_find(s, kv, key);
-    if (known != NONE)
-        return kv->blocks[known].serial;
+    const uint64_t hash = kv->blocks[block].hash;
+    hdl_index_line *line = hdl_prefix_home(kv, hash);
+    uint32_t empty;
+    while (!(empty = matches(line->block, NONE, UINT32_MAX))) {
+        line->n_past++;
+        line = next_line(kv, line);
+    }
+    line->tag[__builtin_ctz(empty)] = (uint32_t)hash;
+    line->block[__builtin_ctz(empty)] = block;
+}
+
+uint64_t hdl_prefix_publish(hdl_sched *s, hdl_kv *kv, uint32_t block, uint64_t parent)
+{
     hdl_block *b = &kv->blocks[block];
+    const hdl_prefix_key key = {b->hash, parent, hdl_block_tokens(s, kv, block)};
+    uint32_t known = hdl_prefix_find(s, kv, &key);
+    if (known != NONE)
+        return hdl_prefix_name(kv, known);
     HDL_ASSERT(b->ref > 0);
     /* Shared with a sequence that published it under a parent that has gone since. */
-    if (b->serial != 0)
+    if (b->published)
         hdl_prefix_forget(kv, block);
-    uint32_t *bucket = &kv->bucket[key->hash & kv->bucket_mask];
-    b->chain = *bucket;
-    *bucket = block;
-    b->hash = key->hash;
-    b->parent = key->parent;
-    b->serial = ++kv->serial;
-    memcpy(block_tokens(s, kv, block), key->tokens, sizeof(hdl_token) << s->bt_shift);
-    return b->serial;
+    insert(kv, block);
+    b->parent = parent;
+    b->version++;
+    b->published = true;
+    return hdl_prefix_name(kv, block);
 }
 
 void hdl_prefix_forget(hdl_kv *kv, uint32_t block)
 {
     hdl_block *b = &kv->blocks[block];
-    if (b->serial == 0)
+    if (!b->published)
         return;
-    uint32_t *link = &kv->bucket[b->hash & kv->bucket_mask];
-    while (*link != block)
-        link = &kv->blocks[*link].chain;
-    *link = b->chain;
-    b->serial = 0;
+    hdl_index_line *line = hdl_prefix_home(kv, b->hash);
+    uint32_t entry;
+    while (!(entry = matches(line->block, block, UINT32_MAX))) {
+        line->n_past--;
+        line = next_line(kv, line);
+    }
+    line->block[__builtin_ctz(entry)] = NONE;
+    b->published = false;
 }

@@ -48,6 +48,7 @@ void hdl_queue_push(hdl_sched *s, hdl_seq *seq)
     hdl_list *fifo = &tenant->fifo[seq->priority];
     list_insert_after(s, fifo, fifo->tail, hdl_seq_idx(s, seq));
     seq->state = HDL_SEQ_WAITING;
+    s->queue.n_listed[seq->priority]++;
     count_in(s, seq);
 }
 
@@ -61,6 +62,7 @@ void hdl_queue_again(hdl_sched *s, hdl_seq *seq)
         after = s->cold[after].prev;
     list_insert_after(s, list, after, hdl_seq_idx(s, seq));
     seq->state = HDL_SEQ_WAITING;
+    s->queue.n_listed[seq->priority]++;
     count_in(s, seq);
 }
 
@@ -106,6 +108,7 @@ void hdl_queue_remove(hdl_sched *s, hdl_seq *seq)
     HDL_ASSERT_EQ(seq->state, HDL_SEQ_WAITING);
     hdl_list *list = list_of(s, seq);
     list_remove(s, list, hdl_seq_idx(s, seq));
+    s->queue.n_listed[seq->priority]--;
     count_out(s, seq);
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
     if (cold->again) {
@@ -156,9 +159,9 @@ hdl_seq *hdl_queue_pick(const hdl_sched *s)
     uint32_t best = NONE;
     uint64_t best_us = UINT64_MAX;
     for (uint32_t p = 0; p < HDL_PRIORITIES; p++) {
-        class_head h = head_of_class(s, p);
-        if (h.idx == NONE)
+        if (s->queue.n_listed[p] == 0)
             continue;
+        class_head h = head_of_class(s, p);
         /* One level is worth aging_us of waiting: priority p counts as if it had come p * aging_us
          * later. */
         uint64_t as_if_us = h.oldest_us + (uint64_t)p * s->config.aging_us;

@@ -2,21 +2,32 @@
 #include "scheduler/core/run.h"
 
 #include "scheduler/core/deadline.h"
+#include "scheduler/core/decode.h"
 #include "scheduler/core/kv.h"
 #include "scheduler/core/plant.h"
 #include "scheduler/core/queue.h"
 #include "scheduler/core/seq.h"
 
-/* Appends, then sinks the entry to its place: nearly always it stays where it is. */
-static void run_insert(hdl_sched *s, hdl_group *g, hdl_run run)
+/* Takes out the stays that are over. */
+static void compact(const hdl_sched *s, hdl_run *run, uint32_t *n_run)
 {
-    HDL_ASSERT_LT(g->n_run, hdl_run_max(&s->config));
-    uint32_t at = g->n_run++;
-    while (at > 0 && g->run[at - 1].key > run.key) {
-        g->run[at] = g->run[at - 1];
-        at--;
-    }
-    g->run[at] = run;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < *n_run; i++)
+        if (s->seqs[run[i].stay.seq].gen == run[i].stay.gen)
+            run[kept++] = run[i];
+    *n_run = kept;
+}
+
+/* Appends, then sinks the entry to its place: nearly always it stays where it is. */
+static void insert(const hdl_sched *s, hdl_run *run, uint32_t *n_run, hdl_run entry)
+{
+    if (*n_run == hdl_run_max(&s->config))
+        compact(s, run, n_run);
+    HDL_ASSERT_LT(*n_run, hdl_run_max(&s->config));
+    uint32_t at = (*n_run)++;
+    for (; at > 0 && run[at - 1].key > entry.key; at--)
+        run[at] = run[at - 1];
+    run[at] = entry;
 }
 
 void hdl_run_enter(hdl_sched *s, hdl_seq *seq, const hdl_entry *entry)
@@ -28,52 +39,61 @@ void hdl_run_enter(hdl_sched *s, hdl_seq *seq, const hdl_entry *entry)
 
     seq->state = HDL_SEQ_PREFILL;
     seq->group = (uint8_t)entry->group;
-    seq->slot = s->slots_free[--s->n_slots_free];
+    seq->slot = entry->slot;
     seq->end = entry->end;
     seq->pos = seq->acked = entry->pos;
     seq->cur = entry->page;
-    seq->resv = entry->n_blocks;
     g->kv.promised += entry->n_blocks;
     g->n_live++;
     g->n_prefill++;
     g->prefill_tokens += seq->len - seq->pos;
-
     cold->admitted = true;
-    cold->admitted_len = seq->len;
     cold->opened = false;
-    uint64_t key = (uint64_t)seq->priority << 56 | cold->serial;
-    run_insert(s, g, (hdl_run){.stay = {hdl_seq_idx(s, seq), seq->gen}, .key = key});
+
+    hdl_slots *slots = &s->slots;
+    const uint64_t key = (uint64_t)seq->priority << 56 | cold->serial;
+    slots->seq[seq->slot] = hdl_seq_idx(s, seq);
+    slots->key[seq->slot] = key;
+    slots->hold[seq->slot] = (hdl_hold){.n_blocks = entry->n_shared, .resv = entry->n_blocks};
+    slots->filing[seq->slot] = (hdl_filing){
+        .chain = cold->chain,
+        .parent = entry->parent,
+        .n_pub = entry->parent ? entry->n_shared : 0,
+        .from = seq->len,
+        .publishes = s->config.prefix_cache && (seq->flags & HDL_SUBMIT_NO_CACHE) == 0,
+    };
+    const hdl_run run = {.stay = {hdl_seq_idx(s, seq), seq->gen}, .key = key};
+    insert(s, g->run, &g->n_run, run);
+    insert(s, g->prefills, &g->n_prefills, run);
 }
 
-/* Collects the blocks first: one look-up waits for the last in a list of pages, but not in an
- * array. */
-static uint32_t collect_blocks(hdl_sched *s, const hdl_seq *seq, const hdl_kv *kv)
+uint32_t hdl_run_grow(hdl_sched *s, hdl_group *g, uint32_t slot)
 {
-    uint32_t n = 0;
-    for (uint32_t page = hdl_seq_rest(s, seq)->head; page != NONE;
-         page = s->pages.list[page].next) {
-        uint32_t block = s->pages.list[page].block;
-        if (block == NONE)
-            continue;
-        __builtin_prefetch(&kv->blocks[block], 1);
-        s->pages.list[page].block = NONE;
-        if (hdl_planted(s, REF_LEAK) && page == seq->tail)
-            continue;
-        s->table[0][n++] = block;
+    hdl_hold *hold = &s->slots.hold[slot];
+    if (hold->resv > 0) {
+        hold->resv--;
+        g->kv.promised--;
+    } else {
+        HDL_ASSERT_LT(0, hdl_kv_spare(&g->kv));
     }
-    return n;
+    return hdl_slot_table(s, slot)[hold->n_blocks++] = hdl_kv_take(s, &g->kv);
 }
 
 static void give_blocks(hdl_sched *s, hdl_seq *seq, hdl_kv *kv)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
-    for (uint32_t n = collect_blocks(s, seq, kv); n > 0; n--)
-        hdl_kv_give(kv, s->table[0][n - 1]);
+    hdl_hold *hold = &s->slots.hold[seq->slot];
+    const uint32_t *table = hdl_slot_table(s, seq->slot);
+    for (uint32_t n = hold->n_blocks; n > 0; n--) {
+        if (hdl_planted(s, REF_LEAK) && n - 1 == (seq->len - 1) >> s->bt_shift)
+            continue;
+        hdl_kv_give(kv, table[n - 1]);
+    }
     if (cold->copy_src != NONE)
         hdl_kv_unpin(kv, cold->copy_src);
     cold->copy_src = NONE;
-    kv->promised -= seq->resv;
-    seq->resv = 0;
+    kv->promised -= hold->resv;
+    *hold = (hdl_hold){0};
 }
 
 static void leave(hdl_sched *s, hdl_seq *seq)
@@ -84,23 +104,26 @@ static void leave(hdl_sched *s, hdl_seq *seq)
     if (cold->opened)
         g->closes[g->n_closes++] = seq->slot;
     s->slots_free[s->n_slots_free++] = seq->slot;
-    seq->slot = NONE;
     g->n_live--;
     if (seq->state == HDL_SEQ_PREFILL) {
         g->n_prefill--;
         g->prefill_tokens -= seq->len - seq->pos;
+    } else {
+        hdl_decode_leave(s, g, seq);
     }
+    seq->slot = NONE;
     seq->gen++;
 }
 
 void hdl_run_back(hdl_sched *s, hdl_seq *seq, hdl_trace why)
 {
-    leave(s, seq);
-    if (seq->len > seq->n_prompt && (seq->len & s->bt_mask) != 0)
-        hdl_log_flush(s, seq);
-    hdl_seq_rest(s, seq)->n_preempted++;
+    seq->len = hdl_seq_len(s, seq);
     if (hdl_planted(s, EMIT_TWICE) && seq->len > seq->n_prompt && (seq->len & s->bt_mask) > 1)
         seq->len--;
+    if (seq->state == HDL_SEQ_DECODE)
+        hdl_log_restore(s, seq);
+    leave(s, seq);
+    hdl_seq_rest(s, seq)->n_preempted++;
     if (why == HDL_TRACE_PREEMPT)
         s->stats.preemptions++;
     else
@@ -132,10 +155,12 @@ void hdl_run_end(hdl_sched *s, hdl_seq *seq, hdl_finish reason)
         .reason = reason,
         .n_prompt = seq->n_prompt,
         .n_cached = cold->n_cached,
-        .n_new = seq->len - seq->n_prompt,
+        .n_new = hdl_seq_len(s, seq) - seq->n_prompt,
         .n_preempted = cold->n_preempted,
     };
     s->stats.finished[reason]++;
+    if (hdl_planted(s, DOUBLE_FINISH) && hdl_seq_runs(seq) && s->groups[seq->group].in_flight > 1)
+        hdl_act(s, HDL_ACT_DONE)->done = act->done;
     forget(s, seq);
 }
 

@@ -39,13 +39,8 @@ hdl_sched *hdl_sched_init(void *mem, size_t bytes, const hdl_sched_config *confi
         for (uint32_t p = 0; p < HDL_PRIORITIES; p++)
             s->tenants[t].fifo[p] = (hdl_list){NONE, NONE};
     }
-    /* What lies beyond the end of these is looked at, though nothing is done with it. */
-    for (uint32_t i = 0; i < config->n_groups; i++) {
-        hdl_group *g = &s->groups[i];
-        memset(g->run, 0, (hdl_run_max(config) + HDL_LOOK_AHEAD) * sizeof *g->run);
-        for (uint32_t k = 0; k < HDL_PLANS_IN_FLIGHT; k++)
-            memset(g->buf[k].who, 0, (config->max_seqs + HDL_LOOK_AHEAD) * sizeof *g->buf[k].who);
-    }
+    for (uint32_t i = 0; i < config->n_groups; i++)
+        memset(s->groups[i].decode, 0, s->slots.n_words * sizeof(uint64_t));
     s->stats.max_len = config->max_len;
     return s;
 }
@@ -88,13 +83,11 @@ static hdl_seq *parent_of(const hdl_sched *s, const hdl_seq *seq)
     if (!parent || parent == seq || parent->n_prompt != seq->n_prompt ||
         hdl_seq_rest(s, parent)->salt != cold->salt || ((seq->flags | parent->flags) & alone))
         return NULL;
-    uint32_t a = cold->head, b = hdl_seq_rest(s, parent)->head;
+    hdl_pages_walk a = hdl_seq_walk(s, seq), b = hdl_seq_walk(s, parent);
     for (uint32_t at = 0; at < seq->n_prompt; at += s->bt_mask + 1) {
         uint32_t n = hdl_min_u32(s->bt_mask + 1, seq->n_prompt - at);
-        if (memcmp(hdl_page_tokens(s, a), hdl_page_tokens(s, b), n * sizeof(hdl_token)) != 0)
+        if (memcmp(hdl_walk_next(s, &a), hdl_walk_next(s, &b), n * sizeof(hdl_token)) != 0)
             return NULL;
-        a = s->pages.list[a].next;
-        b = s->pages.list[b].next;
     }
     return parent;
 }

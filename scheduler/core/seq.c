@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scheduler/core/seq.h"
 
-/* The page after `prev` (NONE: the first): the next of its sheet, or the first of a new one. */
-static uint32_t page_take(hdl_sched *s, hdl_seq_cold *cold, uint32_t prev)
+static uint32_t sheet_count(const hdl_sched *s, uint32_t pages)
+{
+    return (pages + s->pages.sheet_mask) / (s->pages.sheet_mask + 1);
+}
+
+/* One more page at the end of a log: the next of its sheet, or the first of a new one. */
+static void page_add(hdl_sched *s, hdl_seq_cold *cold)
 {
     hdl_pages *p = &s->pages;
-    uint32_t page = prev + 1;
-    if (prev == NONE || (page & p->sheet_mask) == 0) {
+    uint32_t page = cold->tail + 1;
+    if (cold->n_pages == 0 || (page & p->sheet_mask) == 0) {
         HDL_ASSERT_LT(0, p->n_free);
         page = p->free_head;
         if (page != NONE) {
@@ -17,63 +22,120 @@ static uint32_t page_take(hdl_sched *s, hdl_seq_cold *cold, uint32_t prev)
         }
         p->n_free--;
     }
-    if (prev != NONE)
-        p->list[prev].next = page;
+    if (cold->n_pages++ == 0)
+        cold->head = page;
+    else
+        p->list[cold->tail].next = page;
     p->list[page].next = NONE;
-    p->list[page].block = NONE;
-    cold->n_pages++;
-    return page;
+    cold->tail = page;
 }
 
-static uint32_t sheet_count(const hdl_sched *s, uint32_t pages)
+/* Appends the tokens of positions [at, at + n), where the log holds those before. */
+static void log_append(hdl_sched *s, hdl_seq_cold *cold, uint32_t at, const hdl_token *tokens,
+                       uint32_t n)
 {
-    return (pages + s->pages.sheet_mask) / (s->pages.sheet_mask + 1);
+    const uint32_t bt = s->bt_mask + 1;
+    while (n > 0) {
+        uint32_t off = at & s->bt_mask;
+        if (off == 0)
+            page_add(s, cold);
+        uint32_t take = hdl_min_u32(bt - off, n);
+        hdl_token *page = hdl_page_tokens(s, cold->tail);
+        memcpy(page + off, tokens, take * sizeof *page);
+        if (off + take == bt) {
+            cold->chain = hdl_hash_chain(cold->chain, take == bt ? tokens : page, bt);
+            s->pages.list[cold->tail].hash = cold->chain;
+        }
+        tokens += take;
+        at += take;
+        n -= take;
+    }
 }
 
-/* The page is full: of `tokens`, which are its own or the same elsewhere. */
-static void page_seal(hdl_sched *s, hdl_seq_cold *cold, uint32_t page, const hdl_token *tokens)
+static uint64_t chain_seed(uint64_t salt) { return hdl_hash_mix(salt ^ 0x6865646c65ull); }
+
+/* Gives back the pages; how many sheets they were. */
+static uint32_t log_drop(hdl_sched *s, hdl_seq_cold *cold)
 {
-    cold->chain = hdl_hash_chain(cold->chain, tokens, s->bt_mask + 1u);
-    s->pages.list[page].hash = cold->chain;
+    hdl_pages *p = &s->pages;
+    uint32_t sheets = sheet_count(s, cold->n_pages);
+    if (sheets == 0)
+        return 0;
+    p->list[cold->tail | p->sheet_mask].next = p->free_head;
+    p->free_head = cold->head;
+    p->n_free += sheets;
+    cold->n_pages = 0;
+    return sheets;
 }
 
-static void log_prompt(hdl_sched *s, hdl_seq *seq, const hdl_token *prompt)
+void hdl_log_release(hdl_sched *s, hdl_seq *seq)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
-    uint32_t bt = s->bt_mask + 1u;
-    uint32_t page = NONE;
-    for (uint32_t at = 0; at < seq->n_prompt; at += bt) {
-        page = page_take(s, cold, page);
-        uint32_t n = hdl_min_u32(bt, seq->n_prompt - at);
-        memcpy(hdl_page_tokens(s, page), prompt + at, n * sizeof *prompt);
-        if (n == bt)
-            page_seal(s, cold, page, prompt + at);
-        if (at == 0)
-            cold->head = page;
+    uint32_t sheets = log_drop(s, cold);
+    cold->log_resv += sheets;
+    s->pages.promised += sheets;
+}
+
+void hdl_recent_copy(const hdl_sched *s, uint32_t slot, uint32_t from, uint32_t to, hdl_token *out)
+{
+    uint32_t step = from - 1 - s->slots.base[slot];
+    while (from < to) {
+        const uint32_t n = hdl_min_u32(HDL_TILE - step % HDL_TILE, to - from);
+        const hdl_token *tile = hdl_recent(s, step) + (size_t)slot * HDL_TILE;
+        if (n == HDL_TILE)
+            memcpy(out, tile, HDL_TILE * sizeof *out);
+        else
+            for (uint32_t i = 0; i < n; i++)
+                out[i] = tile[i];
+        out += n;
+        step += n;
+        from += n;
     }
-    seq->tail = page;
+}
+
+void hdl_log_restore(hdl_sched *s, hdl_seq *seq)
+{
+    hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    const hdl_kv *kv = &s->groups[seq->group].kv;
+    const uint32_t *table = hdl_slot_table(s, seq->slot);
+    const uint32_t len = seq->len, bt = s->bt_mask + 1;
+    /* Positions before this one lie with the blocks: see settle_due in absorb.c. */
+    uint32_t filed = hdl_max_u32(s->slots.filing[seq->slot].from, (len - 1) & ~s->flush_mask);
+    hdl_token recent[HDL_RECENT];
+
+    cold->chain = chain_seed(cold->salt);
+    for (uint32_t at = 0; at < filed; at += bt)
+        log_append(s, cold, at, hdl_block_tokens(s, kv, table[at >> s->bt_shift]),
+                   hdl_min_u32(bt, filed - at));
+    hdl_recent_copy(s, seq->slot, filed, len, recent);
+    log_append(s, cold, filed, recent, len - filed);
+
+    uint32_t sheets = sheet_count(s, cold->n_pages);
+    HDL_ASSERT_LE(sheets, cold->log_resv);
+    cold->log_resv -= sheets;
+    s->pages.promised -= sheets;
 }
 
 static void map_insert(hdl_sched *s, uint32_t idx)
 {
-    uint32_t *bucket = &s->map[hdl_hash_mix(s->seqs[idx].req) & s->map_mask];
-    s->cold[idx].map_next = *bucket;
+    uint32_t *bucket = hdl_seq_bucket(s, &s->seqs[idx]);
+    s->map_next[idx] = *bucket;
     *bucket = idx;
 }
 
 static void map_remove(hdl_sched *s, uint32_t idx)
 {
-    uint32_t *link = &s->map[hdl_hash_mix(s->seqs[idx].req) & s->map_mask];
+    uint32_t *link = hdl_seq_bucket(s, &s->seqs[idx]);
     while (*link != idx)
-        link = &s->cold[*link].map_next;
-    *link = s->cold[idx].map_next;
+        link = &s->map_next[*link];
+    *link = s->map_next[idx];
 }
 
 hdl_seq *hdl_seq_find(const hdl_sched *s, hdl_req_id req)
 {
     uint32_t idx = s->map[hdl_hash_mix(req.v) & s->map_mask];
     while (idx != NONE && s->seqs[idx].req != req.v)
-        idx = s->cold[idx].map_next;
+        idx = s->map_next[idx];
     return idx == NONE ? NULL : &s->seqs[idx];
 }
 
@@ -104,7 +166,7 @@ hdl_seq *hdl_seq_new(hdl_sched *s, const hdl_ev_submit *submit)
         .len = submit->n_prompt,
         .n_prompt = submit->n_prompt,
         .slot = NONE,
-        .n_stop = (uint8_t)n_stop,
+        .n_stop = n_stop,
         .stop = {n_stop > 0 ? submit->stop_ids[0] : -1, n_stop > 1 ? submit->stop_ids[1] : -1},
         .priority = (uint8_t)submit->priority,
         .tenant = (uint16_t)submit->tenant,
@@ -115,7 +177,7 @@ hdl_seq *hdl_seq_new(hdl_sched *s, const hdl_ev_submit *submit)
         .arrived_us = s->now_us,
         .deadline_us = submit->deadline_us,
         .salt = submit->salt,
-        .chain = hdl_hash_mix(submit->salt ^ 0x6865646c65ull),
+        .chain = chain_seed(submit->salt),
         .max_new = submit->max_new,
         .next = NONE,
         .prev = NONE,
@@ -124,10 +186,9 @@ hdl_seq *hdl_seq_new(hdl_sched *s, const hdl_ev_submit *submit)
         .parent = NONE,
         .forks = NONE,
         .copy_src = NONE,
-        .n_stop_ids = submit->n_stop_ids,
     };
-    memcpy(cold->stop_ids, submit->stop_ids, submit->n_stop_ids * sizeof cold->stop_ids[0]);
-    log_prompt(s, seq, submit->prompt);
+    memcpy(hdl_seq_stops(s, idx), submit->stop_ids, n_stop * sizeof(hdl_token));
+    log_append(s, cold, 0, submit->prompt, submit->n_prompt);
     map_insert(s, idx);
     return seq;
 }
@@ -135,14 +196,8 @@ hdl_seq *hdl_seq_new(hdl_sched *s, const hdl_ev_submit *submit)
 void hdl_seq_free(hdl_sched *s, hdl_seq *seq)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
-    hdl_pages *p = &s->pages;
-    uint32_t next =
-        p->list[seq->tail].next; /* made already for a token that is still being sampled */
-    uint32_t last = (next != NONE ? next : seq->tail) | p->sheet_mask;
-    p->list[last].next = p->free_head;
-    p->free_head = cold->head;
-    p->n_free += sheet_count(s, cold->n_pages);
-    p->promised -= cold->log_resv;
+    log_drop(s, cold);
+    s->pages.promised -= cold->log_resv;
 
     uint32_t idx = hdl_seq_idx(s, seq);
     map_remove(s, idx);
@@ -174,35 +229,6 @@ void hdl_log_promise(hdl_sched *s, hdl_seq *seq, uint32_t end)
     s->pages.promised += more;
 }
 
-uint32_t hdl_log_next_page(hdl_sched *s, hdl_seq *seq, uint32_t at)
-{
-    if ((at & s->bt_mask) != 0)
-        return seq->tail;
-    uint32_t page = s->pages.list[seq->tail].next;
-    if (page != NONE)
-        return page;
-    hdl_seq_cold *cold = hdl_seq_rest(s, seq);
-    if ((seq->tail & s->pages.sheet_mask) == s->pages.sheet_mask) {
-        HDL_ASSERT_LT(0, cold->log_resv);
-        cold->log_resv--;
-        s->pages.promised--;
-    }
-    return page_take(s, cold, seq->tail);
-}
-
-void hdl_log_flush(hdl_sched *s, hdl_seq *seq)
-{
-    uint32_t last = seq->len - 1;
-    uint32_t from = hdl_max_u32(last & ~s->bt_mask, last & ~(uint32_t)(HDL_RECENT - 1));
-    from = hdl_max_u32(from, seq->n_prompt);
-    const hdl_token *recent = s->recent[hdl_seq_idx(s, seq)].at;
-    if (seq->len > from)
-        memcpy(hdl_page_tokens(s, seq->tail) + (from & s->bt_mask), recent + from % HDL_RECENT,
-               (seq->len - from) * sizeof *recent);
-    if ((seq->len & s->bt_mask) == 0)
-        page_seal(s, hdl_seq_rest(s, seq), seq->tail, hdl_page_tokens(s, seq->tail));
-}
-
 uint32_t hdl_log_copy(const hdl_sched *s, uint32_t page, uint32_t at, uint32_t n, hdl_token *out)
 {
     uint32_t bt = s->bt_mask + 1u;
@@ -217,4 +243,20 @@ uint32_t hdl_log_copy(const hdl_sched *s, uint32_t page, uint32_t at, uint32_t n
             page = s->pages.list[page].next;
     }
     return page;
+}
+
+hdl_pages_walk hdl_seq_walk(const hdl_sched *s, const hdl_seq *seq)
+{
+    if (seq->state != HDL_SEQ_DECODE)
+        return (hdl_pages_walk){.page = hdl_seq_rest(s, seq)->head};
+    return (hdl_pages_walk){.table = hdl_slot_table(s, seq->slot), .kv = &s->groups[seq->group].kv};
+}
+
+const hdl_token *hdl_walk_next(const hdl_sched *s, hdl_pages_walk *walk)
+{
+    if (walk->table)
+        return hdl_block_tokens(s, walk->kv, *walk->table++);
+    const hdl_token *tokens = hdl_page_tokens(s, walk->page);
+    walk->page = s->pages.list[walk->page].next;
+    return tokens;
 }

@@ -3,9 +3,10 @@
  * rules it uses.
  *
  * Everything lives in one block of memory and points by index, never by address, so that decisions
- * cannot depend on where the block lies. Per sequence there is one cache line of what a decode step
- * touches (hdl_seq) and one record of the rest (hdl_seq_cold). HDL_NONE_U32 is "no such thing" in
- * every index. */
+ * cannot depend on where the block lies. Three kinds of records: per sequence (hdl_seq and
+ * hdl_seq_cold), per block (hdl_block), and per slot (hdl_slots): dense arrays of what a decode
+ * step touches of every running sequence. Rows of a plan go in the order of slots, so that both
+ * loops over all sequences walk memory forwards. HDL_NONE_U32 is "no such thing" in every index. */
 #pragma once
 
 #include <stdbool.h>
@@ -29,48 +30,38 @@ typedef enum hdl_seq_state {
     HDL_SEQ_DECODE,  /* runs; one token a step */
 } hdl_seq_state;
 
-/* What a decode step touches, in one cache line. */
 typedef struct hdl_seq {
     uint64_t req;
     hdl_token stop[2]; /* the first two stop ids, -1 where there is none */
-    uint32_t gen; /* changes whenever the sequence leaves the running set: what is in flight for it
-                     then is void */
-    uint32_t pos; /* first position that is not planned yet; len + 1 at most, with two samples in
-                     flight */
-    uint32_t
-        acked; /* positions whose step is answered, kept up to date in prefill and on block ends */
-    uint32_t len; /* known tokens: prompt and generated */
-    uint32_t end; /* length at which it ends */
+    uint32_t gen;   /* changes whenever the sequence leaves the running set: what is in flight for
+                       it then is void */
+    uint32_t len;   /* known tokens: prompt and generated; while it decodes hdl_seq_len knows */
+    uint32_t pos;   /* PREFILL: first position that is not planned yet */
+    uint32_t acked; /* positions of a prefill whose step is answered */
+    uint32_t cur;   /* PREFILL: page of position pos, as long as pos < len */
+    uint32_t end;   /* length at which it ends */
     uint32_t n_prompt;
     uint32_t slot;
-    uint32_t cur;   /* page of position pos, as long as pos < len */
-    uint32_t tail;  /* page of position len - 1 */
-    uint32_t resv;  /* blocks promised by admission and not taken yet */
-    uint8_t state;  /* hdl_seq_state */
-    uint8_t n_stop; /* 0 when stop ids are ignored */
-    uint8_t priority;
+    uint32_t n_stop; /* 0 when stop ids are ignored */
     uint16_t tenant;
+    uint8_t state; /* hdl_seq_state */
+    uint8_t priority;
     uint8_t group;
     uint8_t flags; /* HDL_SUBMIT_* */
 } hdl_seq;
 
+/* What a request needs on its way, but not at every step. */
 typedef struct hdl_seq_cold {
     uint64_t serial; /* order of arrival */
     uint64_t arrived_us, deadline_us, salt;
-    uint64_t chain;      /* hash of the last full page and all before it */
-    uint64_t pub_serial; /* of the last published block of its prefix: the parent of the next one */
-    uint32_t pub_page;   /* next page to publish */
-    uint32_t n_pub;      /* pages published, or found to be published by others */
-    uint32_t head;       /* first page of the log */
-    uint32_t n_pages;
-    uint32_t log_resv; /* sheets promised by the first admission and not taken yet */
-    uint32_t
-        admitted_len; /* known tokens at the last admission: it may be preempted only beyond that */
+    uint64_t chain;      /* hash of the last full page of the log and all before it */
+    uint64_t fork_of;    /* request whose prompt it shares when that still runs; 0: none */
+    uint32_t head, tail; /* first and last page of the log */
+    uint32_t n_pages;    /* 0 while it decodes: then its tokens lie with its blocks */
+    uint32_t log_resv;   /* sheets promised by the first admission and not held */
     uint32_t max_new, n_cached, n_preempted;
     uint32_t next, prev; /* in its queue, or in its parent's list of forks */
-    uint32_t map_next;   /* in the bucket of its request id */
     uint32_t heap_at;    /* place in the deadline heap */
-    uint64_t fork_of;    /* request whose prompt it shares when that still runs; 0: none */
     uint32_t parent;     /* HELD: the sequence that it waits for */
     uint32_t forks;      /* first of those that are HELD for this one */
     uint32_t copy_src; /* pinned block whose content the first plan copies; NONE: nothing to copy */
@@ -78,23 +69,60 @@ typedef struct hdl_seq_cold {
     bool admitted; /* at least once: its growth in the log is promised, its tenant has paid for the
                       prompt */
     bool opened;   /* its slot is open on the workers */
-    uint32_t n_stop_ids;
-    hdl_token stop_ids[HDL_STOP_IDS_MAX];
 } hdl_seq_cold;
 
-/* The tokens generated last, those of positions p with p / HDL_RECENT == (len - 1) / HDL_RECENT. A
- * token is put here and goes to its page with its neighbours: writing each to its own page at once
- * touched as many memory pages as there are sequences, every step. */
-enum { HDL_RECENT = 16 };
-typedef struct hdl_recent {
-    hdl_token at[HDL_RECENT];
-} hdl_recent;
+_Static_assert(sizeof(hdl_seq) == 64 && sizeof(hdl_seq_cold) <= 128, "one cache line, and two");
 
-/* A page of a token log: block_tokens tokens, for one KV block. It says which block holds its KV
- * now, so the list of a sequence's pages is its block table. */
+/* Of a running sequence: its blocks. */
+typedef struct hdl_hold {
+    uint32_t n_blocks; /* in its table */
+    uint32_t resv;     /* promised by admission and not taken yet */
+} hdl_hold;
+
+/* Of a running sequence: what is known of the content of its blocks. */
+typedef struct hdl_filing {
+    uint64_t chain;  /* hash of the last full block and all before it */
+    uint64_t parent; /* publication of block n_pub - 1, 0 for none */
+    uint32_t n_pub;  /* blocks published, or found to be published by others */
+    uint32_t from;   /* known tokens at the admission: those from here on come from results */
+    bool publishes;
+} hdl_filing;
+
+/* What a step touches of a running sequence, by slot. `recent` holds what results brought last, and
+ * a token goes from there to its block with its neighbours, a whole block or HDL_FLUSH of them at
+ * once. It lies in tiles of HDL_TILE steps: [HDL_RECENT / HDL_TILE][max_seqs][HDL_TILE]. With one
+ * step in a row of its own, collecting the tokens of a sequence touches a cache line for each; with
+ * those of a sequence side by side, writing one for each sequence touches a line for each. */
+enum { HDL_FLUSH = 32, HDL_RECENT = 2 * HDL_FLUSH, HDL_TILE = 4 };
+typedef struct hdl_slots {
+    /* Of those that decode, each in an array of its own, so that loops over them are vector code.
+     * In step n a sequence computes position base + n: it moves on by one with every step, so
+     * nothing has to be written for that; and the token of position p was sampled by step p - 1 -
+     * base. */
+    uint32_t *base;
+    uint32_t *len; /* known tokens */
+    uint32_t *end;
+    uint32_t *n_prompt;
+    hdl_token *stop[2]; /* HDL_STOP_MANY in the second: there are more, ask the record */
+    uint64_t *req;
+    uint16_t *tenant;
+    /* Of all that run. */
+    uint32_t *seq;
+    uint64_t *key; /* priority, then serial: who yields to whom */
+    hdl_hold *hold;
+    hdl_filing *filing;
+    hdl_token *recent;
+    uint32_t *tables; /* [max_seqs, table_len] block ids */
+    uint32_t table_len;
+    uint32_t n_words; /* of a bitmap of slots */
+} hdl_slots;
+enum { HDL_STOP_MANY = -2 };
+
+/* A page of a token log: block_tokens tokens. A sequence has a log while it waits and while its
+ * known tokens are computed; then they lie with its blocks. */
 typedef struct hdl_page {
     uint32_t next;
-    uint32_t block;
+    uint32_t unused;
     uint64_t hash; /* of a full page and all before it */
 } hdl_page;
 
@@ -110,20 +138,28 @@ typedef struct hdl_pages {
     hdl_token *tokens; /* [total, block_tokens] */
 } hdl_pages;
 
-/* One cache line. */
+/* Half a cache line. Held: ref > 0. Cached: ref == 0 and published. Else free. */
 typedef struct hdl_block {
-    uint32_t ref; /* sequences that hold it, and pins */
-    uint32_t pins;
-    uint32_t next;   /* free and not cached: in the free list */
-    uint32_t chain;  /* published: next in its hash bucket */
-    uint64_t hash;   /* published: of its tokens and all before them */
-    uint64_t serial; /* published: number of this publication; 0: not published */
-    uint64_t parent; /* published: serial of the block before, 0 for the first */
-    uint64_t given;  /* cached: its place in the order of eviction, from 1; 0: not cached */
-    uint64_t unused[2];
+    uint32_t ref;    /* sequences that hold it, and pins */
+    uint32_t link;   /* free: the next in the free list; cached: its place in kv.lru, modulo 2^32 */
+    uint64_t hash;   /* full: of its tokens and all before them */
+    uint64_t parent; /* published: publication of the block before, 0 for the first */
+    uint32_t version; /* publications so far: with the block's number, the name of the last one */
+    uint16_t pins;
+    bool published;
 } hdl_block;
 
-_Static_assert(sizeof(hdl_seq) == 64 && sizeof(hdl_block) == 64, "one cache line");
+/* The prefix index: a hash table of cache lines, so that a search touches one of them and no block
+ * but those whose hash agrees. An entry that finds its line full goes to the next. */
+enum { HDL_LINE_ENTRIES = 7 };
+typedef struct hdl_index_line {
+    uint32_t tag[HDL_LINE_ENTRIES];
+    uint32_t block[HDL_LINE_ENTRIES]; /* NONE: no entry */
+    uint32_t n_past;                  /* entries that went past this line because it was full */
+    uint32_t unused;
+} hdl_index_line;
+
+_Static_assert(sizeof(hdl_block) == 32 && sizeof(hdl_index_line) == 64, "parts of cache lines");
 
 /* The KV blocks of one group, and the index of those whose content is known. */
 typedef struct hdl_kv {
@@ -136,11 +172,11 @@ typedef struct hdl_kv {
     uint64_t lru_head, lru_tail; /* places of the oldest entry and of the next one to come */
     uint32_t
         *lru; /* [lru_mask + 1] ring by place; an entry whose block has another place is void */
-    uint32_t bucket_mask;
-    uint64_t serial; /* of the last publication */
+    uint32_t n_lines;
     hdl_block *blocks;
-    uint32_t *bucket;
-    hdl_token *tokens; /* [total, block_tokens] of published blocks */
+    hdl_index_line *lines;
+    hdl_token *tokens; /* [total, block_tokens] what blocks hold, as far as it is planned; of those
+                          that decode, as far as it is flushed */
 } hdl_kv;
 
 /* One stay of a sequence in the running set: over as soon as the generations differ. */
@@ -148,9 +184,8 @@ typedef struct hdl_stay {
     uint32_t seq, gen;
 } hdl_stay;
 
-/* So many entries ahead of the one at work, a loop over sequences asks for the memory of the next.
- * Arrays that are looked ahead in are so much longer, and hold valid indices there. */
-enum { HDL_LOOK_AHEAD = 24 };
+/* So many entries ahead of the one at work, a loop over what lies all over memory asks for it. */
+enum { HDL_LOOK_AHEAD = 12 };
 
 typedef struct hdl_run {
     hdl_stay stay;
@@ -166,8 +201,10 @@ typedef struct hdl_plan_buf {
     hdl_plan_copy *copies;
     hdl_token *tokens;
     uint32_t *blocks;
-    hdl_stay *who;       /* [n_rows] */
-    uint32_t n_decodes;  /* rows of one token each that stand first */
+    hdl_stay *who;     /* of the rows behind those that decode */
+    uint64_t *decodes; /* bitmap of the slots that decode; their rows stand first, in order */
+    uint64_t *live;    /* of them, those whose sequence has not left since: the others are void */
+    uint32_t n_decodes;
     uint32_t n_computed; /* tokens of all rows */
 } hdl_plan_buf;
 
@@ -181,7 +218,10 @@ typedef struct hdl_group {
     uint32_t n_prefill;      /* of them in PREFILL */
     uint64_t prefill_tokens; /* known tokens of those that are not planned */
     uint32_t n_run;
-    hdl_run *run; /* by (priority, serial), with leftovers of those that left */
+    hdl_run *run; /* by key, with leftovers of those that left */
+    uint32_t n_prefills;
+    hdl_run *prefills; /* those of them in PREFILL, by key, with leftovers too */
+    uint64_t *decode;  /* bitmap of slots: who gets a row in the next plan */
     uint32_t n_closes;
     uint32_t *closes; /* slots to close with the next plan */
     hdl_kv kv;
@@ -200,8 +240,9 @@ typedef struct hdl_tenant {
 } hdl_tenant;
 
 typedef struct hdl_queue {
-    uint32_t n_waiting;    /* WAITING and HELD */
-    uint64_t tokens;       /* known tokens of them */
+    uint32_t n_waiting;                /* WAITING and HELD */
+    uint64_t tokens;                   /* known tokens of them */
+    uint32_t n_listed[HDL_PRIORITIES]; /* WAITING, by priority */
     uint64_t served_floor; /* a tenant that comes back starts here: idleness earns nothing */
     hdl_list
         again[HDL_PRIORITIES]; /* preempted, requeued, and forks whose parent is ready: by serial */
@@ -215,7 +256,7 @@ typedef struct hdl_rate {
 struct hdl_sched {
     hdl_sched_config config;
     uint32_t bt_shift, bt_mask; /* block_tokens is a power of two */
-    uint32_t flush_mask;        /* the smaller of block_tokens and HDL_RECENT, - 1 */
+    uint32_t flush_mask;        /* the smaller of block_tokens and HDL_FLUSH, - 1 */
     uint64_t now_us, serial;
     bool draining;
     int bug; /* HDL_PLANT_BUGS builds only; 0 otherwise */
@@ -226,9 +267,11 @@ struct hdl_sched {
     uint32_t seq_touched;
     hdl_seq *seqs;
     hdl_seq_cold *cold;
-    hdl_recent *recent;
+    hdl_slots slots;
     uint32_t map_mask;
-    uint32_t *map; /* request id -> sequence */
+    uint32_t *map;       /* request id -> sequence */
+    uint32_t *map_next;  /* [n_seqs] the next in the same bucket */
+    hdl_token *stop_ids; /* [n_seqs, HDL_STOP_IDS_MAX] */
 
     uint32_t n_slots_free;
     uint32_t *slots_free;
@@ -241,12 +284,12 @@ struct hdl_sched {
     hdl_queue queue;
     hdl_tenant *tenants;
     hdl_group *groups;
-    hdl_stay *prefills; /* scratch of one plan */
-    uint32_t *gives;    /* scratch: tokens given to each of them */
-    uint32_t *order;    /* scratch */
+    uint32_t *gives; /* scratch of one plan: tokens given to each prefill */
+    uint32_t *order; /* scratch: prefills by what remains */
+    uint32_t *needy; /* scratch: slots that need a block */
     uint32_t n_filled, n_due, n_ending;
-    uint32_t *filled; /* scratch of one result: sequences whose prefill has got on */
-    uint32_t *due; /* scratch of one result: sequences whose newest token stands on a page's edge */
+    uint32_t *filled;   /* scratch of one result: slots whose prefill has got on */
+    uint32_t *due;      /* ... whose newest token is the first of a block, or of HDL_FLUSH */
     uint32_t *ending;   /* ... and those that it may have ended */
     uint32_t *table[2]; /* scratch: the blocks of one sequence */
     hdl_rate rate;
@@ -254,6 +297,7 @@ struct hdl_sched {
 
     uint32_t n_actions, actions_max;
     hdl_action *actions;
+    hdl_new_token *emits; /* what EMIT actions point to */
 };
 
 static inline uint32_t hdl_run_max(const hdl_sched_config *config) { return 3 * config->max_seqs; }
@@ -278,7 +322,59 @@ static inline hdl_seq_cold *hdl_seq_rest(const hdl_sched *s, const hdl_seq *seq)
     return &s->cold[hdl_seq_idx(s, seq)];
 }
 
+static inline hdl_seq *hdl_slot_seq(const hdl_sched *s, uint32_t slot)
+{
+    return &s->seqs[s->slots.seq[slot]];
+}
+
+/* The blocks of a running sequence. */
+static inline uint32_t *hdl_slot_table(const hdl_sched *s, uint32_t slot)
+{
+    return s->slots.tables + (size_t)slot * s->slots.table_len;
+}
+
+/* What the result of a step brought to slot 0; to others, HDL_TILE further on for each. */
+static inline hdl_token *hdl_recent(const hdl_sched *s, uint32_t step)
+{
+    const uint32_t tile = step % HDL_RECENT / HDL_TILE;
+    return s->slots.recent + (size_t)tile * s->config.max_seqs * HDL_TILE + step % HDL_TILE;
+}
+
+static inline hdl_token *hdl_block_tokens(const hdl_sched *s, const hdl_kv *kv, uint32_t block)
+{
+    return kv->tokens + ((size_t)block << s->bt_shift);
+}
+
+static inline uint32_t hdl_seq_len(const hdl_sched *s, const hdl_seq *seq)
+{
+    return seq->state == HDL_SEQ_DECODE ? s->slots.len[seq->slot] : seq->len;
+}
+
+static inline bool hdl_bit(const uint64_t *bits, uint32_t at)
+{
+    return bits[at / 64] >> (at % 64) & 1;
+}
+
+static inline void hdl_bit_clear(uint64_t *bits, uint32_t at)
+{
+    bits[at / 64] &= ~(1ull << (at % 64));
+}
+
+static inline hdl_token *hdl_seq_stops(const hdl_sched *s, uint32_t idx)
+{
+    return s->stop_ids + (size_t)idx * HDL_STOP_IDS_MAX;
+}
+
 static inline bool hdl_seq_runs(const hdl_seq *seq) { return seq->state >= HDL_SEQ_PREFILL; }
+
+/* The sequence of a row, or NULL when it has left since. */
+static inline hdl_seq *hdl_row_seq(const hdl_sched *s, const hdl_plan_buf *buf, uint32_t r)
+{
+    if (r < buf->n_decodes)
+        return hdl_bit(buf->live, buf->rows[r].slot) ? hdl_slot_seq(s, buf->rows[r].slot) : NULL;
+    const hdl_stay *who = &buf->who[r - buf->n_decodes];
+    return s->seqs[who->seq].gen == who->gen ? &s->seqs[who->seq] : NULL;
+}
 
 /* The next free place in the list of actions; its size covers the most that one event can cause. */
 static inline hdl_action *hdl_act(hdl_sched *s, hdl_action_kind kind)

@@ -10,7 +10,8 @@ void hdl_sched_read_stats(const hdl_sched *s, hdl_sched_stats *out)
     out->draining = s->draining;
     uint64_t sheet_tokens = (uint64_t)(s->pages.sheet_mask + 1) << s->bt_shift;
     out->log_tokens_total = (uint64_t)s->pages.total << s->bt_shift;
-    out->log_tokens_used = out->log_tokens_total - s->pages.n_free * sheet_tokens;
+    uint32_t spare = s->pages.n_free - s->pages.promised;
+    out->log_tokens_used = out->log_tokens_total - spare * sheet_tokens;
     for (uint32_t i = 0; i < s->config.n_groups; i++) {
         const hdl_group *g = &s->groups[i];
         if (!g->up)
@@ -53,7 +54,10 @@ static uint64_t mix_action(uint64_t h, const hdl_action *a)
     h = hdl_hash_combine(h, (uint64_t)a->kind);
     switch (a->kind) {
     case HDL_ACT_PLAN: return mix_plan(h, a->plan.plan);
-    case HDL_ACT_EMIT: return MIX(h, a->emit.req.v, a->emit.index, a->emit.result_row);
+    case HDL_ACT_EMIT:
+        for (uint32_t i = 0; i < a->emit.n; i++)
+            h = MIX(h, a->emit.list[i].req.v, a->emit.list[i].index, a->emit.result_row + i);
+        return h;
     case HDL_ACT_DONE:
         return MIX(h, a->done.req.v, (uint64_t)a->done.reason, a->done.n_prompt, a->done.n_cached,
                    a->done.n_new, a->done.n_preempted);

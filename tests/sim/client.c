@@ -47,7 +47,7 @@ static bool is_stop(const sim_req *r, hdl_token token)
     return false;
 }
 
-static void emitted(sim_world *w, const hdl_act_emit *e, const hdl_event *ev)
+static void emitted(sim_world *w, const hdl_new_token *e, const hdl_event *ev, uint32_t row)
 {
     uint32_t idx = sim_req_idx(w, e->req);
     sim_req *r = &w->reqs[idx];
@@ -59,9 +59,8 @@ static void emitted(sim_world *w, const hdl_act_emit *e, const hdl_event *ev)
     hdl_token want = sim_oracle_token(w, r, r->submit.n_prompt + e->index);
     SIM_CHECK(w, e->token == want, "request %u emits %d, expected %d", idx, e->token, want);
     SIM_CHECK(w,
-              ev->kind == HDL_EV_RESULT && e->result_row < ev->result.n_rows &&
-                  ev->result.rows[e->result_row].token == want &&
-                  !ev->result.rows[e->result_row].scored,
+              ev->kind == HDL_EV_RESULT && row < ev->result.n_rows &&
+                  ev->result.rows[row].token == want && !ev->result.rows[row].scored,
               "request %u: emit names a wrong result row", idx);
     r->n_emitted++;
     r->stopped = is_stop(r, want);
@@ -195,7 +194,10 @@ void sim_client_take(sim_world *w, const hdl_actions *actions, const hdl_event *
         const hdl_action *a = &actions->list[i];
         switch (a->kind) {
         case HDL_ACT_PLAN: planned(w, a->plan.plan); break;
-        case HDL_ACT_EMIT: emitted(w, &a->emit, ev); break;
+        case HDL_ACT_EMIT:
+            for (uint32_t k = 0; k < a->emit.n; k++)
+                emitted(w, &a->emit.list[k], ev, a->emit.result_row + k);
+            break;
         case HDL_ACT_DONE: ended(w, &a->done); break;
         case HDL_ACT_REJECT: refused(w, &a->reject); break;
         case HDL_ACT_TIMER: {

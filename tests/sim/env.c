@@ -65,6 +65,26 @@ static void squeeze(sim_env *e)
     e->p_stop = 1000;
 }
 
+/* So many at once that whole words of the bitmaps of slots are full, which the core has loops of
+ * their own for; with room for all, or for half of them. */
+static void crowd(sim_world *w)
+{
+    sim_env *e = &w->env;
+    hdl_sched_config *c = &e->config;
+    c->max_seqs = in(w, 64, 140);
+    c->waiting_max = 200;
+    c->step_tokens = 256;
+    c->max_row_tokens = in(w, 1, 64);
+    c->prefills_max = 64;
+    c->max_len = 100;
+    c->log_tokens = 65536;
+    e->n_blocks = c->blocks_max = c->max_seqs * PICK(w, 25, 50) / c->block_tokens + 100;
+    e->n_reqs = 200;
+    e->burst = 150;
+    e->prompt_max = PICK(w, 8, 24);
+    e->new_max = 60;
+}
+
 void sim_env_draw(sim_world *w)
 {
     sim_env *e = &w->env;
@@ -101,5 +121,7 @@ void sim_env_draw(sim_world *w)
     e->hog = e->n_tenants > 1 && hdl_rng_chance(&w->rng, 1, 2);
     if (hdl_rng_chance(&w->rng, 1, 10))
         squeeze(e);
+    else if (hdl_rng_chance(&w->rng, 1, 16))
+        crowd(w);
     e->quiet_us = (uint64_t)e->n_reqs * e->gap_us / e->burst + 50ull * e->step_us;
 }

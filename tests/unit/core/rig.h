@@ -107,6 +107,24 @@ static inline const hdl_plan *rig_plan(const rig *r, uint32_t n)
     return a->plan.plan;
 }
 
+/* The n-th new token, or NULL. */
+static inline const hdl_new_token *rig_token(const rig *r, uint32_t n)
+{
+    const hdl_action *a;
+    for (uint32_t i = 0; (a = rig_act(r, HDL_ACT_EMIT, i)); n -= a->emit.n, i++)
+        if (n < a->emit.n)
+            return &a->emit.list[n];
+    return NULL;
+}
+
+static inline uint32_t rig_token_count(const rig *r)
+{
+    uint32_t n = 0;
+    while (rig_token(r, n))
+        n++;
+    return n;
+}
+
 /* Answers a plan: every sampling row gets `token`. */
 static inline void rig_answer(rig *r, const hdl_plan *p, hdl_token token)
 {

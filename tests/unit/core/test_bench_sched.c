@@ -21,15 +21,16 @@ static void test_json(void **state)
     assert_int_equal(hdl_bench_sched(&opts), 0);
     fclose(out);
     unsigned asked = 0, found = 0;
-    double median = 0, p99 = 0;
+    double median = 0, p99 = 0, least = 0;
     int n = sscanf(text,
                    "{\"rows\":[{\"running\":%u,\"found\":%u,\"step_us_median\":%lf,"
-                   "\"step_us_p99\":%lf}",
-                   &asked, &found, &median, &p99);
-    assert_int_equal(n, 4);
+                   "\"step_us_p99\":%lf,\"step_us_min\":%lf}",
+                   &asked, &found, &median, &p99, &least);
+    assert_int_equal(n, 5);
     assert_int_equal(asked, 50);
     assert_in_range(found, 45, 55);
-    assert_true(median > 0 && p99 >= median);
+    assert_true(least > 0 && median >= least && p99 >= median);
+    assert_non_null(strstr(text, "],\"rows_long_prompts\":[{\"running\":50,"));
     assert_string_equal(text + len - 4, "}]}\n");
     free(text);
 }

@@ -27,9 +27,10 @@ static int teardown(void **state)
 
 static void publish(uint32_t block, uint64_t hash)
 {
-    hdl_token tokens[4] = {(hdl_token)hash, 1, 2, 3};
-    hdl_prefix_key key = {hash, 0, tokens};
-    hdl_prefix_publish(r.s, kv, block, &key);
+    const hdl_token tokens[4] = {(hdl_token)hash, 1, 2, 3};
+    memcpy(hdl_block_tokens(r.s, kv, block), tokens, sizeof tokens);
+    kv->blocks[block].hash = hash;
+    hdl_prefix_publish(r.s, kv, block, 0);
 }
 
 static uint32_t find(uint64_t hash)

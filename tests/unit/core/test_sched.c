@@ -56,13 +56,13 @@ static void test_whole_life(void **state)
     assert_int_equal(second->rows[0].flags, HDL_ROW_SAMPLE | HDL_ROW_FEEDBACK);
 
     rig_answer(&r, first, 41);
-    assert_int_equal(rig_act(&r, HDL_ACT_EMIT, 0)->emit.token, 41);
-    assert_int_equal(rig_act(&r, HDL_ACT_EMIT, 0)->emit.index, 0);
+    assert_int_equal(rig_token(&r, 0)->token, 41);
+    assert_int_equal(rig_token(&r, 0)->index, 0);
     const hdl_plan *third = rig_plan(&r, 0);
     rig_answer(&r, second, 42);
     assert_int_equal(rig_count(&r, HDL_ACT_PLAN), 0); /* the last token is in flight */
     rig_answer(&r, third, 43);
-    assert_int_equal(rig_act(&r, HDL_ACT_EMIT, 0)->emit.index, 2);
+    assert_int_equal(rig_token(&r, 0)->index, 2);
     assert_int_equal(done_reason(7), HDL_FINISH_LENGTH);
     assert_int_equal(rig_act(&r, HDL_ACT_DONE, 0)->done.n_new, 3);
 
@@ -84,7 +84,7 @@ static void test_stop_id(void **state)
     rig_submit(&r, s);
     const hdl_plan *p = rig_plan(&r, 0), *in_flight = rig_plan(&r, 1);
     rig_answer(&r, p, 77);
-    assert_int_equal(rig_count(&r, HDL_ACT_EMIT), 1); /* the stop id is emitted */
+    assert_int_equal(rig_token_count(&r), 1); /* the stop id is emitted */
     assert_int_equal(done_reason(1), HDL_FINISH_STOP);
     /* What the step in flight sampled for it is void, and its slot is closed before it is used
      * again. */
@@ -93,10 +93,10 @@ static void test_stop_id(void **state)
     assert_int_equal(next->n_closes, 1);
     assert_int_equal(next->closes[0], next->opens[0].slot);
     rig_answer(&r, in_flight, 5);
-    assert_int_equal(rig_count(&r, HDL_ACT_EMIT), 0);
+    assert_int_equal(rig_token_count(&r), 0);
     assert_int_equal(rig_count(&r, HDL_ACT_DONE), 0);
     rig_answer(&r, next, 6);
-    assert_int_equal(rig_act(&r, HDL_ACT_EMIT, 0)->emit.req.v, 2);
+    assert_int_equal(rig_token(&r, 0)->req.v, 2);
 }
 
 static void test_ignore_eos(void **state)
@@ -237,7 +237,7 @@ static void test_rank_lost_goes_on_exactly(void **state)
     rig_feed(&r, (hdl_event){.kind = HDL_EV_RANK_LOST, .rank = old});
     assert_int_equal(rig_stats(&r).waiting, 1);
     rig_answer(&r, q, 51); /* late: void */
-    assert_int_equal(rig_count(&r, HDL_ACT_EMIT), 0);
+    assert_int_equal(rig_token_count(&r), 0);
     assert_int_equal(rig_stats(&r).stale_results, 1);
     rig_up(&r, 2);
     p = rig_plan(&r, 0);
@@ -248,7 +248,78 @@ static void test_rank_lost_goes_on_exactly(void **state)
     assert_int_equal(row->n_tokens, 7); /* the prompt and the token that was emitted */
     assert_int_equal(p->tokens[row->token_at + 6], 50);
     rig_answer(&r, p, 51);
-    assert_int_equal(rig_act(&r, HDL_ACT_EMIT, 0)->emit.index, 1);
+    assert_int_equal(rig_token(&r, 0)->index, 1);
+}
+
+/* The plans that are not answered yet, the oldest first. */
+static const hdl_plan *flight[4];
+static uint32_t n_flight;
+
+static void collect_plans(void)
+{
+    for (uint32_t i = 0; i < rig_count(&r, HDL_ACT_PLAN); i++)
+        flight[n_flight++] = rig_plan(&r, i);
+}
+
+static void answer_oldest(hdl_token token)
+{
+    const hdl_plan *p = flight[0];
+    flight[0] = flight[1];
+    n_flight--;
+    rig_answer(&r, p, token);
+    collect_plans();
+}
+
+/* All that a sequence generated is in its log again when it must be computed anew, wherever it lay:
+ * in full blocks, in one that its prompt began, or among the newest tokens. */
+static void test_a_long_log_is_restored(void **state)
+{
+    (void)state;
+    enum { PROMPT = 6, NEW = 61 };
+    n_flight = 0;
+    rig_up(&r, 1);
+    rig_submit(&r, rig_request(&r, 1, PROMPT, 100));
+    collect_plans();
+    for (hdl_token n = 0; n < NEW; n++)
+        answer_oldest(1000 + n);
+    rig_feed(&r, (hdl_event){.kind = HDL_EV_RANK_LOST, .rank = {.epoch = 1}});
+    n_flight = 0;
+    rig_up(&r, 2);
+    collect_plans();
+    for (uint32_t at = 0; at < PROMPT + NEW; answer_oldest(7)) {
+        const hdl_plan_row *row = &flight[0]->rows[0];
+        assert_int_equal(row->pos, at);
+        for (uint32_t i = 0; i < row->n_tokens; i++, at++)
+            assert_int_equal(flight[0]->tokens[row->token_at + i],
+                             at < PROMPT ? r.prompt[at] : 1000 + (hdl_token)(at - PROMPT));
+    }
+    assert_int_equal(rig_token(&r, 0)->index, NEW);
+}
+
+/* Tokens of neighbouring rows come in one action; behind a void row another begins. */
+static void test_emits_name_their_rows(void **state)
+{
+    (void)state;
+    n_flight = 0;
+    for (uint64_t id = 1; id <= 5; id++)
+        rig_submit(&r, rig_request(&r, id, 4, 20));
+    rig_up(&r, 1);
+    collect_plans();
+    answer_oldest(8);
+    answer_oldest(9);
+    assert_int_equal(rig_count(&r, HDL_ACT_EMIT), 1);
+    assert_int_equal(rig_token_count(&r), 5);
+    rig_cancel(&r, 3);
+    answer_oldest(10);
+    assert_int_equal(rig_count(&r, HDL_ACT_EMIT), 2);
+    assert_int_equal(rig_act(&r, HDL_ACT_EMIT, 0)->emit.n, 2);
+    assert_int_equal(rig_act(&r, HDL_ACT_EMIT, 0)->emit.result_row, 0);
+    assert_int_equal(rig_act(&r, HDL_ACT_EMIT, 1)->emit.n, 2);
+    assert_int_equal(rig_act(&r, HDL_ACT_EMIT, 1)->emit.result_row, 3);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(rig_token(&r, i)->req.v, i < 2 ? i + 1 : i + 2);
+        assert_int_equal(rig_token(&r, i)->index, 2);
+    }
 }
 
 static void test_bad_result_ends_the_epoch(void **state)
@@ -260,7 +331,7 @@ static void test_bad_result_ends_the_epoch(void **state)
     hdl_result_row row = {.slot = p->rows[0].slot, .pos = 5, .token = 1}; /* should be 6 */
     rig_feed(&r, (hdl_event){.kind = HDL_EV_RESULT,
                              .result = {.epoch = 1, .step = 1, .n_rows = 1, .rows = &row}});
-    assert_int_equal(rig_count(&r, HDL_ACT_EMIT), 0);
+    assert_int_equal(rig_token_count(&r), 0);
     assert_int_equal(rig_stats(&r).bad_results, 1);
     assert_int_equal(rig_stats(&r).groups_up, 0);
     assert_int_equal(rig_stats(&r).waiting, 1);
@@ -299,6 +370,8 @@ int main(void)
         LIFE(test_deadlines),
         LIFE(test_drain),
         LIFE(test_rank_lost_goes_on_exactly),
+        LIFE(test_a_long_log_is_restored),
+        LIFE(test_emits_name_their_rows),
         LIFE(test_bad_result_ends_the_epoch),
         LIFE(test_config_problems),
     };
