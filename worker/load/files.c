@@ -6,14 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/assert.h"
-#include "base/checked.h"
+#include "base/fs.h"
 #include "worker/load/safetensors.h"
+#include "worker/model/arch_gguf.h"
 
 enum { NAME_BYTES = 256, DIMS_MAX = HDL_ST_DIMS_MAX };
 
 struct hdl_files {
-    hdl_st *st;          /* owned */
+    hdl_st *st;     /* owned; NULL: gguf */
+    hdl_gguf *gguf; /* owned */
+    const hdl_gguf_arch *gguf_arch;
+    size_t n_tensors;
     unsigned char *used; /* owned; [tensors]: some slot has found it */
 };
 
@@ -32,15 +35,27 @@ static hdl_err fail_nomem(hdl_errmsg *why)
     return hdl_fail(HDL_NOMEM, why, "out of memory; the machine is full; stop other programs");
 }
 
+static hdl_err open_container(hdl_files *f, const char *model_path, hdl_errmsg *why)
+{
+    if (hdl_fs_is_dir(model_path)) {
+        HDL_TRY(hdl_st_open(&f->st, model_path, why));
+        f->n_tensors = hdl_st_count(f->st);
+        return HDL_OK;
+    }
+    HDL_TRY(hdl_gguf_open(&f->gguf, model_path, why));
+    f->n_tensors = hdl_gguf_tensor_count(f->gguf);
+    return hdl_gguf_arch_find(f->gguf, &f->gguf_arch, why);
+}
+
 hdl_err hdl_files_open(hdl_files **out, const char *model_path, hdl_errmsg *why)
 {
     hdl_files *f = calloc(1, sizeof(*f));
     *out = NULL;
     if (!f)
         return fail_nomem(why);
-    hdl_err err = hdl_st_open(&f->st, model_path, why);
+    hdl_err err = open_container(f, model_path, why);
     if (err == HDL_OK) {
-        f->used = calloc(hdl_st_count(f->st) + 1, 1);
+        f->used = calloc(f->n_tensors + 1, 1);
         if (!f->used)
             err = fail_nomem(why);
     }
@@ -57,11 +72,18 @@ void hdl_files_close(hdl_files *f)
     if (!f)
         return;
     hdl_st_close(f->st);
+    hdl_gguf_close(f->gguf);
     free(f->used);
     free(f);
 }
 
-void hdl_files_forget_pages(hdl_files *f) { hdl_st_forget_pages(f->st); }
+void hdl_files_forget_pages(hdl_files *f)
+{
+    if (f->st)
+        hdl_st_forget_pages(f->st);
+    else
+        hdl_gguf_forget_pages(f->gguf);
+}
 
 static hdl_enc encoding_of(hdl_dtype dtype)
 {
@@ -73,8 +95,47 @@ static hdl_enc encoding_of(hdl_dtype dtype)
     }
 }
 
+/* ggml's numbers of types that can be computed with. */
+static hdl_enc encoding_of_ggml(uint32_t type)
+{
+    static const struct {
+        uint32_t type;
+        hdl_enc encoding;
+    } list[] = {
+        {0, HDL_ENC_F32},          {1, HDL_ENC_F16},           {30, HDL_ENC_BF16},
+        {2, HDL_ENC_GGML_Q4_0},    {3, HDL_ENC_GGML_Q4_1},     {6, HDL_ENC_GGML_Q5_0},
+        {7, HDL_ENC_GGML_Q5_1},    {8, HDL_ENC_GGML_Q8_0},     {10, HDL_ENC_GGML_Q2_K},
+        {11, HDL_ENC_GGML_Q3_K},   {12, HDL_ENC_GGML_Q4_K},    {13, HDL_ENC_GGML_Q5_K},
+        {14, HDL_ENC_GGML_Q6_K},   {16, HDL_ENC_GGML_IQ2_XXS}, {18, HDL_ENC_GGML_IQ3_XXS},
+        {20, HDL_ENC_GGML_IQ4_NL}, {23, HDL_ENC_GGML_IQ4_XS},  {34, HDL_ENC_GGML_TQ1_0},
+        {35, HDL_ENC_GGML_TQ2_0},  {39, HDL_ENC_GGML_MXFP4},
+    };
+    for (size_t i = 0; i < HDL_ARRAY_LEN(list); i++)
+        if (list[i].type == type)
+            return list[i].encoding;
+    return HDL_ENC_COUNT;
+}
+
+static bool lookup_gguf(const hdl_files *f, const char *name, tensor *out)
+{
+    const hdl_gguf_tensor *t = hdl_gguf_tensor_find(f->gguf, name);
+    if (!t)
+        return false;
+    *out = (tensor){.name = t->name,
+                    .type_name = hdl_ggml_type_of(t->type)->name,
+                    .data = t->data,
+                    .encoding = encoding_of_ggml(t->type),
+                    .n_dims = t->n_dims,
+                    .idx = (size_t)(t - hdl_gguf_tensor_at(f->gguf, 0))};
+    for (uint32_t i = 0; i < t->n_dims; i++)
+        out->shape[i] = t->dims[t->n_dims - 1 - i];
+    return true;
+}
+
 static bool lookup(const hdl_files *f, const char *name, tensor *out)
 {
+    if (f->gguf)
+        return lookup_gguf(f, name, out);
     const hdl_st_tensor *t = hdl_st_find(f->st, name);
     if (!t)
         return false;
@@ -187,18 +248,34 @@ static hdl_source source_of(const tensor *t, const layout *l, uint64_t own, uint
     return s;
 }
 
+/* Names of slots, in the order in which they are tried. */
+typedef struct names {
+    const hdl_weight_name *own, *common;
+    size_t n_own, n_common;
+} names;
+
+static names names_of(const hdl_files *f, const hdl_model_desc *desc)
+{
+    const hdl_arch *arch = hdl_arch_of(desc);
+    if (!f->gguf)
+        return (names){.own = arch->names, .n_own = arch->n_names};
+    return (names){.own = f->gguf_arch->names,
+                   .n_own = f->gguf_arch->n_names,
+                   .common = hdl_gguf_common_names,
+                   .n_common = hdl_gguf_common_name_count};
+}
+
 /* The first of the slot's names that the files have. */
 static hdl_err find_name(const hdl_files *f, hdl_files_ask ask, const hdl_weight_name **form,
                          tensor *t, hdl_errmsg *why)
 {
-    const hdl_arch *arch = hdl_arch_of(ask.desc);
+    names list = names_of(f, ask.desc);
     char name[NAME_BYTES] = "", first[NAME_BYTES] = "";
-    for (size_t i = 0; i < arch->n_names; i++) {
-        *form = &arch->names[i];
-        if ((*form)->slot != ask.at.slot)
+    for (size_t i = 0; i < list.n_own + list.n_common; i++) {
+        *form = i < list.n_own ? &list.own[i] : &list.common[i - list.n_own];
+        if ((*form)->slot != ask.at.slot ||
+            !hdl_weight_name_write(*form, ask.at, name, sizeof(name)))
             continue;
-        if (!hdl_weight_name_write(*form, ask.at, name, sizeof(name)))
-            break;
         if (lookup(f, name, t))
             return HDL_OK;
         if (first[0] == '\0')
@@ -206,7 +283,7 @@ static hdl_err find_name(const hdl_files *f, hdl_files_ask ask, const hdl_weight
     }
     if (first[0] == '\0')
         return hdl_fail(HDL_BUG, why, "%s names no weight for %s; its table is wrong; report this",
-                        arch->name, hdl_slot_info_of(ask.at.slot)->name);
+                        ask.desc->arch, hdl_slot_info_of(ask.at.slot)->name);
     return hdl_fail(HDL_CORRUPT, why,
                     "tensor %.120s is missing; the files are not complete or not of this model; "
                     "fetch the model again",
@@ -228,10 +305,13 @@ hdl_err hdl_files_find(hdl_files *f, hdl_files_ask ask, hdl_found *out, hdl_errm
     return HDL_OK;
 }
 
-static bool harmless(const hdl_model_desc *desc, const char *name)
+/* What other files than the weights' say too, or what the description was made of. */
+static bool harmless(const hdl_files *f, const hdl_model_desc *desc, const char *name)
 {
     size_t len = strlen(name);
     static const char inv[] = "rotary_emb.inv_freq"; /* computed anew from config.json */
+    if (f->gguf)
+        return strcmp(name, "rope_freqs.weight") == 0; /* read by gguf_rope.c */
     if (len >= sizeof(inv) - 1 && strcmp(name + len - (sizeof(inv) - 1), inv) == 0)
         return true;
     if (hdl_arch_skips(desc, name))
@@ -241,9 +321,10 @@ static bool harmless(const hdl_model_desc *desc, const char *name)
 
 hdl_err hdl_files_check_unknown(const hdl_files *f, const hdl_model_desc *desc, hdl_errmsg *why)
 {
-    for (size_t i = 0; i < hdl_st_count(f->st); i++) {
-        const char *name = hdl_st_at(f->st, i)->name;
-        if (!f->used[i] && !harmless(desc, name))
+    for (size_t i = 0; i < f->n_tensors; i++) {
+        const char *name =
+            f->gguf ? hdl_gguf_tensor_at(f->gguf, i)->name : hdl_st_at(f->st, i)->name;
+        if (!f->used[i] && !harmless(f, desc, name))
             return hdl_fail(HDL_UNSUPPORTED, why,
                             "tensor %.120s has no place in %s; leaving it out might give wrong "
                             "text; choose a model of a supported architecture, or report it",

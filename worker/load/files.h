@@ -19,7 +19,7 @@ typedef struct hdl_found {
                        places of the file and the second half at the odd ones */
 } hdl_found;
 
-/* model_path: the folder of a Hugging Face model. */
+/* model_path: the folder of a Hugging Face model, or a GGUF file. */
 hdl_err hdl_files_open(hdl_files **out, const char *model_path, hdl_errmsg *why) HDL_MUST_CHECK;
 void hdl_files_close(hdl_files *files);
 

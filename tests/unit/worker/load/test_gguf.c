@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* GGUF files as llama.cpp's converter writes them: the same weights give the same logits as in
+ * safetensors, bit for bit. tests/golden/gguf/make.py says how the heads are made. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "rig_gguf.h"
+
+#define GOLDEN HDL_SOURCE_DIR "/tests/golden/"
+
+enum { N_TOKENS = 40 };
+
+static float *run(const char *model, uint32_t vocab)
+{
+    static hdl_token ids[N_TOKENS];
+    for (int i = 0; i < N_TOKENS; i++)
+        ids[i] = (i * 37 + i * i * 5 + 11) % (int)vocab;
+    rig_logits_opts o = {.worker = {.model_path = model, .weights = HDL_WFORMAT_F32},
+                         .ids = ids,
+                         .n = N_TOKENS,
+                         .chunk = 11};
+    return rig_logits(&o, vocab);
+}
+
+static double distance(const float *a, const float *b, size_t n)
+{
+    double diff = 0, norm = 0;
+    for (size_t i = 0; i < n; i++) {
+        diff += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        norm += (double)b[i] * b[i];
+    }
+    return sqrt(diff / norm);
+}
+
+/* allowed: 0 where both descriptions are the same numbers. */
+static void check(const char *name, double allowed)
+{
+    char path[512], model[256], dir[256], gguf[300];
+    size_t len = 0;
+    static hdl_model_desc desc;
+    hdl_errmsg why = {0};
+    snprintf(path, sizeof(path), GOLDEN "models/%s.json", name);
+    char *config = rig_read(path, &len);
+    snprintf(path, sizeof(path), GOLDEN "gguf/%s.head", name);
+    char *head = rig_read(path, &len);
+    rig_make_model(model, config, HDL_DTYPE_F32);
+    rig_make_gguf(dir, gguf, config, (rig_head){head, len});
+    assert_int_equal(hdl_model_desc_load(&desc, gguf, &why), HDL_OK);
+    float *want = run(model, desc.vocab), *got = run(gguf, desc.vocab);
+    double d = distance(got, want, (size_t)N_TOKENS * desc.vocab);
+    if (!(d <= allowed))
+        fail_msg("%s: distance %g between GGUF and safetensors, %g allowed", name, d, allowed);
+    rig_covered("gguf", desc.arch, "f32");
+    free(want);
+    free(got);
+    free(config);
+    free(head);
+    rig_remove(model);
+    rig_remove(dir);
+}
+
+/* llama3 scaling is stored as a factor for each frequency, rounded to f32. */
+#define GOLDEN_LIST(X)                                                                             \
+    X(llama, "llama", 0)                                                                           \
+    X(llama3_tied, "llama3-tied", 1e-5)                                                            \
+    X(mixtral, "mixtral", 0)                                                                       \
+    X(qwen3, "qwen3", 0)                                                                           \
+    X(qwen3moe, "qwen3moe", 0)
+
+#define GOLDEN_TEST(id, name, allowed)                                                             \
+    static void test_##id(void **state)                                                            \
+    {                                                                                              \
+        (void)state;                                                                               \
+        check(name, allowed);                                                                      \
+    }
+GOLDEN_LIST(GOLDEN_TEST)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define ENTRY(id, name, allowed) cmocka_unit_test(test_##id),
+        GOLDEN_LIST(ENTRY)
+#undef ENTRY
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* All architectures of GGUF files; those that share a name stand together, the one that is taken
+ * without a condition last. */
+#pragma once
+
+#include "worker/model/arch_gguf.h"
+
+// clang-format off
+#define HDL_GGUF_ARCH_LIST(X) \
+    X(mixtral) \
+    X(llama) \
+    X(qwen3) \
+    X(qwen3moe)
+// clang-format on
+
+#define HDL_GGUF_ARCH_DECLARE(name) extern const hdl_gguf_arch hdl_gguf_arch_##name;
+HDL_GGUF_ARCH_LIST(HDL_GGUF_ARCH_DECLARE)
+#undef HDL_GGUF_ARCH_DECLARE
