@@ -144,6 +144,27 @@ static inline float hdl_glu(hdl_glu_act act, float g, float up)
     return g / (1.0f + hdl_exp(-(act.alpha * g))) * (up + 1.0f);
 }
 
+/* ln(1 + exp(x)) = max(x, 0) + ln(1 + u), u = exp(-|x|) in (0, 1]. With s = u / (2 + u) <= 1 / 3,
+ * ln(1 + u) = 2 (s + s^3 / 3 + s^5 / 5 + ...); what is left out after s^15 is below 1e-9. */
+static inline float hdl_softplus(float x)
+{
+    float u = hdl_exp(-fabsf(x)), s = u / (2.0f + u), q = s * s, p = 1.0f / 15;
+    p = fmaf(p, q, 1.0f / 13);
+    p = fmaf(p, q, 1.0f / 11);
+    p = fmaf(p, q, 1.0f / 9);
+    p = fmaf(p, q, 1.0f / 7);
+    p = fmaf(p, q, 1.0f / 5);
+    p = fmaf(p, q, 1.0f / 3);
+    p = fmaf(p, q, 1.0f);
+    return (x > 0.0f ? x : 0.0f) + 2.0f * s * p;
+}
+
+/* What a state of Gated DeltaNet is multiplied by before a token. */
+static inline float hdl_gdn_decay(float a_log, float x)
+{
+    return hdl_exp(-hdl_exp(a_log) * hdl_softplus(x));
+}
+
 /* Largest values that scratch on the C stack is sized for; weight_bytes and the loader refuse more.
  */
 enum { HDL_HEAD_DIM_MAX = 576, HDL_EXPERTS_MAX = 1024, HDL_TOPK_MAX = 64 };
@@ -178,6 +199,13 @@ static inline float hdl_rms_scale(const float *x, uint32_t dim, float eps)
 {
     return hdl_rms_scale_of(hdl_square_sum(x, dim), dim, eps);
 }
+
+/* 1 / sqrt(sum of x^2 + eps) */
+static inline float hdl_l2_scale(const float *x, uint32_t dim, float eps)
+{
+    return 1.0f / sqrtf(hdl_square_sum(x, dim) + eps);
+}
+#define HDL_GDN_L2_EPS 1e-6f
 
 /* One Q8 group. A NaN or an infinity in x makes the scale a NaN or infinite, so that it shows in
  * the result: magnitudes are compared as integers, where NaN > infinity > numbers. */

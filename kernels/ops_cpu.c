@@ -11,10 +11,14 @@
     X(rms_norm, hdl_rms_norm_args)                                                                 \
     X(sumsq, hdl_sumsq_args)                                                                       \
     X(linear, hdl_linear_args)                                                                     \
+    X(linear_heads, hdl_linear_heads_args)                                                         \
     X(qkv_rope, hdl_qkv_rope_args)                                                                 \
+    X(latent_rope, hdl_latent_rope_args)                                                           \
     X(attention, hdl_attention_args)                                                               \
     X(gate, hdl_gate_args)                                                                         \
     X(softcap, hdl_softcap_args)                                                                   \
+    X(gdn_conv, hdl_gdn_conv_args)                                                                 \
+    X(gated_delta, hdl_gated_delta_args)                                                           \
     X(glu, hdl_glu_args)                                                                           \
     X(add, hdl_add_args)                                                                           \
     X(add_row, hdl_add_row_args)                                                                   \

@@ -206,7 +206,9 @@ static hdl_err open_device(hdl_device **out, const hdl_bench_kernels_opts *opts,
                              .moe_inter = 768,
                              .n_heads = 32,
                              .n_kv_heads = 4,
-                             .head_dim = 128,
+                             .head_dim = 576,
+                             .latent_rank = 512,
+                             .nope_dim = 128,
                              .n_experts = 64,
                              .topk = 8,
                              .n_max = 11264,
@@ -242,6 +244,7 @@ int hdl_bench_kernels(const hdl_bench_kernels_opts *opts)
         hdl_bench_linear(b);
         hdl_bench_moe_experts(b);
         hdl_bench_attention(b);
+        hdl_bench_recurrent(b);
         hdl_bench_elementwise(b);
         if (b->failed)
             err = hdl_fail(HDL_NOMEM, &why, "not enough memory; name fewer rows with --only");

@@ -41,4 +41,5 @@ hdl_weight hdl_bench_weight(hdl_bench *b, hdl_wformat format, uint32_t n, uint32
 void hdl_bench_linear(hdl_bench *b);
 void hdl_bench_moe_experts(hdl_bench *b);
 void hdl_bench_attention(hdl_bench *b);
+void hdl_bench_recurrent(hdl_bench *b);
 void hdl_bench_elementwise(hdl_bench *b);

@@ -188,6 +188,17 @@ typedef struct hdl_linear_args {
     uint32_t n_tokens;
 } hdl_linear_args;
 
+/* y[t, i] = x[t, i] W[i]^T: every head of a token has a matrix of its own. All matrices are of one
+ * format, n and k, with one leaf; each product is that of linear. */
+typedef struct hdl_linear_heads_args {
+    const float *x; /* head i of token t: [k] at x + t * x_stride + i * x_head */
+    size_t x_stride, x_head;
+    const hdl_weight *w; /* [n_heads] */
+    float *y;            /* head i of token t: [n] at y + t * y_stride + i * y_head */
+    size_t y_stride, y_head;
+    uint32_t n_heads, n_tokens;
+} hdl_linear_heads_args;
+
 /* The paged KV cache of one layer on this rank, bf16. */
 typedef struct hdl_kv_view {
     uint16_t *k; /* [n_blocks, n_kv_heads, block_tokens, head_dim] */
@@ -239,6 +250,30 @@ typedef struct hdl_qkv_rope_args {
     float *q; /* [n_tokens, n_heads, head_dim] out */
 } hdl_qkv_rope_args;
 
+/* Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1) before its absorbed
+ * product. Of each token: the norm of the first `rank` values of kv, then its last rope_dim ones
+ * rotated, go into the cache as one row, bf16 (nearest even). Of each query head: the last rope_dim
+ * values are rotated into q_latent behind the place of the product; all of it is multiplied by the
+ * position's factor, the first nope_dim values in place. HF: DeepseekV3Attention, rope_interleave.
+ */
+typedef struct hdl_latent_rope_args {
+    const float *kv; /* [n_tokens, rank + rope_dim] rows kv_stride apart */
+    size_t kv_stride;
+    const float *kv_norm; /* [rank] */
+    float norm_eps;
+    float *q; /* [n_tokens, n_heads, nope_dim + rope_dim] rows q_stride apart */
+    size_t q_stride;
+    const float *q_scale;  /* [max_len] or NULL */
+    const float *rope_cos; /* [max_len, rope_dim / 2] */
+    const float *rope_sin;
+    bool interleaved;
+    uint32_t n_heads, nope_dim, rope_dim, rank;
+    const hdl_attn_row *rows; /* [n_rows] */
+    uint32_t n_rows, n_tokens;
+    hdl_kv_view kv_cache; /* head_dim = rank + rope_dim, one head, no v */
+    float *q_latent;      /* [n_tokens, n_heads, rank + rope_dim]; the last rope_dim are written */
+} hdl_latent_rope_args;
+
 /* Causal attention of the step's tokens over the paged cache (their own k, v are in it already).
  * Query head h reads KV head h / (n_heads / n_kv_heads). Keys are walked in tiles at absolute
  * multiples of HDL_ATTN_TILE, partial softmaxes are combined in a fixed order (N3). scale
@@ -268,6 +303,56 @@ static inline uint32_t hdl_attention_value_dim(const hdl_attention_args *a)
 {
     return a->latent ? a->latent : a->kv.head_dim;
 }
+
+/* States of recurrent layers: an entry for each sequence, f32. A row's table names its entry; a row
+ * at position 0 starts from zeros, whatever the entry holds. */
+typedef struct hdl_state_view {
+    float *data; /* [n_entries, entry_floats] */
+    uint32_t n_entries;
+    size_t entry_floats;
+} hdl_state_view;
+
+/* What comes before the recurrence of Gated DeltaNet: a causal convolution of each channel over
+ * time, y[t] = silu(sum over i of w[i] x[t - taps + 1 + i]), i in order, then an L2 norm of each
+ * head of q and k, x / sqrt(sum of x^2 + 1e-6), the sum in lane order; q is divided by sqrt(k_dim)
+ * besides. An entry holds the last taps - 1 inputs of a sequence, [taps - 1, channels], at
+ * state_at. channels = 2 n_k_heads k_dim + n_v_heads v_dim: all of q, all of k, all of v. HF:
+ * Qwen3NextGatedDeltaNet. */
+typedef struct hdl_gdn_conv_args {
+    const float *x; /* [n_tokens, channels] rows x_stride apart */
+    size_t x_stride;
+    const float *w; /* [taps, channels] */
+    uint32_t taps;  /* 2..HDL_GDN_TAPS_MAX */
+    uint32_t n_k_heads, n_v_heads, k_dim, v_dim;
+    const hdl_attn_row *rows;
+    uint32_t n_rows, n_tokens;
+    hdl_state_view state;
+    size_t state_at;
+    float *y; /* [n_tokens, channels] */
+} hdl_gdn_conv_args;
+enum { HDL_GDN_TAPS_MAX = 8 };
+
+/* The recurrence of Gated DeltaNet (arXiv 2412.06464, equation 10), token by token in order, so
+ * that a chunk gives the bits of its tokens. For v head h, whose q and k are those of k head
+ * h / (n_v_heads / n_k_heads), with S [k_dim, v_dim]:
+ *   S *= exp(-exp(a_log) softplus(a + dt_bias));  d = (v - S^T k) sigmoid(b);  S += k d^T;
+ *   o = S^T q;  out = o / sqrt(mean(o^2) + norm_eps) * norm * silu(z)
+ * Sums over k_dim are fma in order. An entry holds S of all v heads, one after the other, from its
+ * start. HF: torch_recurrent_gated_delta_rule, Qwen3NextRMSNormGated. */
+typedef struct hdl_gated_delta_args {
+    const float *qkv; /* [n_tokens, channels] as gdn_conv leaves it */
+    const float *z;   /* [n_tokens, n_v_heads v_dim] rows z_stride apart */
+    const float *ba;  /* [n_tokens, 2 n_v_heads]: b, then a, of all heads */
+    size_t z_stride;
+    const float *a_log, *dt_bias; /* [n_v_heads] */
+    const float *norm;            /* [v_dim] */
+    float norm_eps;
+    uint32_t n_k_heads, n_v_heads, k_dim, v_dim;
+    const hdl_attn_row *rows;
+    uint32_t n_rows, n_tokens;
+    hdl_state_view state;
+    float *out; /* [n_tokens, n_v_heads v_dim] */
+} hdl_gated_delta_args;
 
 /* x = x * sigmoid(gate). gate_dim is 1 (one gate for a token) or dim. */
 typedef struct hdl_gate_args {
@@ -391,8 +476,12 @@ typedef struct hdl_kv_copy_args {
     X(rms_norm, hdl_rms_norm_args)                                                                 \
     X(sumsq, hdl_sumsq_args)                                                                       \
     X(linear, hdl_linear_args)                                                                     \
+    X(linear_heads, hdl_linear_heads_args)                                                         \
     X(qkv_rope, hdl_qkv_rope_args)                                                                 \
+    X(latent_rope, hdl_latent_rope_args)                                                           \
     X(attention, hdl_attention_args)                                                               \
+    X(gdn_conv, hdl_gdn_conv_args)                                                                 \
+    X(gated_delta, hdl_gated_delta_args)                                                           \
     X(gate, hdl_gate_args)                                                                         \
     X(softcap, hdl_softcap_args)                                                                   \
     X(glu, hdl_glu_args)                                                                           \
@@ -425,6 +514,7 @@ struct hdl_ops_extent {
     uint32_t n_tokens, n_rows; /* of a step */
     uint32_t hidden, inter, moe_inter, n_heads, n_kv_heads, head_dim, n_experts, topk, n_max,
         k_max; /* this rank's; inter: the larger of a dense layer's and a shared expert's */
+    uint32_t latent_rank, nope_dim; /* of latent attention, or 0; its head_dim is a cache row's */
     uint32_t max_len;
 };
 

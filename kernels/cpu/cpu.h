@@ -24,4 +24,7 @@ size_t hdl_cpu_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_t
 void hdl_cpu_weight_pack(const hdl_pack_args *a);
 size_t hdl_cpu_scratch_bytes(const hdl_ops_extent *e);
 
+/* Panels that linear_heads holds at a time, unless one head needs more. */
+enum { HDL_LINEAR_HEADS_BYTES = 4 << 20 };
+
 static inline size_t hdl_round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }

@@ -102,3 +102,11 @@ static inline size_t hdl_tile_bytes(hdl_wformat format, uint32_t k)
     default: return (size_t)k / HDL_Q8_GROUP * HDL_Q8_TILE_BYTES;
     }
 }
+
+/* Panels of n_tokens with k inputs, whatever the format: at most 4 bytes per element, and a block
+ * that is not full pads to the next variant. */
+static inline size_t hdl_panel_bytes_max(size_t n_tokens, size_t n_blocks_open, uint32_t k)
+{
+    size_t tokens = n_tokens + n_blocks_open * HDL_BLOCK_MAX / 2;
+    return tokens * hdl_round_up(k, HDL_Q8_GROUP) * 4 + n_blocks_open * HDL_STREAM_ALIGN;
+}

@@ -1,40 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/cpu/rowwise.h"
 
-/* The angles of a position, cos and sin of rope_dim / 2 pairs. */
-typedef struct angles {
-    const float *cosine, *sine;
-    uint32_t half;
-} angles;
-
-/* Pairs (i, i + rope_dim / 2), in place. */
-static void rotate_halves(angles at, float *x)
-{
-    for (uint32_t i = 0; i < at.half; i += HDL_LANES) {
-        uint32_t part = hdl_min_u32(at.half - i, HDL_LANES);
-        v16 lo = v16_load_part(x + i, part), hi = v16_load_part(x + i + at.half, part);
-        v16 c = v16_load_part(at.cosine + i, part), s = v16_load_part(at.sine + i, part);
-        v16_store_part(x + i, v16_sub(v16_mul(lo, c), v16_mul(hi, s)), part);
-        v16_store_part(x + i + at.half, v16_add(v16_mul(hi, c), v16_mul(lo, s)), part);
-    }
-}
-
-/* Pairs (2i, 2i + 1), in place. The even lane's sine is negated: x + y * -s is x - y * s. */
-static void rotate_pairs(angles at, float *x)
-{
-    uint32_t i = 0;
-    for (; i + HDL_LANES / 2 <= at.half; i += HDL_LANES / 2) {
-        v16 v = v16_load(x + 2 * (size_t)i), c = v16_load_twice(at.cosine + i);
-        v16 s = v16_negate_even(v16_load_twice(at.sine + i));
-        v16_store(x + 2 * (size_t)i, v16_add(v16_mul(v, c), v16_mul(v16_swap_pairs(v), s)));
-    }
-    for (; i < at.half; i++) {
-        float *pair = x + 2 * (size_t)i, lo = pair[0], hi = pair[1];
-        pair[0] = lo * at.cosine[i] - hi * at.sine[i];
-        pair[1] = hi * at.cosine[i] + lo * at.sine[i];
-    }
-}
-
 typedef struct head_to {
     uint32_t pos;
     float *out; /* [head_dim]; may be x */
@@ -49,24 +15,14 @@ static void head(const hdl_qkv_rope_args *a, const float *w, const float *x, hea
     else
         memcpy(to.out, x, dim * sizeof *to.out);
     if (half > 0) {
-        angles at = {a->rope_cos + (size_t)to.pos * half, a->rope_sin + (size_t)to.pos * half,
-                     half};
-        if (a->interleaved)
-            rotate_pairs(at, to.out);
-        else
-            rotate_halves(at, to.out);
+        hdl_angles at = {.cosine = a->rope_cos + (size_t)to.pos * half,
+                         .sine = a->rope_sin + (size_t)to.pos * half,
+                         .half = half,
+                         .interleaved = a->interleaved};
+        hdl_rotate_span(at, to.out);
     }
     if (a->l2_after)
         hdl_scale_span(to.out, v16_rms_scale(to.out, dim, a->norm_eps), to.out, dim);
-}
-
-static void store_bf16(const float *x, uint16_t *out, uint32_t n)
-{
-    uint32_t i = 0;
-    for (; i + HDL_LANES <= n; i += HDL_LANES)
-        v16i_store_u16(out + i, v16_to_bf16(v16_load(x + i)));
-    for (; i < n; i++)
-        out[i] = hdl_bf16_from_f32(x[i]);
 }
 
 static void one_token(const hdl_qkv_rope_args *a, const hdl_attn_row *row, uint32_t idx)
@@ -89,8 +45,8 @@ static void one_token(const hdl_qkv_rope_args *a, const hdl_attn_row *row, uint3
         size_t at =
             (((size_t)block * n_kv + h) * a->kv.block_tokens + pos % a->kv.block_tokens) * dim;
         head(a, a->k_norm, k + (size_t)h * dim, (head_to){pos, key});
-        store_bf16(key, a->kv.k + at, dim);
-        store_bf16(v + (size_t)h * dim, a->kv.v + at, dim);
+        hdl_store_bf16_span(key, a->kv.k + at, dim);
+        hdl_store_bf16_span(v + (size_t)h * dim, a->kv.v + at, dim);
     }
 }
 

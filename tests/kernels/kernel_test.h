@@ -41,12 +41,16 @@ typedef struct kt_suite {
     X(source) \
     X(ggml) \
     X(linear) \
+    X(linear_heads) \
     X(tree) \
     X(embed) \
     X(rms_norm) \
     X(sumsq) \
     X(qkv_rope) \
+    X(latent_rope) \
     X(attention) \
+    X(gdn_conv) \
+    X(gated_delta) \
     X(gate) \
     X(softcap) \
     X(glu) \

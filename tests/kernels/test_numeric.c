@@ -38,6 +38,22 @@ static void test_tanh(kt *t)
     kt_check(t, hdl_gelu(-1e9f) == 0.0f && hdl_gelu(1e9f) == 1e9f, "gelu of the large");
 }
 
+static void test_softplus(kt *t)
+{
+    bool ok = true;
+    for (int i = 0; i < 40000; i++) {
+        float x = -40.0f + (float)i * 0.002f;
+        double want = log1p(exp((double)x));
+        ok = ok && fabs((double)hdl_softplus(x) - want) <= want * 0x1p-21;
+    }
+    kt_check(t, ok, "softplus within 2^-21 of libm");
+    kt_check(t, hdl_softplus(-200.0f) == 0.0f && hdl_softplus(200.0f) == 200.0f,
+             "softplus at its ends");
+    kt_check(t, isnan(hdl_softplus(NAN)), "softplus(NaN)");
+    kt_check(t, hdl_gdn_decay(5.0f, 50.0f) == 0.0f && hdl_gdn_decay(-9.0f, -90.0f) == 1.0f,
+             "decays lie in [0, 1]");
+}
+
 static void test_formats(kt *t)
 {
     bool bf16 = true, f16 = true;
@@ -75,7 +91,7 @@ static void test_q8(kt *t)
 
 static void test(kt *t, int case_idx)
 {
-    void (*const tests[])(kt *) = {test_exp, test_tanh, test_formats, test_q8};
+    void (*const tests[])(kt *) = {test_exp, test_tanh, test_softplus, test_formats, test_q8};
     tests[case_idx](t);
 }
 
