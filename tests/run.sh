@@ -68,10 +68,10 @@ run_ctest() { # preset [ctest arguments]
 }
 
 venv() {
-    [ -x build/venv/bin/python ] && build/venv/bin/python -c 'import openai, grpc' 2>/dev/null && return
-    python3 -m venv build/venv && build/venv/bin/pip install -q openai grpcio >"$logs/venv.log" 2>&1 || {
+    [ -x build/venv/bin/python ] && build/venv/bin/python -c 'import openai, grpc, kubernetes_validate' 2>/dev/null && return
+    python3 -m venv build/venv && build/venv/bin/pip install -q openai grpcio kubernetes-validate >"$logs/venv.log" 2>&1 || {
         tail -5 "$logs/venv.log"
-        echo "the Python packages openai and grpcio could not be installed into build/venv"
+        echo "the Python packages openai, grpcio and kubernetes-validate could not be installed into build/venv"
         return 1
     }
 }
@@ -118,7 +118,7 @@ suite_fault() {
     fi
 }
 
-suite_deploy() { build release && python3 tests/deploy/run.py --bin build/release/bin; }
+suite_deploy() { build release && venv && build/venv/bin/python tests/deploy/run.py --bin build/release/bin; }
 
 suite_quickstart() {
     if ./quickstart.sh --once; then echo "1 passed, 0 failed"; else echo "0 passed, 1 failed"; fi

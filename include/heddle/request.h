@@ -99,6 +99,7 @@ typedef struct hdl_engine_info {
     uint32_t running, waiting;
     uint64_t
         last_step_age_us; /* since the last completed step while work was queued; 0 when idle */
+    uint64_t turn_age_us; /* since the control loop last turned; it turns every heartbeat */
 } hdl_engine_info;
 
 /* The brain as the front sees it. All three are callable from any thread. */

@@ -34,12 +34,19 @@ static void engine_cancel(void *self, hdl_req_id id)
         hdl_clock_sleep_us(100);
 }
 
+uint64_t hdl_cluster_turn_age_us(const hdl_cluster *c, uint64_t now_us)
+{
+    uint64_t turned = atomic_load_explicit(&c->turned_us, memory_order_relaxed);
+    return now_us > turned ? now_us - turned : 0;
+}
+
 static void engine_info(void *self, hdl_engine_info *out)
 {
     hdl_cluster *c = self;
     pthread_mutex_lock(&c->lock);
     *out = c->info;
     pthread_mutex_unlock(&c->lock);
+    out->turn_age_us = hdl_cluster_turn_age_us(c, hdl_clock_now_us());
 }
 
 hdl_engine hdl_cluster_engine(hdl_cluster *c)
@@ -63,12 +70,6 @@ bool hdl_cluster_idle(hdl_cluster *c)
     hdl_engine_info info;
     engine_info(c, &info);
     return info.running == 0 && info.waiting == 0 && hdl_ring_len(c->inbox) == 0;
-}
-
-uint64_t hdl_cluster_turn_age_us(const hdl_cluster *c, uint64_t now_us)
-{
-    uint64_t turned = atomic_load_explicit(&c->turned_us, memory_order_relaxed);
-    return now_us > turned ? now_us - turned : 0;
 }
 
 static hdl_err read_token(hdl_cluster *c, hdl_errmsg *why)

@@ -10,6 +10,8 @@
 enum { BODY_BYTES_MAX = 4 * 1024 * 1024 };
 /* Steps take milliseconds; a queue that has not moved for so long is stuck. */
 #define STUCK_US (10 * HDL_SEC_US)
+/* The control loop turns at every heartbeat, twice a second by default. */
+#define DEAD_US (5 * HDL_SEC_US)
 
 typedef struct health {
     hdl_engine_info info;
@@ -72,11 +74,18 @@ void hdl_admin_readyz(hdl_conn *conn)
 /* What vLLM's users poll: the same as /readyz. */
 void hdl_admin_health(hdl_conn *conn) { hdl_admin_readyz(conn); }
 
-/* The loop turns, or this would not be answered; load and progress are none of its business: a
- * liveness probe that depends on them restarts a busy server. */
+/* This loop turns, or there would be no answer, and the control loop does, which is asked for. Load
+ * and progress are not: a liveness probe that depends on them restarts a busy server. */
 void hdl_admin_livez(hdl_conn *conn)
 {
-    hdl_reply_send(conn, &(hdl_reply){.body = "{\"live\":true}", .len = 13});
+    const hdl_front_model *model = hdl_front_model_of(conn);
+    hdl_engine_info info = {0};
+    if (model)
+        model->engine->info(model->engine->self, &info);
+    if (info.turn_age_us > DEAD_US)
+        hdl_reply_send(conn, &(hdl_reply){.status = 503, .body = "{\"live\":false}", .len = 14});
+    else
+        hdl_reply_send(conn, &(hdl_reply){.body = "{\"live\":true}", .len = 13});
 }
 
 void hdl_admin_version(hdl_conn *conn)

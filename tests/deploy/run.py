@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator installs: the configuration files, the systemd units, the install target, and a life from the units' own
-command lines: ready, healthy to its watchdog, a request, a drain, a clean end.
+"""What an operator installs: the configuration files, the systemd units, the install target, a life from the units' own
+command lines (ready, healthy to its watchdog, a request, a drain, a clean end), and the Kubernetes overlays (overlays.py).
 
     tests/deploy/run.py [--bin build/release/bin] [TEST ...]
 
-The last line counts. Checks of units need systemd-analyze (package systemd) and are skipped without it.
+The last line counts. Checks of units need systemd-analyze (package systemd), those of overlays kubectl and kubernetes-validate; they are skipped without.
 """
 import argparse
 import json
@@ -23,6 +23,9 @@ import threading
 import time
 import unittest
 import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from overlays import Kubernetes  # noqa: E402, F401: its tests are found here
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 DEPLOY = ROOT / "deploy"
@@ -258,6 +261,7 @@ def main():
     parser.add_argument("tests", nargs="*")
     args = parser.parse_args()
     BIN = pathlib.Path(args.bin).resolve()
+    os.environ["HEDDLE_BIN"] = str(BIN)
     loader = unittest.TestLoader()
     module = sys.modules["__main__"]
     suite = loader.loadTestsFromNames(args.tests, module) if args.tests else loader.loadTestsFromModule(module)

@@ -31,6 +31,7 @@ struct fake_engine {
     uint32_t allow, pace_us, fail_after;
     uint32_t max_len;
     hdl_err refuse, fail;
+    uint64_t turn_age_us;
     bool ready, quit;
     fake_state state;
 };
@@ -96,7 +97,8 @@ static void fake_info(void *self, hdl_engine_info *out)
                              .max_len = fake->max_len,
                              .vocab = VOCAB,
                              .kv_tokens_capacity = 1u << 20,
-                             .running = fake->state.live};
+                             .running = fake->state.live,
+                             .turn_age_us = fake->turn_age_us};
     (void)snprintf(out->state, sizeof out->state, "%s", fake->ready ? "ready" : "loading 43 %");
     pthread_mutex_unlock(&fake->lock);
 }
@@ -301,6 +303,13 @@ fake_state fake_engine_state(fake_engine *fake)
     fake_state state = fake->state;
     pthread_mutex_unlock(&fake->lock);
     return state;
+}
+
+void fake_engine_hang(fake_engine *fake, uint64_t turn_age_us)
+{
+    pthread_mutex_lock(&fake->lock);
+    fake->turn_age_us = turn_age_us;
+    pthread_mutex_unlock(&fake->lock);
 }
 
 static bool wait_for(fake_engine *fake, const uint32_t *field, uint32_t value)

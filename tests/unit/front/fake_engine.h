@@ -33,6 +33,8 @@ void fake_engine_refuse(fake_engine *fake, hdl_err err);
 /* Requests end with this error after so many tokens; HDL_OK: they do not. */
 void fake_engine_fail(fake_engine *fake, hdl_err err, uint32_t after_tokens);
 void fake_engine_ready(fake_engine *fake, bool ready);
+/* What the control loop's age reads. */
+void fake_engine_hang(fake_engine *fake, uint64_t turn_age_us);
 void fake_engine_max_len(fake_engine *fake, uint32_t max_len);
 fake_state fake_engine_state(fake_engine *fake);
 /* Waits until `live` requests are live, at most 100 seconds; false: they never were. */

@@ -300,6 +300,11 @@ static void test_not_ready(void **state)
     assert_int_equal(a.status, 503);
     assert_has(body_text(&a), "loading 43 %");
     answer_free(&a);
+    fake_engine_hang(r.engine, 60000000); /* the control loop */
+    rig_get(&r, "/livez", &a);
+    assert_int_equal(a.status, 503);
+    answer_free(&a);
+    fake_engine_hang(r.engine, 0);
     rig_get(&r, "/livez", &a);
     assert_int_equal(a.status, 200);
     answer_free(&a);
