@@ -68,9 +68,22 @@ uint64_t hdl_hash_u32s(const uint32_t *values, size_t n, uint64_t seed)
     return hdl_hash_bytes(values, n * sizeof *values, seed);
 }
 
+/* Four lanes: a block's tokens are hashed once for each block of each prompt and each answer, and a
+ * product has to wait for the one before it in its lane. Tokens are compared on every hit. */
 uint64_t hdl_hash_chain(uint64_t prev, const int32_t *tokens, size_t n)
 {
-    return hdl_hash_bytes(tokens, n * sizeof *tokens, prev);
+    const unsigned char *p = (const unsigned char *)tokens;
+    uint64_t a = prev ^ K0, b = prev ^ K1, c = prev ^ K2, d = prev ^ K3;
+    size_t left = n * sizeof *tokens;
+    for (; left >= 64; left -= 64, p += 64) {
+        a = fold(load64(p) ^ K1, load64(p + 8) ^ a);
+        b = fold(load64(p + 16) ^ K2, load64(p + 24) ^ b);
+        c = fold(load64(p + 32) ^ K3, load64(p + 40) ^ c);
+        d = fold(load64(p + 48) ^ K0, load64(p + 56) ^ d);
+    }
+    if (left)
+        a ^= hdl_hash_bytes(p, left, n);
+    return hdl_hash_mix(fold(a ^ K0, b ^ K1) ^ fold(c ^ K2, d ^ K3) ^ a);
 }
 
 uint32_t hdl_crc32c(uint32_t crc, const void *bytes, size_t n)

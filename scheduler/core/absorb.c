@@ -230,12 +230,30 @@ static void take_token(hdl_sched *s, taking *t, uint32_t slot, hdl_token token)
     note_token(t, slot, at, token);
 }
 
-/* The same for 64 neighbouring slots, none of them void: nearly all there is. Loops that do little
- * each, so that they are vector code or at least find room in the registers. False when a row is
- * unlike; then nothing is taken. */
-static bool take_dense(hdl_sched *s, taking *t, const hdl_result_row *res, uint32_t slot)
+/* In two words: of four stores, gcc would make a shuffle of vectors. */
+static inline void write_emit(hdl_new_token *emit, uint64_t req, hdl_token token, uint32_t index)
 {
-    enum { N = 64 };
+    _Static_assert(offsetof(hdl_new_token, index) == offsetof(hdl_new_token, token) + 4,
+                   "written together");
+    const uint64_t both = (uint32_t)token | (uint64_t)index << 32;
+    emit->req.v = req;
+    memcpy(&emit->token, &both, sizeof both);
+}
+
+static uint32_t answered(const hdl_sched *s, const hdl_result_row *res, uint32_t slot, uint32_t n)
+{
+    uint32_t i = 0;
+    while (i < n && unlike(&res[i], slot + i, s->slots.len[slot + i]) == 0)
+        i++;
+    return i;
+}
+
+/* The same for up to 64 neighbouring slots, none of them void, in loops that do little each, so
+ * that they are vector code or at least find room in the registers. Returns how many rows are
+ * taken: all but the first that is unlike and those behind it. */
+static uint32_t take_run(hdl_sched *s, taking *t, const hdl_result_row *res, uint32_t slot,
+                         uint32_t n)
+{
     const hdl_slots *slots = t->slots;
     uint32_t *restrict len = slots->len + slot;
     const uint32_t *restrict end = slots->end + slot, *restrict n_prompt = slots->n_prompt + slot;
@@ -244,30 +262,30 @@ static bool take_dense(hdl_sched *s, taking *t, const hdl_result_row *res, uint3
     hdl_token *restrict newest = t->newest + (size_t)slot * HDL_TILE;
     hdl_new_token *restrict emit = t->emit;
     const uint32_t flush_mask = t->flush_mask;
-    hdl_token token[N];
+    hdl_token token[64];
     uint32_t differences = 0, rare = 0;
-    for (uint32_t i = 0; i < N; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         differences |= unlike(&res[i], slot + i, len[i]);
         token[i] = newest[i * HDL_TILE] = res[i].token;
     }
     if (differences)
-        return false;
-    for (uint32_t i = 0; i < N; i++)
-        emit[i] = (hdl_new_token){{req[i]}, token[i], len[i] - n_prompt[i]};
-    for (uint32_t i = 0; i < N; i++) {
+        n = answered(s, res, slot, n);
+    for (uint32_t i = 0; i < n; i++)
+        write_emit(&emit[i], req[i], token[i], len[i] - n_prompt[i]);
+    for (uint32_t i = 0; i < n; i++) {
         uint32_t at = len[i];
         rare |= (uint32_t) - ((at & flush_mask) == 0) | (uint32_t) - (at + 1 == end[i]);
         rare |= (uint32_t) - (token[i] == stop[i]) | (uint32_t) - (token[i] == more[i]);
         rare |= (uint32_t) - (more[i] == HDL_STOP_MANY);
         len[i] = at + 1;
     }
-    for (uint32_t i = 0; rare && i < N; i++)
+    for (uint32_t i = 0; rare && i < n; i++)
         note_token(t, slot + i, len[i] - 1, token[i]);
-    for (uint32_t i = 0; i < N && s->config.n_tenants > 1; i++)
+    for (uint32_t i = 0; s->config.n_tenants > 1 && i < n; i++)
         charge(s, t, slots->tenant[slot + i]);
-    t->n_tokens += s->config.n_tenants > 1 ? 0 : N;
-    t->emit += N;
-    return true;
+    t->n_tokens += s->config.n_tenants > 1 ? 0 : n;
+    t->emit += n;
+    return n;
 }
 
 /* A row whose sequence has ended or was preempted while the step ran. */
@@ -287,18 +305,14 @@ static bool absorb_decodes(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_r
     uint32_t r = 0;
     for (uint32_t w = 0; w < s->slots.n_words; w++) {
         const uint64_t live = buf->live[w];
-        if (live == UINT64_MAX && take_dense(s, t, &ev->rows[r], w * 64)) {
-            r += 64;
-            continue;
-        }
-        for (uint64_t bits = buf->decodes[w]; bits; bits &= bits - 1, r++) {
-            const uint32_t bit = (uint32_t)__builtin_ctzll(bits), slot = w * 64 + bit;
-            const bool is_void = !(live >> bit & 1);
-            if (is_void ? !pass_void(s, t, &ev->rows[r], &buf->rows[r])
-                        : unlike(&ev->rows[r], slot, t->slots->len[slot]) != 0)
+        for (uint64_t left = buf->decodes[w]; left;) {
+            const uint32_t bit = (uint32_t)__builtin_ctzll(left), n = hdl_run_of(live, bit);
+            if (n == 0 ? !pass_void(s, t, &ev->rows[r], &buf->rows[r])
+                       : take_run(s, t, &ev->rows[r], w * 64 + bit, n) < n)
                 return false;
-            if (!is_void)
-                take_token(s, t, slot, ev->rows[r].token);
+            const uint32_t done = n + (n == 0);
+            r += done;
+            left = bit + done == 64 ? 0 : left >> (bit + done) << (bit + done);
         }
     }
     return true;

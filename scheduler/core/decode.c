@@ -56,39 +56,27 @@ typedef struct writing {
     uint32_t *needy;
 } writing;
 
-/* The row of one slot. True when it is the last one. */
-static inline bool write_slot(writing *w, uint32_t slot, uint32_t r)
+/* Rows r and following of up to 64 neighbouring slots. Returns a bit for each that is its last one.
+ */
+static uint64_t write_run(writing *w, uint32_t slot, uint32_t n, uint32_t r)
 {
-    const uint32_t pos = w->base[slot] + w->step;
-    write_row(&w->rows[r], slot, pos, r, w->flags);
-    if ((pos & w->mask) == 0)
-        *w->needy++ = slot;
-    return pos + 2 >= w->end[slot];
-}
-
-/* Rows r and following of 64 neighbouring slots: nearly all there is. Returns a bit for each that
- * is the last one. */
-static uint64_t write_dense(writing *w, uint32_t slot, uint32_t r)
-{
-    enum { N = 64 };
     const uint32_t *restrict base = w->base + slot, *restrict end = w->end + slot;
     const uint32_t step = w->step, mask = w->mask, flags = w->flags;
     hdl_plan_row *restrict rows = w->rows + r;
-    uint32_t pos[N], rare = 0;
-    for (uint32_t i = 0; i < N; i++) {
+    uint32_t pos[64], rare = 0;
+    for (uint32_t i = 0; i < n; i++) {
         pos[i] = base[i] + step;
         rare |= (uint32_t) - ((pos[i] & mask) == 0);
-        rare |= ~(pos[i] + 2 - end[i]) & 1u << 31;
+        rare |= ~(pos[i] + 2 - end[i]) & 1u << 31; /* pos + 2 >= end */
     }
-    for (uint32_t i = 0; i < N; i++)
+    for (uint32_t i = 0; i < n; i++)
         write_row(&rows[i], slot + i, pos[i], r + i, flags);
     uint64_t last = 0;
-    if (rare)
-        for (uint32_t i = 0; i < N; i++) {
-            if ((pos[i] & mask) == 0)
-                *w->needy++ = slot + i;
-            last |= (uint64_t)(pos[i] + 2 >= end[i]) << i;
-        }
+    for (uint32_t i = 0; rare && i < n; i++) {
+        if ((pos[i] & mask) == 0)
+            *w->needy++ = slot + i;
+        last |= (uint64_t)(pos[i] + 2 >= end[i]) << i;
+    }
     return last;
 }
 
@@ -108,17 +96,15 @@ static uint32_t write_rows(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf)
     };
     uint32_t r = 0;
     for (uint32_t w = 0; w < s->slots.n_words; w++) {
-        uint64_t bits = g->decode[w], last = 0;
+        const uint64_t bits = g->decode[w];
         buf->decodes[w] = buf->live[w] = bits;
-        if (bits == UINT64_MAX) {
-            last = write_dense(&wr, w * 64, r);
-            r += 64;
-        } else {
-            for (; bits; bits &= bits - 1, r++)
-                if (write_slot(&wr, w * 64 + (uint32_t)__builtin_ctzll(bits), r))
-                    last |= bits & -bits;
+        for (uint32_t bit = 0; bit < 64 && bits >> bit;) {
+            bit += (uint32_t)__builtin_ctzll(bits >> bit);
+            const uint32_t n = hdl_run_of(bits, bit);
+            g->decode[w] &= ~(write_run(&wr, w * 64 + bit, n, r) << bit);
+            r += n;
+            bit += n;
         }
-        g->decode[w] &= ~last;
     }
     buf->n_decodes = r;
     return (uint32_t)(wr.needy - s->needy);

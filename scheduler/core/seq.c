@@ -78,10 +78,12 @@ void hdl_log_release(hdl_sched *s, hdl_seq *seq)
 
 void hdl_recent_copy(const hdl_sched *s, uint32_t slot, uint32_t from, uint32_t to, hdl_token *out)
 {
+    const size_t stride = (size_t)s->config.max_seqs * HDL_TILE;
+    const hdl_token *tiles = s->slots.recent + (size_t)slot * HDL_TILE;
     uint32_t step = from - 1 - s->slots.base[slot];
     while (from < to) {
-        const uint32_t n = hdl_min_u32(HDL_TILE - step % HDL_TILE, to - from);
-        const hdl_token *tile = hdl_recent(s, step) + (size_t)slot * HDL_TILE;
+        const uint32_t at = step % HDL_TILE, n = hdl_min_u32(HDL_TILE - at, to - from);
+        const hdl_token *tile = tiles + step % HDL_RECENT / HDL_TILE * stride + at;
         if (n == HDL_TILE)
             memcpy(out, tile, HDL_TILE * sizeof *out);
         else

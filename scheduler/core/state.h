@@ -355,6 +355,13 @@ static inline bool hdl_bit(const uint64_t *bits, uint32_t at)
     return bits[at / 64] >> (at % 64) & 1;
 }
 
+/* How many bits from this one on are set. */
+static inline uint32_t hdl_run_of(uint64_t bits, uint32_t from)
+{
+    const uint64_t clear = ~(bits >> from);
+    return clear ? (uint32_t)__builtin_ctzll(clear) : 64;
+}
+
 static inline void hdl_bit_clear(uint64_t *bits, uint32_t at)
 {
     bits[at / 64] &= ~(1ull << (at % 64));
