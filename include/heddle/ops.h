@@ -400,15 +400,17 @@ typedef struct hdl_add_row_args {
 
 /* Chooses experts. SOFTMAX_TOPK: score = softmax over all in f32 (Qwen3-MoE). SIGMOID_TOPK: score =
  * sigmoid (DeepSeek-V3, GLM-4.5, MiniMax-M2). TOPK_SOFTMAX: the topk largest logits, softmax over
- * those (Mixtral, gpt-oss). The topk largest of score + correction are taken (ties: lower id),
- * among the experts of the topk_group best of n_group equal groups; a group is worth the largest of
- * those sums in it, or its two largest added. A weight is the score, divided by the sum of the
- * chosen ones (+ 1e-20) if renorm, times scale. Ids come out in descending order of what chose
- * them. */
+ * those (Mixtral, gpt-oss). TOPK_SIGMOID: the topk largest logits, the sigmoid of each (Llama 4;
+ * sigmoids of large logits are equal in f32, logits are not). The topk largest of score +
+ * correction are taken (ties: lower id), among the experts of the topk_group best of n_group equal
+ * groups; a group is worth the largest of those sums in it, or its two largest added. A weight is
+ * the score, divided by the sum of the chosen ones (+ 1e-20) if renorm, times scale. Ids come out
+ * in descending order of what chose them. */
 typedef enum hdl_router_kind {
     HDL_ROUTER_SOFTMAX_TOPK,
     HDL_ROUTER_TOPK_SOFTMAX,
-    HDL_ROUTER_SIGMOID_TOPK
+    HDL_ROUTER_SIGMOID_TOPK,
+    HDL_ROUTER_TOPK_SIGMOID
 } hdl_router_kind;
 typedef struct hdl_router_desc {
     hdl_router_kind kind;

@@ -77,6 +77,8 @@ static void score_all(const hdl_router_args *a, float *score)
 /* weights: the scores of the chosen on entry, padded to a multiple of 16. */
 static void weigh(const hdl_router_args *a, float *weights)
 {
+    for (uint32_t j = 0; j < a->topk && a->desc.kind == HDL_ROUTER_TOPK_SIGMOID; j += HDL_LANES)
+        v16_store(weights + j, v16_sigmoid(v16_load(weights + j)));
     if (a->desc.kind == HDL_ROUTER_TOPK_SOFTMAX) {
         divide_all(weights, a->topk, exp_all(weights, a->topk));
     } else if (a->desc.renorm) {

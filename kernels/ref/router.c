@@ -79,6 +79,8 @@ static void route(const hdl_router_args *a, const float *logits, uint32_t *ids, 
     choose(by, a->n_experts, a->topk, ids);
     for (uint32_t j = 0; j < a->topk; j++)
         weights[j] = score[ids[j]];
+    for (uint32_t j = 0; j < a->topk && a->desc.kind == HDL_ROUTER_TOPK_SIGMOID; j++)
+        weights[j] = hdl_sigmoid(weights[j]);
     if (a->desc.kind == HDL_ROUTER_TOPK_SOFTMAX) {
         sum = exp_all(weights, a->topk);
     } else if (a->desc.renorm) {

@@ -30,6 +30,8 @@ static const shape shapes[] = {
     {12, 4, 20, {SIGM, true, true, .n_group = 3, .topk_group = 2}, true, true},
     {160, 6, 20, {SOFT, .n_group = 8, .topk_group = 3, .scale = 16}, false, false},
     {20, 3, 20, {SOFT, .renorm = true, .n_group = 5, .topk_group = 1}, true, false},
+    {16, 1, 30, {.kind = HDL_ROUTER_TOPK_SIGMOID}, false, false},
+    {24, 3, 30, {.kind = HDL_ROUTER_TOPK_SIGMOID, .renorm = true}, true, false},
     {9, 3, 20, {AFTER, .n_group = 3, .topk_group = 2}, false, true},
 };
 
@@ -99,16 +101,26 @@ static bool choices_right(const hdl_router_args *a, const exact *x, const uint32
     return true;
 }
 
+/* What a chosen expert's weight is made of. */
+static double raw_weight(const hdl_router_args *a, double score)
+{
+    switch (a->desc.kind) {
+    case HDL_ROUTER_TOPK_SOFTMAX: return exp(score);
+    case HDL_ROUTER_TOPK_SIGMOID: return 1 / (1 + exp(-score));
+    default: return score;
+    }
+}
+
 /* The sum of a softmax's chosen ones may be small: the bound is relative. */
 static bool weights_right(const hdl_router_args *a, const exact *x, const uint32_t *ids,
                           const float *weights)
 {
-    bool after = a->desc.kind == HDL_ROUTER_TOPK_SOFTMAX;
-    double sum = after || a->desc.renorm ? 0 : 1;
-    for (uint32_t j = 0; j < a->topk && (after || a->desc.renorm); j++)
-        sum += after ? exp(x->score[ids[j]]) : x->score[ids[j]];
+    bool divided = a->desc.kind == HDL_ROUTER_TOPK_SOFTMAX || a->desc.renorm;
+    double sum = divided ? 0 : 1;
+    for (uint32_t j = 0; j < a->topk && divided; j++)
+        sum += raw_weight(a, x->score[ids[j]]);
     for (uint32_t j = 0; j < a->topk; j++) {
-        double want = (after ? exp(x->score[ids[j]]) : x->score[ids[j]]) / sum;
+        double want = raw_weight(a, x->score[ids[j]]) / sum;
         want *= a->desc.scale != 0 ? (double)a->desc.scale : 1;
         if (!(fabs(want - (double)weights[j]) <= NEAR * want))
             return false;
