@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/fs.h"
+#include "base/log.h"
 #include "worker/load/safetensors.h"
 #include "worker/model/arch_gguf.h"
 
@@ -314,21 +315,25 @@ static bool harmless(const hdl_files *f, const hdl_model_desc *desc, const char 
         return strcmp(name, "rope_freqs.weight") == 0; /* read by gguf_rope.c */
     if (len >= sizeof(inv) - 1 && strcmp(name + len - (sizeof(inv) - 1), inv) == 0)
         return true;
-    if (hdl_arch_skips(desc, name))
-        return true;
     return desc->tied && strcmp(name, "lm_head.weight") == 0; /* the embedding once more */
 }
 
 hdl_err hdl_files_check_unknown(const hdl_files *f, const hdl_model_desc *desc, hdl_errmsg *why)
 {
+    size_t n_left_out = 0;
     for (size_t i = 0; i < f->n_tensors; i++) {
         const char *name =
             f->gguf ? hdl_gguf_tensor_at(f->gguf, i)->name : hdl_st_at(f->st, i)->name;
-        if (!f->used[i] && !harmless(f, desc, name))
+        if (f->used[i] || harmless(f, desc, name))
+            continue;
+        if (!hdl_arch_skips(desc, name))
             return hdl_fail(HDL_UNSUPPORTED, why,
                             "tensor %.120s has no place in %s; leaving it out might give wrong "
                             "text; choose a model of a supported architecture, or report it",
                             name, desc->arch);
+        n_left_out++;
     }
+    if (n_left_out != 0)
+        HDL_LOG(INFO, LOAD, "left_out", "tensors=%zu why=parts_not_run", n_left_out);
     return HDL_OK;
 }

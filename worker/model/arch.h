@@ -153,5 +153,10 @@ hdl_key_fn hdl_arch_key_rope, hdl_arch_key_theta, hdl_arch_key_partial;
 /* YaRN's growth of scores with the factor (HF: get_mscale). */
 double hdl_arch_yarn_mscale(double factor, double mscale);
 
+/* Reads layer_types, one for each layer: "full_attention", "sliding_attention" (sliding_window
+ * positions), "chunked_attention" (attention_chunk_size). *given: the key is there. */
+hdl_err hdl_arch_layer_types(hdl_model_desc *desc, const hdl_jv *root, bool *given,
+                             hdl_errmsg *why);
+
 /* Reads sliding_window as a window of every layer (Mistral, Mixtral); null: none. */
 hdl_err hdl_arch_window_all(hdl_model_desc *desc, const hdl_jv *value, hdl_errmsg *why);

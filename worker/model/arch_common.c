@@ -69,6 +69,49 @@ static hdl_err key_layer_types(hdl_model_desc *desc, const hdl_jv *v, hdl_errmsg
     return HDL_OK;
 }
 
+static hdl_err read_span(const hdl_jv *root, const char *key, uint32_t *out, hdl_errmsg *why)
+{
+    int64_t n = 0;
+    hdl_jv v = hdl_jv_get(root, key);
+    if (!hdl_jv_given(&v))
+        return hdl_fail(HDL_INVALID, why,
+                        "config.json lacks %s, though layer_types names layers that need it; fetch "
+                        "the original file",
+                        key);
+    HDL_TRY(hdl_jv_int(&v, (hdl_jv_range){1, INT32_MAX}, &n, why));
+    *out = (uint32_t)n;
+    return HDL_OK;
+}
+
+hdl_err hdl_arch_layer_types(hdl_model_desc *desc, const hdl_jv *root, bool *given, hdl_errmsg *why)
+{
+    hdl_jv list = hdl_jv_get(root, "layer_types");
+    *given = hdl_jv_given(&list);
+    if (!*given)
+        return HDL_OK;
+    HDL_TRY(hdl_jv_expect(&list, HDL_JSON_ARRAY, why));
+    if (hdl_jv_len(&list) != desc->n_layers)
+        return hdl_jv_fail(&list, why, "has %zu entries for %u layers", hdl_jv_len(&list),
+                           desc->n_layers);
+    for (uint32_t i = 0; i < desc->n_layers; i++) {
+        const char *type = "";
+        hdl_jv item = hdl_jv_at(&list, i);
+        hdl_layer_desc *layer = &desc->layers[i];
+        HDL_TRY(hdl_jv_string(&item, &type, NULL, why));
+        layer->window = layer->chunk = 0;
+        if (strcmp(type, "sliding_attention") == 0)
+            HDL_TRY(read_span(root, "sliding_window", &layer->window, why));
+        else if (strcmp(type, "chunked_attention") == 0)
+            HDL_TRY(read_span(root, "attention_chunk_size", &layer->chunk, why));
+        else if (strcmp(type, "full_attention") != 0)
+            return hdl_fail(HDL_UNSUPPORTED, why,
+                            "config.json: layer %u is of type \"%.40s\"; full, sliding and chunked "
+                            "attention are supported; choose another model",
+                            i, type);
+    }
+    return HDL_OK;
+}
+
 hdl_err hdl_arch_window_all(hdl_model_desc *desc, const hdl_jv *v, hdl_errmsg *why)
 {
     int64_t window = 0;

@@ -10,8 +10,14 @@
     X(llama)                                                                                       \
     X(mistral)                                                                                     \
     X(mixtral)                                                                                     \
+    X(qwen2moe)                                                                                    \
     X(qwen3)                                                                                       \
-    X(qwen3moe)
+    X(qwen3moe)                                                                                    \
+    X(glm4moe)                                                                                     \
+    X(minimaxm2)                                                                                   \
+    X(gptoss)                                                                                      \
+    X(llama4)                                                                                      \
+    X(llama4text)
 // clang-format on
 
 #define HDL_ARCH_DECLARE(name) extern const hdl_arch hdl_arch_##name;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Mixtral 8x7B, 8x22B: Mistral's attention, a mixture of experts in every layer, softmax over the
  * chosen experts only. HF: modeling_mixtral.py. */
-#include "worker/model/arch_list.h"
+#include "worker/model/arch_hf.h"
 
 static const hdl_config_key keys[] = {
     HDL_K_U32("intermediate_size", moe_inter, 1, 1u << 20),
@@ -12,19 +12,9 @@ static const hdl_config_key keys[] = {
 };
 
 static const hdl_weight_name names[] = {
-    HDL_W(EMBED, "model.embed_tokens.weight"),
-    HDL_W(FINAL_NORM, "model.norm.weight"),
-    HDL_W(LM_HEAD, "lm_head.weight"),
-    HDL_W(ATTN_NORM, "model.layers.{l}.input_layernorm.weight"),
-    HDL_W(Q, "model.layers.{l}.self_attn.q_proj.weight"),
-    HDL_W(K, "model.layers.{l}.self_attn.k_proj.weight"),
-    HDL_W(V, "model.layers.{l}.self_attn.v_proj.weight"),
-    HDL_W(O, "model.layers.{l}.self_attn.o_proj.weight"),
-    HDL_W(FFN_NORM, "model.layers.{l}.post_attention_layernorm.weight"),
-    HDL_W(ROUTER, "model.layers.{l}.block_sparse_moe.gate.weight"),
-    HDL_W(EXPERT_GATE, "model.layers.{l}.block_sparse_moe.experts.{e}.w1.weight"),
-    HDL_W(EXPERT_UP, "model.layers.{l}.block_sparse_moe.experts.{e}.w3.weight"),
-    HDL_W(EXPERT_DOWN, "model.layers.{l}.block_sparse_moe.experts.{e}.w2.weight"),
+    HDL_HF_MODEL(""),
+    HDL_HF_ATTENTION(""),
+    HDL_HF_SPARSE_BLOCK(""),
 };
 
 const hdl_arch hdl_arch_mixtral = {
