@@ -14,5 +14,15 @@
     X(mixtral,          "mixtral")                                                                 \
     X(qwen3,            "qwen3")                                                                   \
     X(qwen3moe,         "qwen3moe")                                                                \
-    X(qwen3moe_mixed,   "qwen3moe-mixed")
+    X(qwen3moe_mixed,   "qwen3moe-mixed")                                                          \
+    X(mixtral_window,   "mixtral-window")                                                          \
+    X(qwen2moe,         "qwen2moe")                                                                \
+    X(qwen2moe_odd,     "qwen2moe-odd")                                                            \
+    X(glm4moe,          "glm4moe")                                                                 \
+    X(glm4moe_groups,   "glm4moe-groups")                                                          \
+    X(minimaxm2,        "minimaxm2")                                                               \
+    X(gptoss,           "gptoss")                                                                  \
+    X(gptoss_odd,       "gptoss-odd")                                                              \
+    X(llama4_scout,     "llama4-scout")                                                            \
+    X(llama4_maverick,  "llama4-maverick")
 // clang-format on

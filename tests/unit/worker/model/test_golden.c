@@ -99,9 +99,8 @@ static void check_f32(const char *name)
     golden_free(&g);
 }
 
-/* bf16 activations and cache against float32 throughout: 1e-2 over all logits. With random weights
- * a rounding now and then sends a token to another expert, after which its row, and what attends to
- * it, is a different one: of a mixture three quarters of the rows must be that near. */
+/* bf16 activations and cache against float32 throughout: 1e-2 over all logits. make.py has chosen
+ * tokens that reach the same experts either way. */
 static void check_bf16(const char *name)
 {
     char model[256];
@@ -109,13 +108,8 @@ static void check_bf16(const char *name)
     rig_make_model(model, g.config, HDL_DTYPE_BF16);
     float *logits = run(&g, model, HDL_WFORMAT_BF16, HDL_ISA_AUTO);
     double all = distance(logits, g.exact, (size_t)g.n_rows * g.vocab);
-    uint32_t near = 0;
-    for (uint32_t t = 0; t < g.n_rows; t++)
-        near += distance(logits + t * g.vocab, g.exact + t * g.vocab, g.vocab) < 1e-2;
-    bool dense = strstr(g.config, "expert") == NULL;
-    if (dense ? !(all < 1e-2) : near < g.n_rows * 3 / 4)
-        fail_msg("%s in bf16: distance %g from transformers, %u of %u rows within 1e-2", name, all,
-                 near, g.n_rows);
+    if (!(all < 1e-2))
+        fail_msg("%s in bf16: distance %g from transformers, 1e-2 allowed", name, all);
     rig_covered_arch(g.config, "bf16");
     free(logits);
     rig_remove(model);
