@@ -18,8 +18,9 @@
     X("too_long") X("kv_capacity") X("deadline") X("draining") X("no_worker") X("auth") X("other")
 #define HDL_LABEL_CODE_LIST(X)                                                                     \
     X("200")                                                                                       \
-    X("400") X("401") X("403") X("404") X("405") X("408") X("409") X("411") X("413") X("414")      \
-        X("415") X("422") X("429") X("431") X("499") X("500") X("501") X("503") X("504") X("505")  \
+    X("400")                                                                                       \
+    X("401") X("403") X("404") X("405") X("408") X("409") X("411") X("413") X("414") X("415")      \
+        X("422") X("429") X("431") X("499") X("500") X("501") X("503") X("504") X("505")           \
             X("other")
 
 enum { HDL_METRIC_RANKS_MAX = 64 }; /* values of the numbered label "rank" */
@@ -65,10 +66,14 @@ enum { HDL_METRIC_RANKS_MAX = 64 }; /* values of the numbered label "rank" */
       "heddle_request_queue_time_seconds", "From arrival to the first scheduled step.")            \
     X(STEP_TIME,            HISTOGRAM, SECONDS, RANK,    STEP,                                     \
       "heddle_step_seconds", "Time of one step on a rank.")                                        \
+    X(COLL_TIME,            HISTOGRAM, SECONDS, RANK,    STEP,                                     \
+      "heddle_collective_seconds", "Time of one step that a rank spent in collectives.")           \
     X(EPOCHS,               COUNTER,   NONE,    NONE,    NONE,                                     \
       "heddle_group_epochs_total", "Times a group of ranks was formed anew.")                      \
     X(WORKER_RESTARTS,      COUNTER,   NONE,    NONE,    NONE,                                     \
       "heddle_worker_restarts_total", "Workers restarted by the supervisor.")                      \
+    X(WORKERS_WANTED,       GAUGE,     NONE,    NONE,    NONE,                                     \
+      "heddle_workers_wanted", "Workers that the configured layout needs.")                        \
     X(WORKERS_READY,        GAUGE,     NONE,    NONE,    NONE,                                     \
       "heddle_workers_ready", "Workers that hold a shard and answer.")                             \
     X(RECOVERY,             HISTOGRAM, SECONDS, NONE,    REQUEST,                                  \

@@ -84,6 +84,7 @@ static bool handle_here(hdl_conn *conn, const hdl_worker_msg *msg)
         atomic_store_explicit(&conn->step_us, msg->result.step_us, memory_order_relaxed);
         atomic_store_explicit(&conn->coll_us, msg->result.coll_us, memory_order_relaxed);
         hdl_metric_observe(HDL_METRIC_STEP_TIME, msg->result.rank, msg->result.step_us);
+        hdl_metric_observe(HDL_METRIC_COLL_TIME, msg->result.rank, msg->result.coll_us);
     }
     return msg->kind == HDL_WMSG_HEARTBEAT || is_times_alone(msg);
 }

@@ -124,6 +124,7 @@ void hdl_status_publish(hdl_cluster *c)
     for (uint32_t g = 0; g < c->n_groups; g++)
         info.epoch = info.epoch > c->groups[g].epoch ? info.epoch : c->groups[g].epoch;
     say_state(c, &n, info.state, sizeof info.state);
+    hdl_metric_set(HDL_METRIC_WORKERS_WANTED, 0, c->n_groups * c->n_ranks);
     hdl_metric_set(HDL_METRIC_WORKERS_READY, 0, n.n_ready);
     pthread_mutex_lock(&c->lock);
     bool was_ready = c->info.ready;

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What an operator installs: the configuration files, the systemd units, the install target, a life from the units' own
-command lines (ready, healthy to its watchdog, a request, a drain, a clean end), and the Kubernetes overlays (overlays.py).
+command lines (ready, healthy to its watchdog, a request, a drain, a clean end), the Kubernetes overlays (overlays.py), and a real
+Prometheus (monitoring.py).
 
     tests/deploy/run.py [--bin build/release/bin] [TEST ...]
 
@@ -25,7 +26,8 @@ import unittest
 import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from overlays import Kubernetes  # noqa: E402, F401: its tests are found here
+from monitoring import Files, Monitoring  # noqa: E402, F401: their tests are found here
+from overlays import Kubernetes  # noqa: E402, F401
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 DEPLOY = ROOT / "deploy"
