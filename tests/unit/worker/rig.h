@@ -10,7 +10,6 @@
 #include <heddle/plan.h>
 #include <heddle/request.h>
 
-#include "worker/model/arch.h"
 #include "worker/worker.h"
 
 /* ---- models ------------------------------------------------------------------------------- */
@@ -23,9 +22,6 @@ void rig_remove(const char *dir);
 /* Value of element i of a tensor whose last dimension is cols; vectors lie around 1 (norms), or
  * around 0 where the name ends in "bias". Exactly representable in bf16. */
 float rig_weight(const char *name, uint64_t i, uint32_t cols, bool vector);
-
-/* Element of a slot, in the model's numbering, of a model that rig_make_model has written. */
-float rig_slot_weight(const hdl_model_desc *desc, hdl_weight_at at, uint32_t row, uint32_t col);
 
 /* Whole file, or fails the test. */
 char *rig_read(const char *path, size_t *len);

@@ -28,6 +28,7 @@ typedef struct maker {
     hdl_gguf *gguf;      /* of file */
     const unsigned char *sums, *own; /* behind the head: checksums; data of rope_* */
     hdl_model_desc *hf, *desc;       /* owned; as config.json says and as the file's keys do */
+    hdl_files *hf_files;             /* the same model as safetensors: what belongs where */
 } maker;
 
 static float *data_of(const maker *m, const hdl_gguf_tensor *t)
@@ -107,18 +108,34 @@ static uint32_t file_row(const hdl_found *f, uint32_t r)
     return r - in_head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
 }
 
-static void ask_slot(maker *m, hdl_files *files, hdl_weight_at at)
+static hdl_found find(hdl_files *files, const hdl_model_desc *desc, hdl_weight_at at)
 {
     hdl_errmsg why = {0};
     hdl_found found;
-    if (hdl_files_find(files, (hdl_files_ask){m->desc, at}, &found, &why) != HDL_OK)
+    if (hdl_files_find(files, (hdl_files_ask){desc, at}, &found, &why) != HDL_OK)
         fail_msg("%s", why.text);
+    return found;
+}
+
+/* Norms that config.json's model stores as w - 1 are whole in GGUF files. */
+static float plus(const maker *m, hdl_wslot slot)
+{
+    bool norm = strstr(hdl_slot_info_of(slot)->name, "NORM") != NULL;
+    return norm && m->hf->norm_plus_one && !m->desc->norm_plus_one ? 1.0f : 0.0f;
+}
+
+static void ask_slot(maker *m, hdl_files *files, hdl_weight_at at)
+{
+    hdl_found found = find(files, m->desc, at), hf = find(m->hf_files, m->hf, at);
+    assert_int_equal(found.src.n_rows, hf.src.n_rows);
+    assert_int_equal(found.src.n_cols, hf.src.n_cols);
     for (uint32_t r = 0; r < found.src.n_rows; r++)
         for (uint32_t c = 0; c < found.src.n_cols; c++) {
-            float idx = -1;
+            float idx = -1, value = 0;
             hdl_source_values(&found.src, (hdl_span){file_row(&found, r), c, 1}, &idx);
+            hdl_source_values(&hf.src, (hdl_span){r, c, 1}, &value);
             assert_true(idx >= 0 && (size_t)idx < m->data_len / 4);
-            m->want[(size_t)idx] = rig_slot_weight(m->hf, at, r, c);
+            m->want[(size_t)idx] = value + plus(m, at.slot);
             m->made[(size_t)idx] = 1;
         }
 }
@@ -162,20 +179,24 @@ static void check_sums(const maker *m)
     }
 }
 
-void rig_make_gguf(char dir[256], char path[300], const char *config_json, rig_head head)
+void rig_make_gguf(char dir[256], const char *hf_dir, const char *config_json, rig_head head)
 {
     hdl_errmsg why = {0};
+    char path[300];
     maker m = {.hf = malloc(sizeof(*m.hf)), .desc = malloc(sizeof(*m.desc))};
     if (hdl_model_desc_parse(m.hf, config_json, strlen(config_json), &why) != HDL_OK)
         fail_msg("%s", why.text);
     assert_int_equal(hdl_fs_mkdtemp(dir, 256, "heddle-gguf-", &why), HDL_OK);
     snprintf(path, 300, "%s/model.gguf", dir);
+    if (hdl_files_open(&m.hf_files, hf_dir, &why) != HDL_OK)
+        fail_msg("%s", why.text);
     open_head(&m, head);
     copy_own(&m);
     ask_all(&m, path);
     memcpy(m.data, m.want, m.data_len);
     check_sums(&m);
     write_file(&m, path);
+    hdl_files_close(m.hf_files);
     hdl_gguf_close(m.gguf);
     free(m.file);
     free(m.want);

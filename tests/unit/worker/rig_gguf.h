@@ -1,15 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* GGUF files of the rig's models: as llama.cpp's converter writes them (tests/golden/gguf), with
- * the formula's weights. */
+/* GGUF files for the tests of the loader: models of the rig as llama.cpp's converter writes them,
+ * and models whose matrices are of any ggml type. */
 #pragma once
 
 #include "rig.h"
 
-/* Writes dir/model.gguf and its path into `path`. `head` is the bytes of a NAME.head; config_json
- * that of the model it was made of. Fails the test when some tensor's data are not what the
- * converter made. */
+/* Bytes of a tests/golden/gguf/NAME.head. */
 typedef struct rig_head {
     const char *bytes;
     size_t len;
 } rig_head;
-void rig_make_gguf(char dir[256], char path[300], const char *config_json, rig_head head);
+/* Makes a new folder `dir` with model.gguf: the weights of hf_dir, which rig_make_model has made of
+ * config_json in F32, at the places where the converter would write them. Fails the test when some
+ * tensor's data are not those that the converter made. */
+void rig_make_gguf(char dir[256], const char *hf_dir, const char *config_json, rig_head head);
+
+/* A model of the architecture "llama", with experts a Mixtral, without them a Llama. */
+typedef struct rig_gguf_spec {
+    uint32_t type; /* ggml's number, of all matrices but the router */
+    bool values;   /* their values as F32 instead */
+    uint32_t hidden, inter, n_layers, n_heads, n_kv_heads, vocab;
+    uint32_t n_experts; /* two of them for each token */
+} rig_gguf_spec;
+/* Random blocks, the same for the same shape and type, of weights as large as the rig's others. */
+void rig_write_gguf(const char *path, const rig_gguf_spec *spec);

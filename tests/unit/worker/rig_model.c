@@ -118,18 +118,6 @@ static size_t list_tensors(const hdl_model_desc *desc, tensor *out, size_t max)
     return n;
 }
 
-float rig_slot_weight(const hdl_model_desc *desc, hdl_weight_at at, uint32_t row, uint32_t col)
-{
-    const hdl_slot_info *info = hdl_slot_info_of(at.slot);
-    const hdl_weight_name *name = hdl_arch_weight(hdl_arch_of(desc), at.slot);
-    uint32_t cols = hdl_dim_size(desc, info->cols);
-    char text[128];
-    assert_non_null(name);
-    assert_true(hdl_weight_name_write(name, at, text, sizeof(text)));
-    assert_true(name->form == 0 && name->n_fused == 0);
-    return rig_weight(text, (uint64_t)row * cols + col, cols, info->cols == HDL_DIM_NONE);
-}
-
 static void put_value(FILE *f, float v, hdl_dtype dtype)
 {
     uint16_t half = hdl_bf16_from_f32(v);

@@ -50,7 +50,8 @@ static void check(const char *name, double allowed)
     snprintf(path, sizeof(path), GOLDEN "gguf/%s.head", name);
     char *head = rig_read(path, &len);
     rig_make_model(model, config, HDL_DTYPE_F32);
-    rig_make_gguf(dir, gguf, config, (rig_head){head, len});
+    rig_make_gguf(dir, model, config, (rig_head){head, len});
+    snprintf(gguf, sizeof(gguf), "%s/model.gguf", dir);
     assert_int_equal(hdl_model_desc_load(&desc, gguf, &why), HDL_OK);
     float *want = run(model, desc.vocab), *got = run(gguf, desc.vocab);
     double d = distance(got, want, (size_t)N_TOKENS * desc.vocab);
