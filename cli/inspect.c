@@ -68,6 +68,7 @@ static int print_json(const inspection *in)
     hdl_jw_kv_cstr(&w, "architecture", in->desc.arch);
     hdl_jw_kv_uint(&w, "params_total", in->params.total);
     hdl_jw_kv_uint(&w, "params_active", in->params.active);
+    hdl_jw_kv_uint(&w, "params_embedding", in->params.embedding);
     hdl_jw_kv_uint(&w, "layers", in->desc.n_layers);
     hdl_jw_kv_uint(&w, "max_len", in->desc.max_len);
     hdl_jw_kv_uint(&w, "kv_bytes_per_token", in->kv_bytes_per_token);
@@ -98,15 +99,22 @@ static void print_model(const inspection *in)
     printf("architecture   %s\n", d->arch);
     bool small = in->params.total < 1000000000;
     double unit = small ? 1e6 : 1e9;
-    printf("parameters     %.2f %s, %.2f %s active per token\n", (double)in->params.total / unit,
-           small ? "million" : "billion", (double)in->params.active / unit,
-           small ? "million" : "billion");
+    const char *name = small ? "million" : "billion";
+    printf("parameters     %.2f %s, %.2f %s active per token", (double)in->params.total / unit,
+           name, (double)in->params.active / unit, name);
+    if (in->params.embedding > 0)
+        printf(" (%.2f without the embedding)",
+               (double)(in->params.active - in->params.embedding) / unit);
+    printf("\n");
     printf("layers         %u, hidden %u, %u query and %u KV heads of %u\n", d->n_layers, d->hidden,
            d->n_heads, d->n_kv_heads, d->head_dim);
     if (d->n_experts > 0)
         printf("experts        %u of %u inner, %u for each token\n", d->n_experts, d->moe_inter,
                d->topk);
-    if (d->inter > 0)
+    bool dense = false;
+    for (uint32_t i = 0; i < d->n_layers; i++)
+        dense = dense || d->layers[i].ffn == HDL_FFN_DENSE;
+    if (dense)
         printf("dense layers   %u inner\n", d->inter);
     printf("vocabulary     %u, %s head\n", d->vocab, d->tied ? "tied" : "separate");
     printf("context        %u tokens, %llu bytes of KV each\n", d->max_len,

@@ -161,9 +161,10 @@ hdl_err hdl_model_desc_load(hdl_model_desc *out, const char *model_path,
                             hdl_errmsg *why) HDL_MUST_CHECK;
 
 /* Parameters: all of them, and those that one token uses (topk experts of n_experts). A tied head
- * counts once. */
+ * counts once. Publishers differ on the embedding, of which a token uses one row: embedding is what
+ * it adds to both counts, 0 where it is the head too. */
 typedef struct hdl_model_params {
-    uint64_t total, active;
+    uint64_t total, active, embedding;
 } hdl_model_params;
 hdl_model_params hdl_model_count_params(const hdl_model_desc *desc);
 

@@ -126,12 +126,11 @@ static hdl_err find_arch(const hdl_jv *root, const hdl_arch **out, hdl_errmsg *w
                         "give the folder of a Hugging Face model");
     HDL_TRY(hdl_jv_string(&first, &name, NULL, why));
     *out = hdl_arch_find(name);
-    char known[256];
     if (!*out)
         return hdl_fail(HDL_UNSUPPORTED, why,
-                        "architecture %.60s is not supported; this version runs %s; choose a model "
-                        "of one of them",
-                        name, hdl_arch_names(known, sizeof(known)));
+                        "architecture %.60s is not supported; %s is not built yet; choose another "
+                        "model: `heddle matrix` lists those that run",
+                        name, hdl_arch_lacks(name));
     return HDL_OK;
 }
 
@@ -158,13 +157,50 @@ static hdl_err parse(hdl_model_desc *out, const hdl_jv *root, hdl_errmsg *why)
     return hdl_desc_complete(out, why);
 }
 
+/* Python writes Infinity and NaN, which are not JSON. They become strings, so that who ignores the
+ * key can and who needs a number refuses it. */
+static void quote_words(const char *json, size_t len, hdl_buf *out)
+{
+    static const char *const words[] = {"-Infinity", "Infinity", "NaN"};
+    bool in_string = false;
+    for (size_t i = 0; i < len; i++) {
+        size_t word = 0;
+        for (size_t w = 0; !in_string && word == 0 && w < HDL_ARRAY_LEN(words); w++) {
+            size_t n = strlen(words[w]);
+            word = n <= len - i && memcmp(json + i, words[w], n) == 0 ? n : 0;
+        }
+        if (word > 0) {
+            hdl_buf_printf(out, "\"%.*s\"", (int)word, json + i);
+            i += word - 1;
+            continue;
+        }
+        if (json[i] == '"')
+            in_string = !in_string;
+        hdl_buf_append(out, json + i, in_string && json[i] == '\\' && i + 1 < len ? 2 : 1);
+        i += in_string && json[i] == '\\' && i + 1 < len;
+    }
+}
+
 hdl_err hdl_model_desc_parse(hdl_model_desc *out, const char *json, size_t len, hdl_errmsg *why)
 {
     hdl_json *doc = NULL;
-    HDL_TRY(hdl_json_parse(json, len, CONFIG_BYTES_MAX, &doc, why));
-    hdl_jv root = hdl_json_root(doc);
-    hdl_err err = parse(out, &root, why);
-    hdl_json_close(doc);
+    hdl_buf text;
+    hdl_buf_init(&text, CONFIG_BYTES_MAX);
+    quote_words(json, len, &text);
+    hdl_err err = HDL_INVALID;
+    if (hdl_buf_ok(&text))
+        err = hdl_json_parse((const char *)hdl_buf_data(&text), text.len, CONFIG_BYTES_MAX, &doc,
+                             why);
+    else
+        hdl_fail(err, why,
+                 "config.json has more than %d bytes; no model's does; is it another file?",
+                 CONFIG_BYTES_MAX);
+    if (err == HDL_OK) {
+        hdl_jv root = hdl_json_root(doc);
+        err = parse(out, &root, why);
+        hdl_json_close(doc);
+    }
+    hdl_buf_deinit(&text);
     return err;
 }
 

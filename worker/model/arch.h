@@ -134,8 +134,8 @@ extern const size_t hdl_arch_common_key_count;
 
 const hdl_arch *hdl_arch_find(const char *name); /* NULL: none */
 const hdl_arch *hdl_arch_of(const hdl_model_desc *desc);
-/* "LlamaForCausalLM, MistralForCausalLM, ...": for messages. */
-const char *hdl_arch_names(char *out, size_t size);
+/* What this version lacks for an architecture that hdl_arch_find does not know; for messages. */
+const char *hdl_arch_lacks(const char *name);
 
 /* The first entry for a slot; NULL: none. */
 const hdl_weight_name *hdl_arch_weight(const hdl_arch *arch, hdl_wslot slot);

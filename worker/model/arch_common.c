@@ -221,17 +221,6 @@ bool hdl_arch_skips(const hdl_model_desc *desc, const char *tensor)
     return false;
 }
 
-const char *hdl_arch_names(char *out, size_t size)
-{
-    size_t at = 0;
-    out[0] = '\0';
-    for (size_t i = 0; i < HDL_ARRAY_LEN(archs) && at < size; i++) {
-        int n = snprintf(out + at, size - at, "%s%s", i ? ", " : "", archs[i]->name);
-        at += n > 0 ? (size_t)n : 0;
-    }
-    return out;
-}
-
 const hdl_weight_name *hdl_arch_weight(const hdl_arch *arch, hdl_wslot slot)
 {
     for (size_t i = 0; i < arch->n_names; i++)

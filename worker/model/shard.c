@@ -152,6 +152,8 @@ hdl_model_params hdl_model_count_params(const hdl_model_desc *desc)
             bool expert = info->scope == HDL_SCOPE_EXPERT;
             params.total += one * (expert ? desc->n_experts : 1);
             params.active += one * (expert ? desc->topk : 1);
+            if (slot == HDL_WSLOT_EMBED && !desc->tied)
+                params.embedding = one;
         }
     }
     return params;

@@ -138,6 +138,17 @@ static void test_eos_forms(void **state)
     assert_int_equal(desc.bos_id, HDL_NONE_U32);
 }
 
+/* As Python writes them. */
+static void test_words_for_numbers(void **state)
+{
+    hdl_errmsg why;
+    (void)state;
+    assert_int_equal(
+        parse_with(rig_config_llama, "\"id2label\":[0.0,Infinity,-Infinity,NaN,\"\\\"NaN\"]", &why),
+        HDL_OK);
+    assert_int_equal(parse_with(rig_config_llama, "\"rope_scaling\":Infinity", &why), HDL_INVALID);
+}
+
 static void test_refusals(void **state)
 {
     static const struct {
@@ -236,11 +247,12 @@ static void test_folder_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_moe),        cmocka_unit_test(test_dense_layers_of_a_mixture),
-        cmocka_unit_test(test_rope_forms), cmocka_unit_test(test_yarn),
-        cmocka_unit_test(test_moe_extras), cmocka_unit_test(test_eos_forms),
-        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_bad_values),
-        cmocka_unit_test(test_no_json),    cmocka_unit_test(test_folder_errors),
+        cmocka_unit_test(test_moe),           cmocka_unit_test(test_dense_layers_of_a_mixture),
+        cmocka_unit_test(test_rope_forms),    cmocka_unit_test(test_yarn),
+        cmocka_unit_test(test_moe_extras),    cmocka_unit_test(test_eos_forms),
+        cmocka_unit_test(test_refusals),      cmocka_unit_test(test_words_for_numbers),
+        cmocka_unit_test(test_bad_values),    cmocka_unit_test(test_no_json),
+        cmocka_unit_test(test_folder_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

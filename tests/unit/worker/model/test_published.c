@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Published configurations: parameters, cache and bytes per rank as transformers and the publishers
+ * count them, or a refusal that says what is missing. The files lie beside the project
+ * (shared/data/configs, not ours to commit); without them the tests that need them are skipped. */
+#include <dirent.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "rig.h"
+
+#define CONFIGS HDL_SOURCE_DIR "/../shared/data/configs"
+
+/* A publisher's figures in billions (0: not said to three digits), and what they count besides:
+ * towers, layers that predict further tokens; less the embedding in OpenAI's active ones. */
+typedef struct published {
+    double total, active, more_total, more_active;
+} published;
+
+typedef struct row {
+    const char *file;       /* without .json; or NULL */
+    const char *json;       /* the config itself where no file is published beside the project */
+    uint64_t total, active; /* of transformers' modules: numel of all, experts times topk / n */
+    uint32_t kv_bytes;   /* a token's, in layers that keep every position: reference/models.md, 3 */
+    uint64_t rank_bytes; /* weights of a rank in bf16 with tp 8, ep 8; 0: refused */
+    published says;
+} row;
+
+#define GLM_KEYS                                                                                   \
+    "\"architectures\":[\"Glm4MoeForCausalLM\"],\"attention_bias\":true,\"head_dim\":128,"         \
+    "\"hidden_act\":\"silu\",\"partial_rotary_factor\":0.5,\"max_position_embeddings\":131072,"    \
+    "\"model_type\":\"glm4_moe\",\"norm_topk_prob\":true,\"num_attention_heads\":96,"              \
+    "\"n_group\":1,\"topk_group\":1,\"n_shared_experts\":1,\"num_experts_per_tok\":8,"             \
+    "\"num_key_value_heads\":8,\"rms_norm_eps\":1e-05,\"rope_scaling\":null,"                      \
+    "\"rope_theta\":1000000,\"num_nextn_predict_layers\":1,\"tie_word_embeddings\":false,"         \
+    "\"torch_dtype\":\"bfloat16\",\"use_cache\":true,\"vocab_size\":151552"
+static const char glm45[] =
+    "{" GLM_KEYS ",\"hidden_size\":5120,\"intermediate_size\":12288,\"moe_intermediate_size\":1536,"
+    "\"n_routed_experts\":160,\"routed_scaling_factor\":2.5,\"first_k_dense_replace\":3,"
+    "\"num_hidden_layers\":92,\"use_qk_norm\":true}";
+static const char glm45_air[] =
+    "{" GLM_KEYS ",\"hidden_size\":4096,\"intermediate_size\":10944,\"moe_intermediate_size\":1408,"
+    "\"n_routed_experts\":128,\"routed_scaling_factor\":1.0,\"first_k_dense_replace\":1,"
+    "\"num_hidden_layers\":46,\"use_qk_norm\":false}";
+
+#define QWEN2_KEYS                                                                                 \
+    "\"architectures\":[\"Qwen2MoeForCausalLM\"],\"model_type\":\"qwen2_moe\","                    \
+    "\"decoder_sparse_step\":1,\"hidden_act\":\"silu\",\"norm_topk_prob\":false,"                  \
+    "\"rms_norm_eps\":1e-06,\"rope_theta\":1000000.0,\"sliding_window\":65536,"                    \
+    "\"tie_word_embeddings\":false,\"torch_dtype\":\"bfloat16\",\"use_sliding_window\":false,"     \
+    "\"vocab_size\":151936,\"max_position_embeddings\":32768"
+static const char qwen15_a27b[] =
+    "{" QWEN2_KEYS
+    ",\"hidden_size\":2048,\"intermediate_size\":5632,\"moe_intermediate_size\":1408,"
+    "\"num_attention_heads\":16,\"num_key_value_heads\":16,\"num_experts\":60,"
+    "\"num_experts_per_tok\":4,\"num_hidden_layers\":24,"
+    "\"shared_expert_intermediate_size\":5632,\"max_window_layers\":21}";
+static const char qwen2_57b[] =
+    "{" QWEN2_KEYS
+    ",\"hidden_size\":3584,\"intermediate_size\":18944,\"moe_intermediate_size\":2560,"
+    "\"num_attention_heads\":28,\"num_key_value_heads\":4,\"num_experts\":64,"
+    "\"num_experts_per_tok\":8,\"num_hidden_layers\":28,"
+    "\"shared_expert_intermediate_size\":20480,\"max_window_layers\":28}";
+
+#define QWEN3_32B  32762123264, 32762123264, 256 << 10, 7998590976
+#define QWEN3_235B 235093634560, 22190763520, 188 << 10, 58904197120
+#define QWEN3_30B  30532122624, 3353032704, 96 << 10, 7628382208
+#define LLAMA_70B  70553706496, 70553706496, 320 << 10, 17380704256
+#define MINIMAX_M2 228689764864, 11030553088, 248 << 10, 57203248128
+#define SAYS(...)                                                                                  \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
+
+// clang-format off
+static const row rows[] = {
+    {"meta-llama--Meta-Llama-3.1-8B", NULL, 8030261248, 8030261248, 128 << 10, 1877229568,
+     SAYS(.total = 8.03)},
+    {"meta-llama--Meta-Llama-3.1-70B", NULL, LLAMA_70B, SAYS(.total = 70.6)},
+    {"nvidia--Llama-3.1-70B-Instruct-FP8", NULL, LLAMA_70B, SAYS(.total = 70.6)},
+    {"meta-llama--Meta-Llama-3.1-405B", NULL, 405853388800, 405853388800, 504 << 10, 100953554944,
+     SAYS(.total = 405)},
+    {"mistralai--Mixtral-8x7B-v0.1", NULL, 46702792704, 12879925248, 128 << 10, 11647860736,
+     SAYS(.total = 46.7, .active = 12.9)},
+    {"mistralai--Mixtral-8x22B-v0.1", NULL, 140620634112, 39152031744, 224 << 10, 35118931968,
+     SAYS(.total = 141, .active = 39)},
+    {"Qwen--Qwen3-0.6B", NULL, 596049920, 596049920, 112 << 10, 149258240, SAYS(.total = 0.596)},
+    {"Qwen--Qwen3-1.7B", NULL, 1720574976, 1720574976, 112 << 10, 430608384, SAYS(.total = 1.72)},
+    {"Qwen--Qwen3-8B", NULL, 8190735360, 8190735360, 144 << 10, 1893257216, SAYS(.total = 8.19)},
+    {"Qwen--Qwen3-32B", NULL, QWEN3_32B, SAYS(.total = 32.8)},
+    {"Qwen--Qwen3-32B-FP8", NULL, QWEN3_32B, SAYS(.total = 32.8)},
+    {"Qwen--Qwen3-32B-FP8-Static-PerTensor", NULL, QWEN3_32B, SAYS(.total = 32.8)},
+    {NULL, qwen15_a27b, 14315784192, 2689173504, 192 << 10, 0, SAYS(.total = 14.3, .active = 2.7)},
+    {NULL, qwen2_57b, 57408658944, 14249270784, 56 << 10, 0, SAYS(.total = 57.4, .active = 14.2)},
+    {"Qwen--Qwen3-30B-A3B", NULL, QWEN3_30B, SAYS(.total = 30.5)},
+    {"Qwen--Qwen3-30B-A3B-FP8", NULL, QWEN3_30B, SAYS(.total = 30.5)},
+    {"Qwen--Qwen3-235B-A22B", NULL, QWEN3_235B, SAYS(.total = 235)},
+    {"Qwen--Qwen3-235B-A22B-FP8", NULL, QWEN3_235B, SAYS(.total = 235)},
+    {"nvidia--Qwen3-235B-A22B-NVFP4", NULL, QWEN3_235B, SAYS(.total = 235)},
+    {"Qwen--Qwen3-Coder-480B-A35B-Instruct", NULL, 480154875392, 35474765312, 248 << 10,
+     120036841472, SAYS(.total = 480)},
+    /* The published files hold a layer more, which predicts a further token. */
+    {NULL, glm45, 352797829024, 33632266144, 368 << 10, 88282902144,
+     SAYS(.total = 358.34, .more_total = 5.54)},
+    {NULL, glm45_air, 106852251264, 13424129664, 184 << 10, 0,
+     SAYS(.total = 110.47, .more_total = 3.617)},
+    {"MiniMaxAI--MiniMax-M2.5", NULL, MINIMAX_M2, SAYS(.total = 229)},
+    {"MiniMaxAI--MiniMax-M2.7", NULL, MINIMAX_M2, SAYS(.total = 229)},
+    {"nvidia--MiniMax-M2.7-NVFP4", NULL, MINIMAX_M2, SAYS(.total = 229)},
+    /* The model card counts a token's row of the embedding as nothing. */
+    {"openai--gpt-oss-20b", NULL, 20914757184, 4187440704, 24 << 10, 5094681600,
+     SAYS(.total = 20.91, .active = 3.61, .more_active = -0.579)},
+    {"openai--gpt-oss-120b", NULL, 116829156672, 5711982912, 36 << 10, 29123466624,
+     SAYS(.total = 116.83, .active = 5.13, .more_active = -0.579)},
+    /* With the vision tower and its projector. */
+    {"meta-llama--Llama-4-Scout-17B-16E-Instruct", NULL, 107769861120, 17172894720, 48 << 10,
+     26700451840, SAYS(.total = 109, .more_total = 0.872)},
+    {"meta-llama--Llama-4-Maverick-17B-128E-Instruct", NULL, 400711848960, 17184691200, 48 << 10,
+     99980185600, SAYS(.total = 401.6, .more_total = 0.872)},
+};
+// clang-format on
+
+static hdl_model_desc desc;
+
+/* The member `key` of an object's text, replaced by nothing: how weights are stored is the loader's
+ * business and does not touch the counts. */
+static void cut_member(char *json, const char *key)
+{
+    char quoted[64];
+    snprintf(quoted, sizeof(quoted), "\"%s\"", key);
+    char *at = strstr(json, quoted);
+    if (!at)
+        return;
+    char *end = strchr(at, '{');
+    assert_non_null(end);
+    for (int depth = 0; *end; end++) {
+        depth += *end == '{';
+        depth -= *end == '}';
+        if (depth == 0)
+            break;
+    }
+    end += strcspn(end, ",}") == 0 && *end == '}' ? 1 : 0;
+    memset(at, ' ', (size_t)(end - at));
+    char *comma = end + strspn(end, " \n");
+    if (*comma != ',') /* the last member: the comma before it goes */
+        for (comma = at; *comma != ','; comma--)
+            ;
+    *comma = ' ';
+}
+
+static char *read_config(const char *file)
+{
+    char path[512];
+    size_t len = 0;
+    snprintf(path, sizeof(path), CONFIGS "/%s.json", file);
+    char *json = rig_read(path, &len);
+    cut_member(json, "quantization_config");
+    cut_member(json, "compression_config");
+    return json;
+}
+
+static void check_says(const char *name, double ours, double more, double said)
+{
+    if (said > 0 && !(fabs(ours / 1e9 + more - said) <= 0.005 * said))
+        fail_msg("%s: %.3f and %.3f billion, the publisher says %.3f", name, ours / 1e9, more,
+                 said);
+}
+
+/* Layers that see a window or a chunk forget what lies before it. */
+static uint64_t kv_bytes_kept(void)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < desc.n_layers; i++) {
+        const hdl_cache_group *g = &desc.cache_groups[desc.layers[i].cache_group];
+        if (desc.layers[i].window == 0 && desc.layers[i].chunk == 0)
+            bytes += hdl_cache_block_bytes(g, g->n_heads, 1);
+    }
+    return bytes;
+}
+
+static void check_rank(const char *name, uint64_t want)
+{
+    hdl_layout eight = {.tp = 8, .ep = desc.n_experts > 0 ? 8 : 1, .pp = 1, .dp = 1};
+    hdl_errmsg why = {0};
+    hdl_err err = hdl_layout_check(&desc, &eight, &why);
+    if (want == 0) {
+        assert_int_equal(err, HDL_UNSUPPORTED);
+        return;
+    }
+    if (err != HDL_OK)
+        fail_msg("%s: %s", name, why.text);
+    hdl_shard shard = hdl_shard_of(&desc, &eight, 3);
+    uint64_t bytes = hdl_shard_count_bytes(&desc, &shard, HDL_WFORMAT_BF16).weight_bytes;
+    if (bytes != want)
+        fail_msg("%s: %llu bytes of a rank, %llu expected", name, (unsigned long long)bytes,
+                 (unsigned long long)want);
+}
+
+static void check_row(const row *r)
+{
+    hdl_errmsg why = {0};
+    char *json = r->file ? read_config(r->file) : NULL;
+    const char *text = json ? json : r->json;
+    if (hdl_model_desc_parse(&desc, text, strlen(text), &why) != HDL_OK)
+        fail_msg("%s: %s", r->file ? r->file : r->json, why.text);
+    const char *name = r->file ? r->file : desc.arch;
+    hdl_model_params p = hdl_model_count_params(&desc);
+    if (p.total != r->total || p.active != r->active)
+        fail_msg("%s: %llu parameters, %llu active; %llu and %llu expected", name,
+                 (unsigned long long)p.total, (unsigned long long)p.active,
+                 (unsigned long long)r->total, (unsigned long long)r->active);
+    check_says(name, (double)p.total, r->says.more_total, r->says.total);
+    check_says(name, (double)p.active, r->says.more_active, r->says.active);
+    assert_int_equal(kv_bytes_kept(), r->kv_bytes);
+    check_rank(name, r->rank_bytes);
+    free(json);
+}
+
+static void test_inline(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < HDL_ARRAY_LEN(rows); i++)
+        if (rows[i].json)
+            check_row(&rows[i]);
+}
+
+static bool have_configs(void)
+{
+    DIR *dir = opendir(CONFIGS);
+    if (dir)
+        closedir(dir);
+    else
+        print_message("no " CONFIGS ": published configurations are not tested\n");
+    return dir != NULL;
+}
+
+static void test_files(void **state)
+{
+    (void)state;
+    if (!have_configs())
+        skip();
+    for (size_t i = 0; i < HDL_ARRAY_LEN(rows); i++)
+        if (rows[i].file)
+            check_row(&rows[i]);
+}
+
+static bool in_table(const char *file)
+{
+    for (size_t i = 0; i < HDL_ARRAY_LEN(rows); i++)
+        if (rows[i].file && strcmp(rows[i].file, file) == 0)
+            return true;
+    return false;
+}
+
+/* A file that has no row above is refused, and the message says which architecture it is of. */
+static void check_refused(const char *file)
+{
+    hdl_errmsg why = {0};
+    char *json = read_config(file), arch[64] = "";
+    hdl_err err = hdl_model_desc_parse(&desc, json, strlen(json), &why);
+    const char *at = strstr(json, "\"architectures\"");
+    assert_non_null(at);
+    assert_int_equal(sscanf(strchr(at, '[') + 1, " \"%63[^\"]", arch), 1);
+    if (err == HDL_OK)
+        fail_msg("%s is read, but no row of the table says what it should be", file);
+    if (err != HDL_UNSUPPORTED || !strstr(why.text, arch) || !strstr(why.text, "; "))
+        fail_msg("%s: \"%s\" does not say what is missing for %s", file, why.text, arch);
+    free(json);
+}
+
+static void test_all_others_are_refused(void **state)
+{
+    (void)state;
+    if (!have_configs())
+        skip();
+    DIR *dir = opendir(CONFIGS);
+    uint32_t n = 0;
+    for (struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+        char file[256];
+        size_t len = strlen(e->d_name);
+        if (len < 6 || len >= sizeof(file) || strcmp(e->d_name + len - 5, ".json") != 0)
+            continue;
+        snprintf(file, sizeof(file), "%.*s", (int)(len - 5), e->d_name);
+        n++;
+        if (!in_table(file))
+            check_refused(file);
+    }
+    closedir(dir);
+    assert_true(n >= HDL_ARRAY_LEN(rows) - 4);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_inline),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_all_others_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
