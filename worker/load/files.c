@@ -306,13 +306,21 @@ hdl_err hdl_files_find(hdl_files *f, hdl_files_ask ask, hdl_found *out, hdl_errm
     return HDL_OK;
 }
 
+/* Layers after the last predict further tokens and are not run. */
+static bool is_later_layer(const hdl_model_desc *desc, const char *name)
+{
+    unsigned layer = 0;
+    return sscanf(name, "blk.%5u.", &layer) == 1 && layer >= desc->n_layers;
+}
+
 /* What other files than the weights' say too, or what the description was made of. */
 static bool harmless(const hdl_files *f, const hdl_model_desc *desc, const char *name)
 {
     size_t len = strlen(name);
     static const char inv[] = "rotary_emb.inv_freq"; /* computed anew from config.json */
     if (f->gguf)
-        return strcmp(name, "rope_freqs.weight") == 0; /* read by gguf_rope.c */
+        return strcmp(name, "rope_freqs.weight") == 0 || /* read by gguf_rope.c */
+               is_later_layer(desc, name);
     if (len >= sizeof(inv) - 1 && strcmp(name + len - (sizeof(inv) - 1), inv) == 0)
         return true;
     return desc->tied && strcmp(name, "lm_head.weight") == 0; /* the embedding once more */

@@ -20,27 +20,11 @@ static bool is_number(const hdl_gguf_kv *kv)
     return !kv->is_array && kv->type != HDL_GGUF_STRING;
 }
 
-/* A list with a value per layer serves where all of them are the same. */
 static hdl_err read_u32(hdl_model_desc *desc, const hdl_gguf_key *key, const hdl_gguf_kv *kv,
                         hdl_errmsg *why)
 {
-    if (kv->type == HDL_GGUF_STRING || kv->type == HDL_GGUF_F32 || kv->type == HDL_GGUF_F64 ||
-        kv->type == HDL_GGUF_BOOL || kv->count == 0)
-        return fail_value(kv, "a count", why);
-    int64_t n = hdl_gguf_int_at(kv, 0);
-    for (uint64_t i = 1; i < kv->count; i++)
-        if (hdl_gguf_int_at(kv, i) != n)
-            return hdl_fail(HDL_UNSUPPORTED, why,
-                            "%.150s differs between layers; that is not supported for this "
-                            "architecture; choose another model",
-                            kv->key);
-    if (n < key->min || n > key->max)
-        return hdl_fail(HDL_INVALID, why,
-                        "%.150s is %" PRId64
-                        "; it must be from %u to %u; the file is damaged or of "
-                        "another architecture; fetch it again",
-                        kv->key, n, key->min, key->max);
-    uint32_t value = (uint32_t)n;
+    uint32_t value = 0;
+    HDL_TRY(hdl_gguf_kv_u32(kv, (hdl_gguf_range){key->min, key->max}, &value, why));
     memcpy((char *)desc + key->at, &value, sizeof(value));
     return HDL_OK;
 }
@@ -181,22 +165,34 @@ static hdl_err read_vocab(hdl_model_desc *desc, const hdl_gguf *gguf, hdl_errmsg
     return HDL_OK;
 }
 
+/* Layers that predict further tokens are counted and not run. */
+static hdl_err drop_nextn(hdl_model_desc *desc, const hdl_gguf *gguf, hdl_errmsg *why)
+{
+    uint32_t n = 0;
+    hdl_err err = hdl_gguf_arch_u32(gguf, "nextn_predict_layers", &n, why);
+    if (err == HDL_NOTFOUND)
+        return HDL_OK;
+    HDL_TRY(err);
+    if (n >= desc->n_layers)
+        return hdl_fail(HDL_INVALID, why,
+                        "all %u layers predict further tokens; that cannot be; fetch the file "
+                        "again",
+                        desc->n_layers);
+    desc->n_layers -= n;
+    return HDL_OK;
+}
+
 /* Mixtures have layers without experts; only their tensors say which. */
 static void read_layers(hdl_model_desc *desc, const hdl_gguf *gguf)
 {
-    char name[64];
-    for (uint32_t i = 0; i < desc->n_layers && i < HDL_LAYERS_MAX; i++) {
-        snprintf(name, sizeof(name), "blk.%u.ffn_down.weight", i);
-        if (hdl_gguf_has(gguf, name))
+    for (uint32_t i = 0; i < desc->n_layers; i++)
+        if (hdl_gguf_layer_tensor(gguf, i, "ffn_down.weight"))
             desc->layers[i].ffn = HDL_FFN_DENSE;
-    }
 }
 
 static void read_dtype(hdl_model_desc *desc, const hdl_gguf *gguf)
 {
-    const hdl_gguf_tensor *o = hdl_gguf_tensor_find(gguf, "blk.0.ffn_norm.weight");
-    const hdl_gguf_tensor *t = hdl_gguf_tensor_find(gguf, "blk.0.attn_output.weight");
-    t = t ? t : o;
+    const hdl_gguf_tensor *t = hdl_gguf_layer_tensor(gguf, 0, "attn_output.weight");
     if (t && t->type <= 1)
         desc->dtype = t->type == 0 ? HDL_DTYPE_F32 : HDL_DTYPE_F16;
 }
@@ -209,6 +205,7 @@ hdl_err hdl_desc_of_gguf(hdl_model_desc *out, const hdl_gguf *gguf, hdl_errmsg *
     hdl_desc_begin(out, arch->arch);
     HDL_TRY(read_keys(out, gguf, arch, why));
     HDL_TRY(read_vocab(out, gguf, why));
+    HDL_TRY(drop_nextn(out, gguf, why));
     read_layers(out, gguf);
     read_dtype(out, gguf);
     HDL_TRY(hdl_gguf_rope(out, gguf, why));

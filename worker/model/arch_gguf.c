@@ -63,6 +63,7 @@ const hdl_gguf_key hdl_gguf_common_keys[] = {
     HDL_G_EXPECT("attention.causal", 1, "attention that looks ahead is not supported"),
     HDL_G_EXPECT("use_parallel_residual", 0, "parallel residual streams are not supported"),
     HDL_G_SKIP("tensor_data_layout"),
+    HDL_G_SKIP("nextn_predict_layers"), /* read by gguf_desc.c */
 };
 const size_t hdl_gguf_common_key_count = HDL_ARRAY_LEN(hdl_gguf_common_keys);
 
@@ -201,4 +202,34 @@ hdl_err hdl_gguf_arch_f64(const hdl_gguf *gguf, const char *name, double *out, h
 bool hdl_gguf_has(const hdl_gguf *gguf, const char *tensor)
 {
     return hdl_gguf_tensor_find(gguf, tensor) != NULL;
+}
+
+const hdl_gguf_tensor *hdl_gguf_layer_tensor(const hdl_gguf *gguf, uint32_t layer, const char *what)
+{
+    char name[96];
+    snprintf(name, sizeof(name), "blk.%u.%s", layer, what);
+    return hdl_gguf_tensor_find(gguf, name);
+}
+
+hdl_err hdl_gguf_kv_u32(const hdl_gguf_kv *kv, hdl_gguf_range range, uint32_t *out, hdl_errmsg *why)
+{
+    if (kv->type == HDL_GGUF_STRING || kv->type == HDL_GGUF_F32 || kv->type == HDL_GGUF_F64 ||
+        kv->type == HDL_GGUF_BOOL || kv->count == 0)
+        return hdl_fail(HDL_INVALID, why,
+                        "%.150s must be a count; the file is damaged; fetch it again", kv->key);
+    int64_t n = hdl_gguf_int_at(kv, 0);
+    for (uint64_t i = 1; i < kv->count; i++)
+        if (hdl_gguf_int_at(kv, i) != n)
+            return hdl_fail(HDL_UNSUPPORTED, why,
+                            "%.150s differs between layers; that is not supported for this "
+                            "architecture; choose another model",
+                            kv->key);
+    if (n < range.min || n > range.max)
+        return hdl_fail(HDL_INVALID, why,
+                        "%.150s is %" PRId64
+                        "; it must be from %u to %u; the file is damaged or of "
+                        "another architecture; fetch it again",
+                        kv->key, n, range.min, range.max);
+    *out = (uint32_t)n;
+    return HDL_OK;
 }

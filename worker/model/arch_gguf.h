@@ -82,3 +82,13 @@ hdl_err hdl_gguf_arch_f64(const hdl_gguf *gguf, const char *name, double *out,
                           hdl_errmsg *why) HDL_MUST_CHECK;
 const hdl_gguf_kv *hdl_gguf_arch_kv(const hdl_gguf *gguf, const char *name); /* NULL: none */
 bool hdl_gguf_has(const hdl_gguf *gguf, const char *tensor);
+/* "blk.<layer>.<what>"; NULL: there is none. */
+const hdl_gguf_tensor *hdl_gguf_layer_tensor(const hdl_gguf *gguf, uint32_t layer,
+                                             const char *what);
+
+/* A value as a count in [min, max]; a list serves when all its elements are the same. */
+typedef struct hdl_gguf_range {
+    uint32_t min, max;
+} hdl_gguf_range;
+hdl_err hdl_gguf_kv_u32(const hdl_gguf_kv *kv, hdl_gguf_range range, uint32_t *out,
+                        hdl_errmsg *why) HDL_MUST_CHECK;

@@ -9,8 +9,13 @@
 #define HDL_GGUF_ARCH_LIST(X) \
     X(mixtral) \
     X(llama) \
+    X(qwen2moe) \
     X(qwen3) \
-    X(qwen3moe)
+    X(qwen3moe) \
+    X(glm4moe) \
+    X(minimaxm2) \
+    X(gptoss) \
+    X(llama4)
 // clang-format on
 
 #define HDL_GGUF_ARCH_DECLARE(name) extern const hdl_gguf_arch hdl_gguf_arch_##name;

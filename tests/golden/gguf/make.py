@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What llama.cpp's converter makes of the models of ../models: NAME.head of each NAME.json there.
+"""What llama.cpp's converter makes of the models of ../models: NAME.head of each NAME.json there, or of the NAME.json
+here: the same with values that a GGUF file can say, where no key of it says others (a limit, a window).
 
   make.py LLAMA_CPP [NAME ...]   LLAMA_CPP: a checkout of llama.cpp, or the vendor/llama.cpp of the source package of
                                   llama-cpp-python; needs what ../models/make.py needs
@@ -42,7 +43,8 @@ def write_folder(folder, text):
     """A model folder with weights of the formula."""
     (folder / "config.json").write_text(text)
     config = transformers.AutoConfig.from_pretrained(folder)
-    tensors = {name: weight(name, shape) for name, shape in file_shapes(config).items()}
+    cls = getattr(transformers, config.architectures[0])
+    tensors = {name: weight(name, shape) for name, shape in file_shapes(cls, config).items()}
     save_file(tensors, str(folder / "model.safetensors"), {"format": "pt"})
 
 
@@ -61,7 +63,8 @@ def convert(llama_cpp, folder, out):
 
 def make(llama_cpp, name):
     import gguf
-    text = (HERE.parent / "models" / f"{name}.json").read_text()
+    path = HERE / f"{name}.json"
+    text = (path if path.exists() else HERE.parent / "models" / path.name).read_text()
     with tempfile.TemporaryDirectory() as temp:
         folder, out = Path(temp) / "model", Path(temp) / "model.gguf"
         folder.mkdir()
@@ -83,7 +86,7 @@ if __name__ == "__main__":
     checkout = Path(sys.argv[1])
     sys.path[:0] = [str(checkout), str(checkout / "gguf-py")]
     torch.set_num_threads(1)
-    names = sys.argv[2:] or sorted(p.stem for p in (HERE.parent / "models").glob("*.json"))
+    names = sys.argv[2:] or sorted(p.stem for p in HERE.glob("*.head"))
     for each in names:
         try:
             make(checkout, each)

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "base/fs.h"
 #include "rig_gguf.h"
 
 #define GOLDEN HDL_SOURCE_DIR "/tests/golden/"
@@ -45,7 +46,9 @@ static void check(const char *name, double allowed)
     size_t len = 0;
     static hdl_model_desc desc;
     hdl_errmsg why = {0};
-    snprintf(path, sizeof(path), GOLDEN "models/%s.json", name);
+    snprintf(path, sizeof(path), GOLDEN "gguf/%s.json", name);
+    if (!hdl_fs_exists(path))
+        snprintf(path, sizeof(path), GOLDEN "models/%s.json", name);
     char *config = rig_read(path, &len);
     snprintf(path, sizeof(path), GOLDEN "gguf/%s.head", name);
     char *head = rig_read(path, &len);
@@ -71,8 +74,15 @@ static void check(const char *name, double allowed)
     X(llama, "llama", 0)                                                                           \
     X(llama3_tied, "llama3-tied", 1e-5)                                                            \
     X(mixtral, "mixtral", 0)                                                                       \
+    X(qwen2moe, "qwen2moe", 0)                                                                     \
     X(qwen3, "qwen3", 0)                                                                           \
-    X(qwen3moe, "qwen3moe", 0)
+    X(qwen3moe, "qwen3moe", 0)                                                                     \
+    X(glm4moe, "glm4moe", 0)                                                                       \
+    X(glm4moe_groups, "glm4moe-groups", 0)                                                         \
+    X(minimaxm2, "minimaxm2", 0)                                                                   \
+    X(gptoss, "gptoss", 0)                                                                         \
+    X(llama4_scout, "llama4-scout", 1e-5)                                                          \
+    X(llama4_maverick, "llama4-maverick", 0)
 
 #define GOLDEN_TEST(id, name, allowed)                                                             \
     static void test_##id(void **state)                                                            \
