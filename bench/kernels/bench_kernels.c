@@ -46,19 +46,51 @@ float *hdl_bench_floats(hdl_bench *b, size_t n)
     return x;
 }
 
+/* One row of a checkpoint in an encoding that the format takes as it is (bf16 is quantised to Q8
+ * and Q4); all rows of a weight are the same. */
+static hdl_source source_for(hdl_wformat format, const unsigned char *row, const float *scale)
+{
+    static const struct {
+        hdl_wformat format;
+        hdl_enc encoding;
+    } taken[] = {{HDL_WFORMAT_FP8, HDL_ENC_E4M3},        {HDL_WFORMAT_FP8_32, HDL_ENC_E4M3},
+                 {HDL_WFORMAT_Q8M, HDL_ENC_GPTQ8Z},      {HDL_WFORMAT_Q8_16, HDL_ENC_GGML_Q6_K},
+                 {HDL_WFORMAT_Q4M, HDL_ENC_INT4Z},       {HDL_WFORMAT_Q4_16, HDL_ENC_NVFP4},
+                 {HDL_WFORMAT_Q4M_16, HDL_ENC_GGML_Q2_K}};
+    hdl_source s = {.encoding = HDL_ENC_BF16,
+                    .n_rows = 1,
+                    .whole_rows = 1,
+                    .scale_mul = 1,
+                    .scale_div = 1,
+                    .scale_rows = 1u << 31,
+                    .scale_cols = 1u << 31};
+    for (size_t i = 0; i < HDL_ARRAY_LEN(taken); i++)
+        if (taken[i].format == format)
+            s.encoding = taken[i].encoding;
+    s.codes = (hdl_plane){.data = row, .col_step = hdl_codec_of(s.encoding)->block_bytes};
+    s.scales = (hdl_plane){.data = scale, .dtype = HDL_DTYPE_F32};
+    s.zeros = (hdl_plane){.data = row};
+    return s;
+}
+
 hdl_weight hdl_bench_weight(hdl_bench *b, hdl_wformat format, uint32_t n, uint32_t k,
                             uint32_t n_leaves)
 {
+    const float scale = 0.01f;
     hdl_weight w = {.format = format, .n = n, .k = k, .n_leaves = n_leaves};
     w.bytes = b->ops->weight_bytes(format, n, k, n_leaves);
     w.data = hdl_bench_alloc(b, w.bytes);
-    uint16_t row[65536 / 2];
-    for (size_t i = 0; i < HDL_ARRAY_LEN(row); i++) /* 0.5 .. 1 and -1 .. -0.5 */
-        row[i] = (uint16_t)(0x3f00 | (hdl_rng_u64(&b->rng) & 0x80ff));
-    hdl_tensor src = hdl_tensor_2d(row, HDL_DTYPE_BF16, 1, k);
+    uint16_t row[65536 / 2]; /* bf16: 0.5 .. 1 and -1 .. -0.5; no NaN in other encodings either */
+    for (size_t i = 0; i < HDL_ARRAY_LEN(row); i++)
+        row[i] = (uint16_t)(0x3f00 | (hdl_rng_u64(&b->rng) & 0x807f));
+    hdl_source src = source_for(format, (const unsigned char *)row, &scale);
+    src.n_cols = k;
+    if (hdl_wformat_info_of(format)->bits == 4) {
+        const int8_t *codebook = hdl_codec_of(src.encoding)->codebook;
+        w.codebook = codebook ? codebook : hdl_codebook_s4;
+    }
     for (uint32_t r = 0; !b->failed && r < n; r++)
-        b->ops->weight_pack(
-            &(hdl_pack_args){.src = hdl_source_of_tensor(&src), .dst = &w, .row_at = r});
+        b->ops->weight_pack(&(hdl_pack_args){.src = src, .dst = &w, .row_at = r});
     return w;
 }
 

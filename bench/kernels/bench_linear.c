@@ -37,13 +37,19 @@ static void need_set(hdl_bench *b, weight_set **set, hdl_wformat format, uint32_
         s->w[i] = hdl_bench_weight(b, format, n, k, 1);
 }
 
+static hdl_arith arith_of(hdl_wformat format)
+{
+    if (hdl_wformat_is_int(format))
+        return HDL_ARITH_INT8;
+    return format == HDL_WFORMAT_BF16 ? HDL_ARITH_BF16 : HDL_ARITH_F32;
+}
+
 static void add(hdl_bench *b, weight_set **set, const hdl_weight *shape, uint32_t n_tokens)
 {
-    static const char *const names[] = {"f32", "bf16", "q8"};
-    static const hdl_arith ariths[] = {HDL_ARITH_F32, HDL_ARITH_BF16, HDL_ARITH_INT8};
     hdl_wformat format = shape->format;
     uint32_t k = shape->k, n = shape->n;
-    hdl_bench_row *row = hdl_bench_add(b, "linear %s %ux%ux%u", names[format], n_tokens, k, n);
+    hdl_bench_row *row =
+        hdl_bench_add(b, "linear %s %ux%ux%u", hdl_wformat_info_of(format)->name, n_tokens, k, n);
     if (!row)
         return;
     need_set(b, set, format, k, n);
@@ -56,14 +62,17 @@ static void add(hdl_bench *b, weight_set **set, const hdl_weight *shape, uint32_
                              .n_tokens = n_tokens};
     row->bytes = (double)(*set)->w[0].bytes;
     row->flop = 2.0 * n * k * n_tokens;
-    row->arith = ariths[format];
+    row->arith = arith_of(format);
     row->call = call;
     row->args = c;
 }
 
 void hdl_bench_linear(hdl_bench *b)
 {
-    const hdl_wformat formats[] = {HDL_WFORMAT_BF16, HDL_WFORMAT_Q8};
+    const hdl_wformat formats[] = {HDL_WFORMAT_BF16, HDL_WFORMAT_Q8, HDL_WFORMAT_Q4,
+                                   HDL_WFORMAT_FP8};
+    const hdl_wformat others[] = {HDL_WFORMAT_FP8_32, HDL_WFORMAT_Q8M,   HDL_WFORMAT_Q8_16,
+                                  HDL_WFORMAT_Q4M,    HDL_WFORMAT_Q4_16, HDL_WFORMAT_Q4M_16};
     const uint32_t tokens[] = {1, 2, 4, 8, 16, 64, 512};
     weight_set *set = NULL;
     for (size_t f = 0; f < HDL_ARRAY_LEN(formats); f++) {
@@ -72,6 +81,11 @@ void hdl_bench_linear(hdl_bench *b)
         for (size_t i = 0; i < HDL_ARRAY_LEN(tokens); i++)
             add(b, &set, &wide, tokens[i]);
         add(b, &set, &deep, 512);
+    }
+    for (size_t f = 0; f < HDL_ARRAY_LEN(others); f++) {
+        hdl_weight wide = {.format = others[f], .k = 2048, .n = 5632};
+        add(b, &set, &wide, 1);
+        add(b, &set, &wide, 512);
     }
     /* Small: what a call costs. */
     add(b, &set, &(hdl_weight){.format = HDL_WFORMAT_BF16, .k = 256, .n = 256}, 1);

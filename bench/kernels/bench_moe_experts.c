@@ -28,8 +28,8 @@ static void choose(hdl_bench *b, const moe_case *c)
 static void add(hdl_bench *b, hdl_wformat format, uint32_t n_tokens)
 {
     const uint32_t n_experts = 64, topk = 8, hidden = 2048, inter = 768;
-    hdl_bench_row *row = hdl_bench_add(b, "moe_experts %s %u tokens",
-                                       format == HDL_WFORMAT_Q8 ? "q8" : "bf16", n_tokens);
+    hdl_bench_row *row =
+        hdl_bench_add(b, "moe_experts %s %u tokens", hdl_wformat_info_of(format)->name, n_tokens);
     if (!row)
         return;
     moe_case *c = hdl_bench_alloc(b, sizeof *c);
@@ -56,7 +56,7 @@ static void add(hdl_bench *b, hdl_wformat format, uint32_t n_tokens)
     double experts = n_tokens * topk < n_experts ? n_tokens * topk : n_experts; /* about */
     row->bytes = experts * (double)(up[0].bytes + down[0].bytes);
     row->flop = 2.0 * 3 * hidden * inter * n_tokens * topk;
-    row->arith = format == HDL_WFORMAT_Q8 ? HDL_ARITH_INT8 : HDL_ARITH_BF16;
+    row->arith = hdl_wformat_is_int(format) ? HDL_ARITH_INT8 : HDL_ARITH_BF16;
     row->call = call;
     row->args = c;
 }
@@ -67,4 +67,6 @@ void hdl_bench_moe_experts(hdl_bench *b)
     add(b, HDL_WFORMAT_BF16, 512);
     add(b, HDL_WFORMAT_Q8, 1);
     add(b, HDL_WFORMAT_Q8, 512);
+    add(b, HDL_WFORMAT_Q4, 1);
+    add(b, HDL_WFORMAT_Q4, 512);
 }

@@ -52,7 +52,6 @@ typedef struct hdl_stream hdl_stream;
     X(Q8, "q8", 8, 32, false)                                                                      \
     X(Q8M, "q8m", 8, 32, true)                                                                     \
     X(Q8_16, "q8-g16", 8, 16, false)                                                               \
-    X(Q8M_16, "q8m-g16", 8, 16, true)                                                              \
     X(Q4, "q4", 4, 32, false)                                                                      \
     X(Q4M, "q4m", 4, 32, true)                                                                     \
     X(Q4_16, "q4-g16", 4, 16, false)                                                               \

@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/cpu/gemm.h"
 
-static const hdl_gemm_format *format_of(const hdl_weight *w)
-{
-    return &hdl_gemm_formats[w->format];
-}
-
 /* The variant that holds `tokens`, at most the largest block. */
 static const hdl_gemm_variant *variant_for(const hdl_gemm_format *f, uint32_t tokens)
 {
@@ -25,19 +20,37 @@ static size_t token_bytes(const hdl_gemm_format *f, uint32_t k)
     return (size_t)hdl_div_ceil_u32(k, HDL_Q8_GROUP) * f->x_group_bytes;
 }
 
-static size_t panel_bytes(const hdl_weight *w, uint32_t n_tokens)
+static size_t panel_bytes(const hdl_gemm_job *job)
 {
-    const hdl_gemm_format *f = format_of(w);
-    uint32_t whole = n_tokens / block_tokens(f) * block_tokens(f), rest = n_tokens - whole;
+    const hdl_gemm_format *f = job->format;
+    uint32_t each = block_tokens(f), whole = job->n_tokens / each * each;
+    uint32_t rest = job->n_tokens - whole;
     size_t tokens = whole + (rest ? variant_for(f, rest)->tokens : 0);
-    return hdl_round_up(tokens * token_bytes(f, w->k), HDL_STREAM_ALIGN);
+    return hdl_round_up(tokens * token_bytes(f, job->w->k), HDL_STREAM_ALIGN);
+}
+
+static void choose_format(hdl_gemm_job *job)
+{
+    const hdl_weight *w = job->w;
+    int max = 0;
+    job->codebook_min = 0;
+    if (!hdl_wformat_is_int(w->format)) {
+        job->format = hdl_gemm_float_format(w->format);
+        return;
+    }
+    for (int i = 0; w->codebook && i < 16; i++) {
+        max = i == 0 || w->codebook[i] > max ? w->codebook[i] : max;
+        job->codebook_min =
+            i == 0 || w->codebook[i] < job->codebook_min ? w->codebook[i] : job->codebook_min;
+    }
+    job->format = hdl_gemm_int_format(w->format, max - job->codebook_min);
 }
 
 /* The panels of an earlier job that takes its activations in the same form, or NULL. */
-static unsigned char *panels_of(const hdl_gemm_job *jobs, uint32_t n, const hdl_weight *w)
+static unsigned char *panels_of(const hdl_gemm_job *jobs, uint32_t n, const hdl_gemm_job *job)
 {
     for (uint32_t i = 0; i < n; i++)
-        if (format_of(jobs[i].w)->pack_x == format_of(w)->pack_x)
+        if (jobs[i].format->pack_x == job->format->pack_x)
             return jobs[i].x;
     return NULL;
 }
@@ -51,10 +64,11 @@ uint32_t hdl_gemm_plan(hdl_gemm_job *jobs, const hdl_gemm_job *first, hdl_stream
         HDL_ASSERT_LT(n, HDL_STACK_MAX);
         HDL_ASSERT_EQ(job.w->bytes,
                       hdl_cpu_weight_bytes(job.w->format, rows, job.w->k, job.w->n_leaves));
-        job.x = panels_of(jobs, n, job.w);
+        choose_format(&job);
+        job.x = panels_of(jobs, n, &job);
         job.x_is_others = job.x != NULL;
         if (!job.x)
-            job.x = hdl_stream_take(stream, panel_bytes(job.w, job.n_tokens), 1);
+            job.x = hdl_stream_take(stream, panel_bytes(&job), 1);
         jobs[n] = job;
         job.y += rows;
         job.bias = job.bias ? job.bias + rows : NULL;
@@ -71,7 +85,7 @@ typedef struct block {
 
 static block block_at(const hdl_gemm_job *job, uint32_t idx)
 {
-    const hdl_gemm_format *f = format_of(job->w);
+    const hdl_gemm_format *f = job->format;
     uint32_t each = block_tokens(f), first = idx * each;
     uint32_t n = hdl_min_u32(each, job->n_tokens - first);
     return (block){.variant = variant_for(f, n),
@@ -84,7 +98,7 @@ void hdl_gemm_pack_token(const hdl_gemm_job *jobs, uint32_t n_jobs, uint32_t tok
                          hdl_gemm_piece piece)
 {
     for (const hdl_gemm_job *job = jobs; job < jobs + n_jobs; job++) {
-        const hdl_gemm_format *f = format_of(job->w);
+        const hdl_gemm_format *f = job->format;
         block b = block_at(job, token / block_tokens(f));
         hdl_pack_x_args a = {.x = piece.x,
                              .panel = b.panel,
@@ -121,14 +135,16 @@ static void add_later(float *earlier, const float *later, uint32_t n)
 static void run_leaves(const tile_out *o, float open[][HDL_LEAF_OUT_MAX])
 {
     const hdl_weight *w = o->job->w;
-    const hdl_gemm_format *f = format_of(w);
+    const hdl_gemm_format *f = o->job->format;
     uint32_t leaf_k = w->k / w->n_leaves, n = o->block->variant->tokens * o->n_tiles * HDL_TILE;
     size_t tile_bytes = hdl_tile_bytes(w->format, w->k);
     size_t leaf_x_bytes = token_bytes(f, leaf_k) * o->block->variant->tokens;
     hdl_leaf_args a = {.w = (const unsigned char *)w->data + o->tile * tile_bytes,
                        .w_tile_bytes = tile_bytes,
                        .x = o->block->panel,
-                       .k = leaf_k};
+                       .k = leaf_k,
+                       .codebook = w->codebook,
+                       .codebook_min = o->job->codebook_min};
     uint32_t n_open = 0;
     for (uint32_t leaf = 0; leaf < w->n_leaves; leaf++) {
         a.out = open[n_open];
@@ -189,7 +205,7 @@ enum { LOAD_COST = 4 };
 
 static cut cut_job(const hdl_gemm_job *job, int n_threads)
 {
-    const hdl_gemm_format *f = format_of(job->w);
+    const hdl_gemm_format *f = job->format;
     uint32_t each = block_tokens(f), tiles = hdl_div_ceil_u32(hdl_weight_rows(job->w), HDL_TILE);
     cut c = {.n_tiles = tiles, .n_blocks = hdl_div_ceil_u32(job->n_tokens, each)};
     c.tiles_each = tiles >= 2u * HDL_TILE_GROUP * (uint32_t)n_threads ? HDL_TILE_GROUP : 1;

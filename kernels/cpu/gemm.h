@@ -6,7 +6,11 @@
  *
  *   F32   tile: [k] { float w[16] }
  *   BF16  tile: [k / 2] { uint32_t pair[16] }, even k in the high half, which vdpbf16ps adds first
- *   Q8    tile: [k / 32] { float scale[16]; uint8_t w[8][16][4] }, w = q + 128
+ *   FP8   tile: [k / group] { float scale[16]; uint8_t w[group][16] }
+ *   Q8    tile: [k / 32] { float scale[32 / group][16], min[32 / group][16]; uint8_t w[8][16][4] },
+ *         w = code + 128; min only in formats with minima
+ *   Q4    tile: the same, but { uint8_t w[4][16][4] }: indices into the codebook, in the low halves
+ *         of k 0..3, in the high ones of k 4..7
  *
  * Tokens are converted once per call and laid out as panels: blocks of m tokens whose values for
  * one k lie side by side. Block sizes are a table per instruction set and format (the variants);
@@ -16,11 +20,11 @@
 #include "kernels/cpu/cpu.h"
 
 enum {
-    HDL_TILE = 16,           /* rows of a tile */
-    HDL_TILE_GROUP = 4,      /* tiles that a thread takes at a time when there are many */
-    HDL_Q8_TILE_BYTES = 576, /* of a group of 32 k */
-    HDL_BLOCK_MAX = 12,      /* tokens of the largest block */
-    HDL_LEAF_OUT_MAX = 384,  /* outputs of one kernel call */
+    HDL_TILE = 16,          /* rows of a tile */
+    HDL_TILE_GROUP = 4,     /* tiles that a thread takes at a time when there are many */
+    HDL_INT_X_BYTES = 44,   /* of a panel of integers, per token and 32 k */
+    HDL_BLOCK_MAX = 12,     /* tokens of the largest block */
+    HDL_LEAF_OUT_MAX = 384, /* outputs of one kernel call */
     HDL_VARIANTS_MAX = 6,
     HDL_STACK_MAX = 4, /* parts of a stacked weight */
 };
@@ -31,6 +35,8 @@ typedef struct hdl_leaf_args {
     size_t w_tile_bytes;    /* from one tile to the next */
     const unsigned char *x; /* panel, at the start of the leaf */
     uint32_t k;             /* of the leaf */
+    const int8_t *codebook; /* [16] Q4 */
+    int codebook_min;       /* its smallest value */
     float *out;             /* [block tokens, tiles * 16] */
 } hdl_leaf_args;
 typedef void hdl_leaf_fn(const hdl_leaf_args *a);
@@ -50,7 +56,8 @@ typedef struct hdl_pack_x_args {
 } hdl_pack_x_args;
 
 /* Tokens are cut into blocks of the last variant; what remains is one block of the first variant
- * that holds it. */
+ * that holds it. Formats with the same pack_x have variants for the same numbers of tokens, so that
+ * parts of a stack can share panels. */
 typedef struct hdl_gemm_format {
     void (*pack_x)(const hdl_pack_x_args *a);
     uint32_t x_group_bytes; /* of a panel, per token and 32 k */
@@ -58,13 +65,23 @@ typedef struct hdl_gemm_format {
     hdl_gemm_variant variants[HDL_VARIANTS_MAX]; /* tokens ascending */
 } hdl_gemm_format;
 
-/* linear_avx2.c or linear_avx512.c */
-#define hdl_gemm_formats HDL_ISA_NAME(gemm_formats)
-extern const hdl_gemm_format hdl_gemm_formats[HDL_WFORMAT_COUNT];
+/* linear_avx2.c or linear_avx512.c: formats of floats. */
+#define hdl_gemm_float_format HDL_ISA_NAME(gemm_float_format)
+const hdl_gemm_format *hdl_gemm_float_format(hdl_wformat format);
+/* linear_int_avx2.c or linear_int_avx512.c. span: from the codebook's smallest to its largest
+ * value. */
+#define hdl_gemm_int_format HDL_ISA_NAME(gemm_int_format)
+const hdl_gemm_format *hdl_gemm_int_format(hdl_wformat format, int span);
+/* Activations as integers: per 32 k { float scale[m]; int32_t sum[2][m], quad[8][m] }; the sums are
+ * those of the codes of each 16 k. */
+#define hdl_gemm_pack_ints HDL_ISA_NAME(gemm_pack_ints)
+void hdl_gemm_pack_ints(const hdl_pack_x_args *a);
 
 /* y = x W^T for some tokens and the own rows of one weight. */
 typedef struct hdl_gemm_job {
     const hdl_weight *w;
+    const hdl_gemm_format *format; /* this and what follows to x_is_others: set by the plan */
+    int codebook_min;
     unsigned char *x; /* panels of all blocks, one after the other, 64-byte aligned */
     bool x_is_others; /* an earlier job of the stack has them */
     float *y;
@@ -84,7 +101,7 @@ typedef struct hdl_gemm_piece {
 #define hdl_gemm_pack_token HDL_ISA_NAME(gemm_pack_token)
 #define hdl_gemm_run        HDL_ISA_NAME(gemm_run)
 /* Jobs for all parts of first->w, at most HDL_STACK_MAX, with panels from the stream's scratch;
- * their number. first: everything but x. */
+ * their number. */
 uint32_t hdl_gemm_plan(hdl_gemm_job *jobs, const hdl_gemm_job *first, hdl_stream *stream);
 /* Converts a piece of one token into the panels of a plan's jobs; the last token fills up its
  * block. */
@@ -93,14 +110,12 @@ void hdl_gemm_pack_token(const hdl_gemm_job *jobs, uint32_t n_jobs, uint32_t tok
 /* A thread's share of all outputs of the jobs. */
 void hdl_gemm_run(const hdl_gemm_job *jobs, size_t n_jobs, int thread, int n_threads);
 
-/* Bytes of one tile and of all tiles. */
+/* Bytes of k of one tile. */
 static inline size_t hdl_tile_bytes(hdl_wformat format, uint32_t k)
 {
-    switch (format) {
-    case HDL_WFORMAT_F32: return (size_t)k * HDL_TILE * 4;
-    case HDL_WFORMAT_BF16: return (size_t)k * HDL_TILE * 2;
-    default: return (size_t)k / HDL_Q8_GROUP * HDL_Q8_TILE_BYTES;
-    }
+    const hdl_wformat_info *info = hdl_wformat_info_of(format);
+    size_t scales = info->group == 0 ? 0 : k / info->group * sizeof(float) * HDL_TILE;
+    return (size_t)k * info->bits / 8 * HDL_TILE + scales * (info->has_mins ? 2 : 1);
 }
 
 /* Panels of n_tokens with k inputs, whatever the format: at most 4 bytes per element, and a block

@@ -2,20 +2,11 @@
 /* Leaf kernels for AVX-512 with VNNI and BF16.
  *
  * vdpbf16ps adds the product of the high halves, rounds, then adds that of the low halves and
- * rounds (checked by tests/kernels), so a pair with the even k on top walks k in order. vpdpbusd is
- * exact; it takes one unsigned operand, which is the weight (q + 128), and `fix` = -128 * sum(x)
- * starts the accumulator so that the offset cancels.
+ * rounds (checked by tests/kernels), so a pair with the even k on top walks k in order.
  *
  * Accumulators live in registers for the whole leaf: gcc keeps them there only when the loops over
  * tokens and tiles are unrolled completely, hence the constant arguments and the pragmas. */
 #include "kernels/cpu/gemm.h"
-
-/* sum += dot of four u8 * s8 per lane. From the intrinsic gcc 12 makes two register moves for each
- * vpdpbusd and spills a quarter of q8_6x2; the asm says where the sum stays. */
-V16_FN void dot_into(__m512i *sum, __m512i w, __m512i x)
-{
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(w), "v"(x));
-}
 
 /* tokens and tiles are constants at every call. */
 V16_FN void leaf_f32(const hdl_leaf_args *a, const int tokens, const int tiles)
@@ -58,41 +49,43 @@ V16_FN void leaf_bf16(const hdl_leaf_args *a, const int tokens, const int tiles)
     UNROLL for (int i = 0; i < tokens * tiles; i++) _mm512_store_ps(a->out + i * HDL_TILE, acc[i]);
 }
 
-/* Panel: per group { float scale[tokens]; int32_t fix[tokens]; int32_t quad[8][tokens]; } */
-V16_FN void leaf_q8(const hdl_leaf_args *a, const int tokens, const int tiles)
+/* A sign-extended code shifted by 7 is a binary16 number of 1/256 its value once its second bit is
+ * cleared. Parts of a group stay in registers, sums in memory. */
+V16_FN void leaf_fp8(const hdl_leaf_args *a, const int tokens, const int tiles,
+                     const uint32_t group)
 {
-    const int32_t *x = (const int32_t *)(const void *)a->x;
+    const float *x = (const float *)(const void *)a->x;
     const unsigned char *w = a->w;
-    __m512 acc[12];
-    UNROLL for (int i = 0; i < tokens * tiles; i++) acc[i] = _mm512_setzero_ps();
-    for (uint32_t k = 0; k < a->k; k += HDL_Q8_GROUP, w += HDL_Q8_TILE_BYTES) {
-        const float *x_scale = (const float *)(const void *)x;
-        __m512i dot[12];
-        UNROLL for (int i = 0; i < tokens; i++) UNROLL for (int j = 0; j < tiles; j++)
-            dot[i * tiles + j] = _mm512_set1_epi32(x[tokens + i]);
-        x += 2 * tokens;
-        for (int quad = 0; quad < HDL_Q8_GROUP / 4; quad++, x += tokens) {
-            __m512i row[4];
-            UNROLL for (int j = 0; j < tiles; j++) row[j] = _mm512_load_si512(
-                w + (size_t)j * a->w_tile_bytes + (size_t)(quad + 1) * sizeof(__m512i));
+    const __m256i digits = _mm256_set1_epi16((short)0xbfff);
+    UNROLL for (int i = 0; i < tokens * tiles; i++)
+        _mm512_store_ps(a->out + i * HDL_TILE, _mm512_setzero_ps());
+    for (uint32_t k = 0; k < a->k; k += group) {
+        const unsigned char *scale = w;
+        __m512 part[24];
+        UNROLL for (int i = 0; i < tokens * tiles; i++) part[i] = _mm512_setzero_ps();
+        w += HDL_TILE * sizeof(float);
+        for (uint32_t g = 0; g < group; g++, x += tokens, w += HDL_TILE) {
+            __m512 row[4];
+            UNROLL for (int j = 0; j < tiles; j++)
+            {
+                const void *codes = w + (size_t)j * a->w_tile_bytes;
+                __m256i h = _mm256_cvtepi8_epi16(_mm_load_si128(codes));
+                row[j] = _mm512_cvtph_ps(_mm256_and_si256(_mm256_slli_epi16(h, 7), digits));
+            }
             UNROLL for (int i = 0; i < tokens; i++)
             {
-                __m512i b = _mm512_set1_epi32(x[i]);
-                UNROLL for (int j = 0; j < tiles; j++) dot_into(&dot[i * tiles + j], row[j], b);
+                __m512 b = _mm512_set1_ps(x[i]);
+                UNROLL for (int j = 0; j < tiles; j++) part[i * tiles + j] =
+                    _mm512_fmadd_ps(b, row[j], part[i * tiles + j]);
             }
         }
-        UNROLL for (int j = 0; j < tiles; j++)
+        UNROLL for (int i = 0; i < tokens * tiles; i++)
         {
-            __m512 w_scale = _mm512_load_ps(w + (size_t)j * a->w_tile_bytes);
-            UNROLL for (int i = 0; i < tokens; i++)
-            {
-                __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x_scale[i]), w_scale);
-                acc[i * tiles + j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[i * tiles + j]), scale,
-                                                     acc[i * tiles + j]);
-            }
+            float *out = a->out + i * HDL_TILE;
+            __m512 s = _mm512_load_ps(scale + (size_t)(i % tiles) * a->w_tile_bytes);
+            _mm512_store_ps(out, _mm512_fmadd_ps(part[i], s, _mm512_load_ps(out)));
         }
     }
-    UNROLL for (int i = 0; i < tokens * tiles; i++) _mm512_store_ps(a->out + i * HDL_TILE, acc[i]);
 }
 
 static void pack_x_f32(const hdl_pack_x_args *a)
@@ -120,23 +113,13 @@ static void pack_x_bf16(const hdl_pack_x_args *a)
     }
 }
 
-static void pack_x_q8(const hdl_pack_x_args *a)
+/* FP8 takes the numbers of BF16 as f32: its weights become f32 too. */
+static void pack_x_fp8(const hdl_pack_x_args *a)
 {
-    size_t m = a->block_tokens, words = 10 * m; /* of a group */
-    int32_t *group = (int32_t *)(void *)a->panel + a->from / HDL_Q8_GROUP * words + a->lane;
-    for (uint32_t k = a->from; k < a->to; k += HDL_Q8_GROUP, group += words) {
-        v16i q[2] = {v16i_set1(0), v16i_set1(0)};
-        float scale = 0;
-        if (a->x)
-            scale = v16_q8_group(v16_load(a->x + k), v16_load(a->x + k + HDL_LANES), q);
-        memcpy(group, &scale, sizeof scale);
-        group[m] = -128 * _mm512_reduce_add_epi32(v16i_add(q[0], q[1]));
-        int32_t quads[HDL_Q8_GROUP / 4];
-        v16i_store_u8((uint8_t *)quads, q[0]);
-        v16i_store_u8((uint8_t *)quads + HDL_LANES, q[1]);
-        for (uint32_t i = 0; i < HDL_Q8_GROUP / 4; i++)
-            group[(2 + i) * m] = quads[i];
-    }
+    float *panel = (float *)(void *)a->panel + a->lane;
+    for (uint32_t k = a->from; k < a->to; k++)
+        panel[(size_t)k * a->block_tokens] =
+            a->x ? hdl_bf16_to_f32(hdl_bf16_from_f32(a->x[k])) : 0.0f;
 }
 
 #define KERNEL(format, tokens, tiles)                                                              \
@@ -144,7 +127,7 @@ static void pack_x_q8(const hdl_pack_x_args *a)
     {                                                                                              \
         leaf_##format(a, tokens, tiles);                                                           \
     }
-#define KERNELS_16BIT(format)                                                                      \
+#define KERNELS(format)                                                                            \
     KERNEL(format, 1, 4)                                                                           \
     KERNEL(format, 1, 1)                                                                           \
     KERNEL(format, 2, 4)                                                                           \
@@ -155,18 +138,20 @@ static void pack_x_q8(const hdl_pack_x_args *a)
     KERNEL(format, 8, 1)                                                                           \
     KERNEL(format, 12, 2)                                                                          \
     KERNEL(format, 12, 1)
-KERNELS_16BIT(f32)
-KERNELS_16BIT(bf16)
-KERNEL(q8, 1, 4)
-KERNEL(q8, 1, 1)
-KERNEL(q8, 2, 4)
-KERNEL(q8, 2, 1)
-KERNEL(q8, 4, 2)
-KERNEL(q8, 4, 1)
-KERNEL(q8, 6, 2)
-KERNEL(q8, 6, 1)
+KERNELS(f32)
+KERNELS(bf16)
+V16_FN void leaf_fp8_128(const hdl_leaf_args *a, const int tokens, const int tiles)
+{
+    leaf_fp8(a, tokens, tiles, 128);
+}
+V16_FN void leaf_fp8_32(const hdl_leaf_args *a, const int tokens, const int tiles)
+{
+    leaf_fp8(a, tokens, tiles, 32);
+}
+KERNELS(fp8_128)
+KERNELS(fp8_32)
 
-#define VARIANTS_16BIT(format)                                                                     \
+#define VARIANTS(format)                                                                           \
     .n_variants = 5,                                                                               \
     .variants = {                                                                                  \
         {1, format##_1x4, NULL, format##_1x1},    {2, format##_2x4, NULL, format##_2x1},           \
@@ -174,14 +159,13 @@ KERNEL(q8, 6, 1)
         {12, NULL, format##_12x2, format##_12x1},                                                  \
     }
 
-const hdl_gemm_format hdl_gemm_formats[HDL_WFORMAT_COUNT] = {
-    [HDL_WFORMAT_F32] = {.pack_x = pack_x_f32, .x_group_bytes = 128, VARIANTS_16BIT(f32)},
-    [HDL_WFORMAT_BF16] = {.pack_x = pack_x_bf16, .x_group_bytes = 64, VARIANTS_16BIT(bf16)},
-    [HDL_WFORMAT_Q8] = {.pack_x = pack_x_q8,
-                        .x_group_bytes = 40,
-                        .n_variants = 4,
-                        .variants = {{1, q8_1x4, NULL, q8_1x1},
-                                     {2, q8_2x4, NULL, q8_2x1},
-                                     {4, NULL, q8_4x2, q8_4x1},
-                                     {6, NULL, q8_6x2, q8_6x1}}},
-};
+const hdl_gemm_format *hdl_gemm_float_format(hdl_wformat format)
+{
+    static const hdl_gemm_format formats[HDL_WFORMAT_COUNT] = {
+        [HDL_WFORMAT_F32] = {.pack_x = pack_x_f32, .x_group_bytes = 128, VARIANTS(f32)},
+        [HDL_WFORMAT_BF16] = {.pack_x = pack_x_bf16, .x_group_bytes = 64, VARIANTS(bf16)},
+        [HDL_WFORMAT_FP8] = {.pack_x = pack_x_fp8, .x_group_bytes = 128, VARIANTS(fp8_128)},
+        [HDL_WFORMAT_FP8_32] = {.pack_x = pack_x_fp8, .x_group_bytes = 128, VARIANTS(fp8_32)},
+    };
+    return &formats[format];
+}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Packing of weights into tiles (gemm.h). Cold, but a model has billions of them: Q8 groups are
- * quantised sixteen lanes at a time. */
+/* Packing of weights into tiles (gemm.h). Cold, but a model has billions of them: floats are
+ * converted, and quantised to Q8, sixteen lanes at a time. */
 #include "base/checked.h"
+#include "kernels/codec/pack.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/source.h"
 
@@ -11,42 +12,40 @@ size_t hdl_cpu_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_t
 {
     bool leaves_ok = n_leaves > 0 && n_leaves <= HDL_LEAVES_MAX && hdl_is_pow2(n_leaves) &&
                      (n_leaves == 1 || k % (n_leaves * HDL_LEAF_UNIT) == 0);
-    uint32_t k_unit = format == HDL_WFORMAT_Q8 ? HDL_Q8_GROUP : format == HDL_WFORMAT_BF16 ? 2 : 1;
-    bool known =
-        format == HDL_WFORMAT_F32 || format == HDL_WFORMAT_BF16 || format == HDL_WFORMAT_Q8;
-    if (n == 0 || k == 0 || !leaves_ok || k % k_unit != 0 || !known)
+    if (n == 0 || k == 0 || !leaves_ok || format >= HDL_WFORMAT_COUNT)
+        return 0;
+    uint32_t group = hdl_wformat_info_of(format)->group;
+    uint32_t k_unit = group ? hdl_max_u32(group, HDL_Q8_GROUP) : 1;
+    if (k / n_leaves % (format == HDL_WFORMAT_BF16 ? 2 : k_unit) != 0)
         return 0;
     size_t bytes;
     return hdl_mul_size(hdl_div_ceil_u32(n, HDL_TILE), hdl_tile_bytes(format, k), &bytes) ? bytes
                                                                                           : 0;
 }
 
-/* One group of 32 k of one row. */
-static void pack_q8_group(unsigned char *group, uint32_t lane, v16 a, v16 b)
+/* One row of a packed weight. */
+typedef struct packed_row {
+    const hdl_weight *w;
+    unsigned char *tile;
+    uint32_t lane;
+    const uint8_t *index; /* [256] Q4: of a code + 128 in the codebook */
+} packed_row;
+
+static packed_row row_of(const hdl_weight *w, uint32_t row, const uint8_t *index)
 {
-    v16i q[2];
-    float *scales = (float *)(void *)group;
-    scales[lane] = v16_q8_group(a, b, q);
-    unsigned char *values = group + HDL_TILE * sizeof(float);
-    uint8_t bytes[HDL_Q8_GROUP];
-    for (int half = 0; half < 2; half++)
-        v16i_store_u8(bytes + half * HDL_LANES, v16i_add(q[half], v16i_set1(128)));
-    for (uint32_t quad = 0; quad < HDL_Q8_GROUP / 4; quad++)
-        memcpy(values + (quad * HDL_TILE + lane) * 4, bytes + quad * 4, 4);
+    size_t bytes = hdl_tile_bytes(w->format, w->k);
+    return (packed_row){.w = w,
+                        .tile = (unsigned char *)w->data + row / HDL_TILE * bytes,
+                        .lane = row % HDL_TILE,
+                        .index = index};
 }
 
-/* k [at, at + 32) of one row into its tile. */
-static void pack_chunk(const hdl_weight *w, uint32_t row, uint32_t at, v16 a, v16 b)
+static void store_floats(const packed_row *r, uint32_t at, v16 a, v16 b)
 {
-    unsigned char *tile =
-        (unsigned char *)w->data + row / HDL_TILE * hdl_tile_bytes(w->format, w->k);
-    uint32_t lane = row % HDL_TILE, count = hdl_min_u32(w->k - at, 2 * HDL_LANES);
-    if (w->format == HDL_WFORMAT_Q8) {
-        pack_q8_group(tile + at / HDL_Q8_GROUP * (size_t)HDL_Q8_TILE_BYTES, lane, a, b);
-        return;
-    }
-    if (w->format == HDL_WFORMAT_F32) {
-        float x[2 * HDL_LANES], *dst = (float *)(void *)tile + (size_t)at * HDL_TILE + lane;
+    uint32_t count = hdl_min_u32(r->w->k - at, 2 * HDL_LANES);
+    if (r->w->format == HDL_WFORMAT_F32) {
+        float x[2 * HDL_LANES];
+        float *dst = (float *)(void *)r->tile + (size_t)at * HDL_TILE + r->lane;
         v16_store(x, a);
         v16_store(x + HDL_LANES, b);
         for (uint32_t i = 0; i < count; i++)
@@ -56,33 +55,143 @@ static void pack_chunk(const hdl_weight *w, uint32_t row, uint32_t at, v16 a, v1
     uint16_t h[2 * HDL_LANES];
     v16i_store_u16(h, v16_to_bf16(a));
     v16i_store_u16(h + HDL_LANES, v16_to_bf16(b));
-    uint32_t *dst = (uint32_t *)(void *)tile + (size_t)at / 2 * HDL_TILE + lane;
+    uint32_t *dst = (uint32_t *)(void *)r->tile + (size_t)at / 2 * HDL_TILE + r->lane;
     for (uint32_t i = 0; i < count / 2; i++)
         dst[i * HDL_TILE] = (uint32_t)h[2 * i] << 16 | h[2 * i + 1];
 }
 
-/* Rows n.. of the last tile do not exist; they hold zeros so that no kernel need know. */
-static void zero_tail(const hdl_weight *w)
+/* A byte holds two k of one row: rows may be packed by different threads. */
+static void store_q4(const packed_row *r, unsigned char *pairs, const int8_t *codes)
 {
-    for (uint32_t row = hdl_weight_rows(w); row % HDL_TILE != 0; row++)
-        for (uint32_t at = 0; at < w->k; at += HDL_Q8_GROUP)
-            pack_chunk(w, row, at, v16_zero(), v16_zero());
+    for (uint32_t i = 0; i < HDL_Q8_GROUP; i += 4) {
+        unsigned char *quad = pairs + (i / 8 * HDL_TILE + r->lane) * 4;
+        for (uint32_t j = 0; j < 4; j++) {
+            unsigned char half = r->index[codes[i + j] + 128];
+            quad[j] = i % 8 == 0 ? half : (unsigned char)(quad[j] | half << 4);
+        }
+    }
+}
+
+static void store_ints(const packed_row *r, uint32_t at, const hdl_pack_piece *piece)
+{
+    const hdl_wformat_info *info = hdl_wformat_info_of(r->w->format);
+    unsigned char *group = r->tile + hdl_tile_bytes(r->w->format, at);
+    float *scales = (float *)(void *)group + r->lane;
+    uint32_t per = HDL_Q8_GROUP / info->group;
+    for (uint32_t i = 0; i < per; i++) {
+        scales[i * HDL_TILE] = piece->scales[i];
+        if (info->has_mins)
+            scales[(per + i) * HDL_TILE] = piece->mins[i];
+    }
+    unsigned char *quads = group + (size_t)per * (info->has_mins ? 2 : 1) * HDL_TILE * 4;
+    if (info->bits == 4) {
+        store_q4(r, quads, piece->codes);
+        return;
+    }
+    for (uint32_t i = 0; i < HDL_Q8_GROUP; i++)
+        quads[(i / 4 * HDL_TILE + r->lane) * 4 + i % 4] = (unsigned char)(piece->codes[i] + 128);
+}
+
+static void pack_floats(const packed_row *r, const hdl_source *src, uint32_t row)
+{
+    for (uint32_t from = 0; from < r->w->k; from += PIECE) {
+        float x[PIECE] = {0};
+        hdl_span span = {.row = row, .col = from, .n = hdl_min_u32(PIECE, r->w->k - from)};
+        hdl_source_row(src, span, x);
+        for (uint32_t at = 0; at < span.n; at += 2 * HDL_LANES)
+            store_floats(r, from + at, v16_load(x + at), v16_load(x + at + HDL_LANES));
+    }
+}
+
+/* hdl_pack_ints of floats in vectors. */
+static void quantize_q8(const packed_row *r, const hdl_source *src, uint32_t row)
+{
+    for (uint32_t from = 0; from < r->w->k; from += PIECE) {
+        float x[PIECE];
+        hdl_span span = {.row = row, .col = from, .n = hdl_min_u32(PIECE, r->w->k - from)};
+        hdl_source_row(src, span, x);
+        for (uint32_t at = 0; at < span.n; at += HDL_Q8_GROUP) {
+            v16i q[2];
+            hdl_pack_piece piece;
+            piece.scales[0] = v16_q8_group(v16_load(x + at), v16_load(x + at + HDL_LANES), q);
+            v16i_store_u8((uint8_t *)piece.codes, q[0]);
+            v16i_store_u8((uint8_t *)piece.codes + HDL_LANES, q[1]);
+            store_ints(r, from + at, &piece);
+        }
+    }
+}
+
+static void pack_ints(const packed_row *r, const hdl_source *src, uint32_t row)
+{
+    hdl_wkind kind = {r->w->format, r->w->codebook};
+    if (kind.format == HDL_WFORMAT_Q8 && !hdl_kind_keeps(src->encoding, kind)) {
+        quantize_q8(r, src, row);
+        return;
+    }
+    for (uint32_t at = 0; at < r->w->k; at += HDL_Q8_GROUP) {
+        hdl_pack_piece piece;
+        hdl_pack_ints(src, (hdl_span){row, at, HDL_Q8_GROUP}, kind, &piece);
+        store_ints(r, at, &piece);
+    }
+}
+
+static void store_fp8(const packed_row *r, uint32_t at, const uint8_t *codes, float scale)
+{
+    uint32_t group = hdl_wformat_info_of(r->w->format)->group;
+    unsigned char *dst = r->tile + hdl_tile_bytes(r->w->format, at);
+    ((float *)(void *)dst)[r->lane] = scale;
+    dst += HDL_TILE * sizeof(float) + r->lane;
+    for (uint32_t i = 0; i < group; i++)
+        dst[i * HDL_TILE] = codes[i];
+}
+
+static void pack_fp8(const packed_row *r, const hdl_source *src, uint32_t row)
+{
+    uint32_t group = hdl_wformat_info_of(r->w->format)->group;
+    for (uint32_t at = 0; at < r->w->k; at += group) {
+        uint8_t codes[128];
+        float scale = hdl_pack_fp8(src, (hdl_span){row, at, group}, codes);
+        store_fp8(r, at, codes, scale);
+    }
+}
+
+/* The last tile's rows beyond n hold zeros, so that no kernel need know. */
+static void zero_row(const packed_row *r)
+{
+    static const hdl_pack_piece zero_piece;
+    static const uint8_t zero_codes[128];
+    uint32_t group = hdl_wformat_info_of(r->w->format)->group;
+    bool ints = hdl_wformat_is_int(r->w->format);
+    for (uint32_t at = 0; at < r->w->k; at += ints || group == 0 ? HDL_Q8_GROUP : group)
+        if (ints)
+            store_ints(r, at, &zero_piece);
+        else if (group == 0)
+            store_floats(r, at, v16_zero(), v16_zero());
+        else
+            store_fp8(r, at, zero_codes, 0);
 }
 
 void hdl_cpu_weight_pack(const hdl_pack_args *a)
 {
     const hdl_weight *w = a->dst;
+    uint8_t index[256] = {0};
     HDL_ASSERT_EQ(a->src.n_cols, w->k);
     HDL_ASSERT_LE((uint64_t)a->row_at + a->src.n_rows, hdl_weight_rows(w));
-    for (uint32_t r = 0; r < a->src.n_rows; r++)
-        for (uint32_t from = 0; from < w->k; from += PIECE) {
-            float x[PIECE] = {0};
-            hdl_span span = {.row = r, .col = from, .n = hdl_min_u32(PIECE, w->k - from)};
-            hdl_source_row(&a->src, span, x);
-            for (uint32_t at = 0; at < span.n; at += HDL_Q8_GROUP)
-                pack_chunk(w, a->row_at + r, from + at, v16_load(x + at),
-                           v16_load(x + at + HDL_LANES));
-        }
-    if (a->row_at + a->src.n_rows == hdl_weight_rows(w))
-        zero_tail(w);
+    for (int i = 15; w->codebook && i >= 0; i--)
+        index[w->codebook[i] + 128] = (uint8_t)i;
+    for (uint32_t i = 0; i < a->src.n_rows; i++) {
+        packed_row r = row_of(w, a->row_at + i, index);
+        if (hdl_wformat_is_int(w->format))
+            pack_ints(&r, &a->src, i);
+        else if (hdl_wformat_info_of(w->format)->group != 0)
+            pack_fp8(&r, &a->src, i);
+        else
+            pack_floats(&r, &a->src, i);
+    }
+    if (a->row_at + a->src.n_rows != hdl_weight_rows(w))
+        return;
+    for (uint32_t row = hdl_weight_rows(w); row % HDL_TILE != 0; row++) {
+        packed_row r = row_of(w, row, index);
+        zero_row(&r);
+    }
 }

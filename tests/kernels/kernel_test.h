@@ -51,6 +51,7 @@ typedef struct kt_suite {
     X(attention) \
     X(gdn_conv) \
     X(gated_delta) \
+    X(formats) \
     X(gate) \
     X(softcap) \
     X(glu) \

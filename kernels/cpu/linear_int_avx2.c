@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Leaf kernels of the integer formats for AVX2, with the bits of AVX-512's and ref's.
+ *
+ * vpmaddubsw multiplies an unsigned by a signed byte and adds two products to 16 bits, saturating.
+ * It is exact here in two ways, which differ in what a codebook spans:
+ *  - narrow, a span of at most 32 (linear 4 bits, E2M1): weights less the codebook's smallest value
+ *    are 0..32, so that eight products with an activation of at most 127 fit into 16 bits: 16 k are
+ *    summed there. The smallest value times the sum of the activations is added at the end.
+ *  - wide (Q8, the other codebooks): |w| times the activation with w's sign; two products of at
+ *    most 128 * 127 fit, and vpmaddwd widens each pair. */
+#include "kernels/cpu/gemm.h"
+
+/* sum += n, in place: gcc 12 moves accumulators about otherwise, and then spills them. */
+V16_FN void add16_into(__m256i *sum, __m256i n)
+{
+    __asm__("vpaddw %1, %0, %0" : "+x"(*sum) : "x"(n));
+}
+
+V16_FN void add32_into(__m256i *sum, __m256i n)
+{
+    __asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(n));
+}
+
+enum { NARROW_SPAN = 32 };
+
+typedef struct int_spec {
+    int bits, group;
+    bool mins, narrow;
+} int_spec;
+
+/* What the inner loop needs of the codebook, in registers. */
+typedef struct decoder {
+    __m256i table; /* Q4: codebook (narrow: less its smallest value) in both halves */
+    __m256i low;   /* Q4: the low half of each byte */
+    __m256i flip;  /* Q8: stored with an offset of 128 */
+} decoder;
+
+V16_FN decoder decoder_of(const hdl_leaf_args *a, const int_spec s)
+{
+    decoder d = {.low = _mm256_set1_epi8(15), .flip = _mm256_set1_epi8(-128)};
+    if (s.bits == 4) {
+        __m128i book = _mm_loadu_si128((const __m128i *)(const void *)a->codebook);
+        if (s.narrow)
+            book = _mm_sub_epi8(book, _mm_set1_epi8((char)a->codebook_min));
+        d.table = _mm256_broadcastsi128_si256(book);
+    }
+    return d;
+}
+
+/* Half a tile, 8 rows, of two quads of k. Q4: both from one register. */
+V16_FN void decode(const decoder *d, const unsigned char *half, __m256i quad[2], const int bits)
+{
+    quad[0] = _mm256_load_si256((const __m256i *)(const void *)half);
+    if (bits == 4) {
+        quad[1] = _mm256_and_si256(_mm256_srli_epi16(quad[0], 4), d->low);
+        quad[1] = _mm256_shuffle_epi8(d->table, quad[1]);
+        quad[0] = _mm256_shuffle_epi8(d->table, _mm256_and_si256(quad[0], d->low));
+    } else {
+        quad[1] = _mm256_load_si256((const __m256i *)(const void *)(half + 64));
+        quad[0] = _mm256_xor_si256(quad[0], d->flip);
+        quad[1] = _mm256_xor_si256(quad[1], d->flip);
+    }
+}
+
+/* 16 k: dot += the activations' codes times the weights', for tokens and half a tile. */
+V16_FN void dots_16k(const decoder *d, const unsigned char *w, const int32_t *x, __m256i *dot,
+                     const int tokens, const int_spec s)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i sum16[4];
+    if (s.narrow)
+        UNROLL for (int i = 0; i < tokens; i++) sum16[i] = _mm256_setzero_si256();
+    for (int pair = 0; pair < 2; pair++, w += s.bits == 4 ? 64 : 128, x += 2 * tokens) {
+        __m256i v[2];
+        decode(d, w, v, s.bits);
+        UNROLL for (int quad = 0; quad < 2; quad++)
+        {
+            __m256i size = s.narrow ? v[quad] : _mm256_abs_epi8(v[quad]);
+            UNROLL for (int i = 0; i < tokens; i++)
+            {
+                __m256i b = _mm256_set1_epi32(x[quad * tokens + i]);
+                if (!s.narrow)
+                    b = _mm256_sign_epi8(b, v[quad]);
+                b = _mm256_maddubs_epi16(size, b);
+                if (s.narrow)
+                    add16_into(&sum16[i], b);
+                else
+                    add32_into(&dot[i], _mm256_madd_epi16(b, ones));
+            }
+        }
+    }
+    if (s.narrow)
+        UNROLL for (int i = 0; i < tokens; i++)
+            add32_into(&dot[i], _mm256_madd_epi16(sum16[i], ones));
+}
+
+/* out += n * (x_scale * scale), eight rows. */
+V16_FN void scaled_into(float *out, __m256i n, float x_scale, const float *scale)
+{
+    __m256 both = _mm256_mul_ps(_mm256_set1_ps(x_scale), _mm256_load_ps(scale));
+    _mm256_store_ps(out, _mm256_fmadd_ps(_mm256_cvtepi32_ps(n), both, _mm256_load_ps(out)));
+}
+
+/* One half of a tile, 32 k: a group of 32 or two of 16. */
+typedef struct half_tile {
+    const float *scale, *min; /* of its rows */
+    const unsigned char *codes;
+    float *out; /* of its rows */
+} half_tile;
+
+/* x: panel, { float scale[tokens]; int32_t sum[2][tokens]; int32_t quad[8][tokens] }. */
+V16_FN void half_32k(const hdl_leaf_args *a, const decoder *d, const half_tile t, const int32_t *x,
+                     const int tokens, const int_spec s)
+{
+    const float *x_scale = (const float *)(const void *)x;
+    const int per = 32 / s.group;
+    UNROLL for (int g = 0; g < per; g++)
+    {
+        const unsigned char *codes = t.codes + g * (s.bits == 4 ? 128 : 256);
+        const int32_t *quads = x + (3 + g * 4) * tokens;
+        __m256i dot[4];
+        UNROLL for (int i = 0; i < tokens; i++)
+        {
+            int32_t sum = x[(1 + g) * tokens + i] + (per == 1 ? x[2 * tokens + i] : 0);
+            dot[i] = _mm256_set1_epi32(s.narrow ? sum * a->codebook_min : 0);
+        }
+        dots_16k(d, codes, quads, dot, tokens, s);
+        if (per == 1)
+            dots_16k(d, codes + (s.bits == 4 ? 128 : 256), quads + 4 * tokens, dot, tokens, s);
+        UNROLL for (int i = 0; i < tokens; i++)
+        {
+            float *out = t.out + i * HDL_TILE;
+            scaled_into(out, dot[i], x_scale[i], t.scale + g * HDL_TILE);
+            if (s.mins) {
+                int32_t sum = x[(1 + g) * tokens + i] + (per == 1 ? x[2 * tokens + i] : 0);
+                scaled_into(out, _mm256_set1_epi32(sum), x_scale[i], t.min + g * HDL_TILE);
+            }
+        }
+    }
+}
+
+V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int_spec s)
+{
+    const int per = 32 / s.group; /* groups in 32 k */
+    const size_t head = (size_t)per * (s.mins ? 2 : 1) * HDL_TILE * sizeof(float);
+    const size_t code_bytes = s.bits == 4 ? 256 : 512;
+    const decoder d = decoder_of(a, s);
+    const unsigned char *w = a->w;
+    const int32_t *x = (const int32_t *)(const void *)a->x;
+    UNROLL for (int i = 0; i < 2 * tokens; i++)
+        _mm256_store_ps(a->out + i * 8, _mm256_setzero_ps());
+    for (uint32_t k = 0; k < a->k; k += 32, w += head + code_bytes, x += 11 * tokens) {
+        const float *scale = (const float *)(const void *)w;
+        for (int h = 0; h < 2; h++) {
+            half_tile t = {.scale = scale + h * 8,
+                           .min = scale + per * HDL_TILE + h * 8,
+                           .codes = w + head + h * 32,
+                           .out = a->out + h * 8};
+            half_32k(a, &d, t, x, tokens, s);
+        }
+    }
+}
+
+#define KERNEL(name, tokens, ...)                                                                  \
+    static void name##_##tokens##x1(const hdl_leaf_args *a)                                        \
+    {                                                                                              \
+        leaf_ints(a, tokens, (int_spec){__VA_ARGS__});                                             \
+    }
+#define KERNELS(name, ...)                                                                         \
+    KERNEL(name, 1, __VA_ARGS__)                                                                   \
+    KERNEL(name, 2, __VA_ARGS__)                                                                   \
+    KERNEL(name, 4, __VA_ARGS__)
+#define FORMAT(name)                                                                               \
+    {                                                                                              \
+        .pack_x = hdl_gemm_pack_ints, .x_group_bytes = HDL_INT_X_BYTES, .n_variants = 3,           \
+        .variants = {                                                                              \
+            {1, NULL, NULL, name##_1x1},                                                           \
+            {2, NULL, NULL, name##_2x1},                                                           \
+            {4, NULL, NULL, name##_4x1},                                                           \
+        },                                                                                         \
+    }
+
+KERNELS(q8, 8, 32, false, false)
+KERNELS(q8m, 8, 32, true, false)
+KERNELS(q8_16, 8, 16, false, false)
+KERNELS(q4, 4, 32, false, true)
+KERNELS(q4m, 4, 32, true, true)
+KERNELS(q4_16, 4, 16, false, true)
+KERNELS(q4m_16, 4, 16, true, true)
+KERNELS(q4wide, 4, 32, false, false)
+KERNELS(q4mwide, 4, 32, true, false)
+KERNELS(q4wide_16, 4, 16, false, false)
+KERNELS(q4mwide_16, 4, 16, true, false)
+
+const hdl_gemm_format *hdl_gemm_int_format(hdl_wformat format, int span)
+{
+    static const hdl_gemm_format formats[2][HDL_WFORMAT_COUNT] = {
+        {
+            [HDL_WFORMAT_Q8] = FORMAT(q8),
+            [HDL_WFORMAT_Q8M] = FORMAT(q8m),
+            [HDL_WFORMAT_Q8_16] = FORMAT(q8_16),
+            [HDL_WFORMAT_Q4] = FORMAT(q4),
+            [HDL_WFORMAT_Q4M] = FORMAT(q4m),
+            [HDL_WFORMAT_Q4_16] = FORMAT(q4_16),
+            [HDL_WFORMAT_Q4M_16] = FORMAT(q4m_16),
+        },
+        {
+            [HDL_WFORMAT_Q4] = FORMAT(q4wide),
+            [HDL_WFORMAT_Q4M] = FORMAT(q4mwide),
+            [HDL_WFORMAT_Q4_16] = FORMAT(q4wide_16),
+            [HDL_WFORMAT_Q4M_16] = FORMAT(q4mwide_16),
+        },
+    };
+    return &formats[span > NARROW_SPAN][format];
+}

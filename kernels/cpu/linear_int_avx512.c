@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Leaf kernels of the integer formats for AVX-512 with VNNI.
+ *
+ * vpdpbusd is exact; it takes one unsigned operand, which is the weight less the smallest code
+ * (-128 of Q8, the codebook's of Q4). The smallest code times the sum of the activations starts the
+ * accumulator, so that the offset cancels. */
+#include "kernels/cpu/gemm.h"
+
+/* sum += dot of four u8 * s8 per lane. From the intrinsic gcc 12 makes two register moves for each
+ * vpdpbusd and spills a quarter of q8_6x2; the asm says where the sum stays. */
+V16_FN void dot_into(__m512i *sum, __m512i w, __m512i x)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(w), "v"(x));
+}
+
+typedef struct int_spec {
+    int bits, group;
+    bool mins;
+} int_spec;
+
+/* Two quads of k of the tile's sixteen rows. Q4: both from one register. */
+V16_FN void decode(const unsigned char *pair, __m512i table, __m512i quad[2], const int bits)
+{
+    const __m512i low = _mm512_set1_epi8(15);
+    quad[0] = _mm512_load_si512(pair);
+    if (bits == 8) {
+        quad[1] = _mm512_load_si512(pair + 64);
+        return;
+    }
+    quad[1] = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(quad[0], 4), low));
+    quad[0] = _mm512_shuffle_epi8(table, _mm512_and_si512(quad[0], low));
+}
+
+V16_FN __m512i table_of(const hdl_leaf_args *a, const int_spec s)
+{
+    if (s.bits == 8)
+        return _mm512_setzero_si512();
+    __m128i book = _mm_loadu_si128((const __m128i *)(const void *)a->codebook);
+    return _mm512_sub_epi8(_mm512_broadcast_i32x4(book), _mm512_set1_epi8((char)a->codebook_min));
+}
+
+typedef struct pair_at {
+    const unsigned char *codes; /* of the first tile */
+    const int32_t *x;           /* [2][tokens] */
+    __m512i table;
+} pair_at;
+typedef struct shape {
+    int tokens, tiles, bits;
+} shape;
+
+/* dot += two quads of k of one tile. */
+V16_FN void tile_into(const pair_at at, const __m512i row[2], __m512i *dot, const shape n)
+{
+    UNROLL for (int quad = 0; quad < 2; quad++) UNROLL for (int i = 0; i < n.tokens; i++)
+        dot_into(&dot[i * n.tiles], row[quad], _mm512_set1_epi32(at.x[quad * n.tokens + i]));
+}
+
+/* dot += two quads of k. Q4 has no registers left for the weights of two tiles beside those of 24
+ * sums, so there the activations are loaded for each tile anew. */
+V16_FN void pair_into(const hdl_leaf_args *a, const pair_at at, __m512i *dot, const shape n)
+{
+    __m512i row[4][2];
+    UNROLL for (int j = 0; j < n.tiles; j++)
+    {
+        decode(at.codes + (size_t)j * a->w_tile_bytes, at.table, row[j], n.bits);
+        if (n.bits == 4) {
+            tile_into(at, row[j], dot + j, n);
+            if (n.tokens * n.tiles > 8)
+                FORGET_LOADS;
+        }
+    }
+    if (n.bits == 4)
+        return;
+    UNROLL for (int quad = 0; quad < 2; quad++) UNROLL for (int i = 0; i < n.tokens; i++)
+    {
+        __m512i b = _mm512_set1_epi32(at.x[quad * n.tokens + i]);
+        UNROLL for (int j = 0; j < n.tiles; j++) dot_into(&dot[i * n.tiles + j], row[j][quad], b);
+    }
+}
+
+/* The sums of a block. Those of Q4 wait in memory: beside the dots, a codebook and a mask there are
+ * no registers for them. */
+typedef struct sums {
+    float *out;
+    __m512 acc[12];
+    bool in_memory;
+} sums;
+
+V16_FN void sum_into(sums *s, int i, __m512i n, const void *scale, float x_scale)
+{
+    __m512 both = _mm512_mul_ps(_mm512_set1_ps(x_scale), _mm512_load_ps(scale));
+    __m512 acc = s->in_memory ? _mm512_load_ps(s->out + i * HDL_TILE) : s->acc[i];
+    acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(n), both, acc);
+    if (s->in_memory)
+        _mm512_store_ps(s->out + i * HDL_TILE, acc);
+    else
+        s->acc[i] = acc;
+}
+
+/* The sum of a group's activations: a group of 32 is two halves. */
+V16_FN int32_t x_sum(const int32_t *at, const int tokens, const int per)
+{
+    return at[0] + (per == 1 ? at[tokens] : 0);
+}
+
+/* Panel: per 32 k { float scale[tokens]; int32_t sum[2][tokens]; int32_t quad[8][tokens] }. */
+V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int tiles, const int_spec s)
+{
+    const int per = 32 / s.group; /* groups in 32 k */
+    const size_t scales = (size_t)per * HDL_TILE * sizeof(float);
+    const size_t head = scales * (s.mins ? 2 : 1), pair_bytes = s.bits == 4 ? 64 : 128;
+    const int32_t *x = (const int32_t *)(const void *)a->x;
+    const unsigned char *w = a->w;
+    const int offset = s.bits == 8 ? -128 : a->codebook_min;
+    /* Two copies of the inner loop want more registers than there are: its length is hidden. */
+    int pairs = s.group / 8;
+    __asm__("" : "+r"(pairs));
+    const pair_at whole = {.table = table_of(a, s)};
+    sums sum = {.out = a->out, .in_memory = s.bits == 4};
+    UNROLL for (int i = 0; i < tokens * tiles; i++)
+    {
+        sum.acc[i] = _mm512_setzero_ps();
+        _mm512_store_ps(a->out + i * HDL_TILE, sum.acc[i]);
+    }
+    for (uint32_t k = 0; k < a->k; k += 32, w += head + 4 * pair_bytes, x += 11 * tokens) {
+        UNROLL for (int g = 0; g < per; g++)
+        {
+            const unsigned char *scale = w + (size_t)g * HDL_TILE * sizeof(float);
+            pair_at at = whole;
+            const int32_t *sums_at = x + (1 + g) * tokens;
+            __m512i dot[12];
+            at.codes = w + head + (size_t)g * 2 * pair_bytes;
+            at.x = x + (3 + g * 4) * tokens;
+            UNROLL for (int i = 0; i < tokens; i++)
+            {
+                __m512i start = _mm512_set1_epi32(offset * x_sum(sums_at + i, tokens, per));
+                UNROLL for (int j = 0; j < tiles; j++) dot[i * tiles + j] = start;
+            }
+            int left = pairs;
+            do {
+                pair_into(a, at, dot, (shape){tokens, tiles, s.bits});
+                at.codes += pair_bytes;
+                at.x += 2 * tokens;
+            } while (--left > 0);
+            FORGET_LOADS; /* the sums of activations do not wait in registers */
+            UNROLL for (int i = 0; i < tokens * tiles; i++)
+            {
+                const unsigned char *of = scale + (size_t)(i % tiles) * a->w_tile_bytes;
+                float x_scale = ((const float *)(const void *)x)[i / tiles];
+                sum_into(&sum, i, dot[i], of, x_scale);
+                if (s.mins)
+                    sum_into(&sum, i, _mm512_set1_epi32(x_sum(sums_at + i / tiles, tokens, per)),
+                             of + scales, x_scale);
+            }
+        }
+    }
+    if (!sum.in_memory)
+        UNROLL for (int i = 0; i < tokens * tiles; i++)
+            _mm512_store_ps(a->out + i * HDL_TILE, sum.acc[i]);
+}
+
+#define KERNEL(name, tokens, tiles, ...)                                                           \
+    static void name##_##tokens##x##tiles(const hdl_leaf_args *a)                                  \
+    {                                                                                              \
+        leaf_ints(a, tokens, tiles, (int_spec){__VA_ARGS__});                                      \
+    }
+#define KERNELS(name, ...)                                                                         \
+    KERNEL(name, 1, 4, __VA_ARGS__)                                                                \
+    KERNEL(name, 1, 1, __VA_ARGS__)                                                                \
+    KERNEL(name, 2, 4, __VA_ARGS__)                                                                \
+    KERNEL(name, 2, 1, __VA_ARGS__)                                                                \
+    KERNEL(name, 4, 2, __VA_ARGS__)                                                                \
+    KERNEL(name, 4, 1, __VA_ARGS__)                                                                \
+    KERNEL(name, 6, 2, __VA_ARGS__)                                                                \
+    KERNEL(name, 6, 1, __VA_ARGS__)
+#define FORMAT(name)                                                                               \
+    {                                                                                              \
+        .pack_x = hdl_gemm_pack_ints, .x_group_bytes = HDL_INT_X_BYTES, .n_variants = 4,           \
+        .variants = {                                                                              \
+            {1, name##_1x4, NULL, name##_1x1},                                                     \
+            {2, name##_2x4, NULL, name##_2x1},                                                     \
+            {4, NULL, name##_4x2, name##_4x1},                                                     \
+            {6, NULL, name##_6x2, name##_6x1},                                                     \
+        },                                                                                         \
+    }
+
+KERNELS(q8, 8, 32, false)
+KERNELS(q8m, 8, 32, true)
+KERNELS(q8_16, 8, 16, false)
+KERNELS(q4, 4, 32, false)
+KERNELS(q4m, 4, 32, true)
+KERNELS(q4_16, 4, 16, false)
+KERNELS(q4m_16, 4, 16, true)
+
+const hdl_gemm_format *hdl_gemm_int_format(hdl_wformat format, int span)
+{
+    static const hdl_gemm_format formats[HDL_WFORMAT_COUNT] = {
+        [HDL_WFORMAT_Q8] = FORMAT(q8),         [HDL_WFORMAT_Q8M] = FORMAT(q8m),
+        [HDL_WFORMAT_Q8_16] = FORMAT(q8_16),   [HDL_WFORMAT_Q4] = FORMAT(q4),
+        [HDL_WFORMAT_Q4M] = FORMAT(q4m),       [HDL_WFORMAT_Q4_16] = FORMAT(q4_16),
+        [HDL_WFORMAT_Q4M_16] = FORMAT(q4m_16),
+    };
+    (void)span; /* any unsigned operand is exact */
+    return &formats[format];
+}
