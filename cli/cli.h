@@ -21,6 +21,7 @@ typedef int cli_fn(char **argv);
     X(generate, "continue a prompt once")                                                          \
     X(inspect, "what a model is, and what each rank would hold of it")                             \
     X(logits, "write the logits of a token sequence to a .npy file")                               \
+    X(perplexity, "how well a model foretells a text")                                             \
     X(tokenize, "text to token ids, and back")                                                     \
     X(template, "the prompt that a chat is rendered to")                                           \
     X(bench, "measure: model, kernels, sched")                                                     \

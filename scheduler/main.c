@@ -82,7 +82,7 @@ static hdl_err open_front(service *s, hdl_errmsg *why)
     return hdl_front_open(&s->front, &opts, why);
 }
 
-/* The folder's name, as people know the model. */
+/* The folder's or the file's name, as people know the model. */
 static void name_model(service *s)
 {
     const char *path = s->config->model_path;
@@ -92,6 +92,8 @@ static void name_model(service *s)
     size_t at = len;
     while (at > 0 && path[at - 1] != '/')
         at--;
+    if (len - at > 5 && strncmp(path + len - 5, ".gguf", 5) == 0)
+        len -= 5;
     if (s->config->model_name[0])
         snprintf(s->model_name, sizeof s->model_name, "%s", s->config->model_name);
     else

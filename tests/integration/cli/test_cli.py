@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line as a person and a script meet it: exit codes, messages, --json, ids in and out."""
 import json
+import math
 import os
 import subprocess
 import tempfile
@@ -9,7 +10,7 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BIN = os.environ.get("HEDDLE_BIN", os.path.join(ROOT, "build", "release", "bin"))
 MODEL = os.path.join(ROOT, "deploy", "demo-model")
-COMMANDS = ["serve", "run", "generate", "inspect", "logits", "tokenize", "template", "bench", "replay", "matrix", "doctor", "version"]
+COMMANDS = ["serve", "run", "generate", "inspect", "logits", "perplexity", "tokenize", "template", "bench", "replay", "matrix", "doctor", "version"]
 
 
 def heddle(*args, stdin=None):
@@ -59,6 +60,49 @@ class Flags(unittest.TestCase):
         done = heddle("serve", MODEL, "--port", "70000")
         self.assertEqual(done.returncode, 2)
         self.assertIn("65535", done.stderr)
+
+
+class Perplexity(unittest.TestCase):
+    TEXT = "what is 3 + 4 ? what is 12 - 5 ? " * 6
+
+    def ask(self, *args, text=TEXT):
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as f:
+            f.write(text)
+            f.flush()
+            return heddle("perplexity", MODEL, f.name, "--json", *args)
+
+    def test_is_what_the_logits_say(self):
+        got = json.loads(self.ask().stdout)
+        ids = [int(v) for v in heddle("tokenize", MODEL, "--special", stdin=self.TEXT).stdout.split()]
+        with tempfile.TemporaryDirectory() as folder:
+            ids_file, out = os.path.join(folder, "ids"), os.path.join(folder, "out.npy")
+            with open(ids_file, "w", encoding="utf-8") as f:
+                f.write(" ".join(map(str, ids)))
+            self.assertEqual(heddle("logits", MODEL, "--ids-file", ids_file, "--out", out).returncode, 0)
+            with open(out, "rb") as f:
+                data = f.read()
+        vocab = int(data[:data.index(b"\n")].split(b",")[-2].strip(b" )"))
+        rows = memoryview(data[data.index(b"\n") + 1:]).cast("f")
+        total = 0.0
+        for i, token in enumerate(ids[1:]):
+            row = rows[i * vocab:(i + 1) * vocab]
+            top = max(row)
+            total += row[token] - top - math.log(sum(math.exp(v - top) for v in row))
+        self.assertEqual(got["tokens_scored"], len(ids) - 1)
+        # The worker's log-probabilities are f32.
+        self.assertAlmostEqual(got["nll_per_token"], -total / (len(ids) - 1), delta=1e-5)
+
+    def test_same_on_every_layout(self):
+        one = self.ask("--context", "20")
+        self.assertEqual(one.returncode, 0, one.stderr)
+        self.assertGreater(json.loads(one.stdout)["windows"], 2)
+        self.assertEqual(one.stdout, self.ask("--context", "20", "--tp", "2").stdout)
+
+    def test_what_cannot_be_scored(self):
+        for done in self.ask(text=""), self.ask("--context", "1000000"), heddle("perplexity", MODEL, "/nonexistent"):
+            self.assertEqual(done.returncode, 1)
+            self.assertEqual(done.stdout, "")
+            self.assertGreaterEqual(done.stderr.count(";"), 1, done.stderr)
 
 
 class Inspect(unittest.TestCase):
