@@ -82,7 +82,10 @@ typedef struct hdl_rope {
     double beta_fast, beta_slow; /* YARN */
     bool truncate;               /* YARN: the correction range is rounded to whole dimensions */
     double attn_factor;          /* YARN, LONGROPE: multiplies cos and sin; 0: 1 */
-    float longrope[HDL_LONGROPE_MAX]; /* LONGROPE: [dim / 2] divisors of the frequencies */
+    /* LONGROPE: divisors of the frequencies. Which of them holds is decided once for a running
+     * model, by the longest sequence that it serves (rope.h), never by a sequence's length. */
+    float long_factors[HDL_LONGROPE_MAX], short_factors[HDL_LONGROPE_MAX];
+    uint32_t n_factors; /* dim / 2 */
 } hdl_rope;
 
 /* Scale of a query at position p: 1 + beta * ln(1 + floor((p + offset) / floor_scale)). Llama 4's

@@ -106,11 +106,7 @@ hdl_err hdl_desc_complete(hdl_model_desc *desc, hdl_errmsg *why)
         desc->head_dim = desc->hidden / desc->n_heads;
     if (desc->head_dim == 0)
         return hdl_desc_lacks("head_dim", why);
-    for (uint32_t i = 0; i < desc->n_ropes; i++) {
-        hdl_rope *rope = &desc->ropes[i];
-        if (rope->dim == 0)
-            rope->dim = (uint32_t)(desc->head_dim * (rope->partial > 0 ? rope->partial : 1.0));
-    }
+    HDL_TRY(hdl_arch_complete_ropes(desc, why));
     if (desc->attn_scale == 0)
         desc->attn_scale = (float)(1.0 / sqrt((double)desc->head_dim));
     HDL_TRY(check_shapes(desc, why));

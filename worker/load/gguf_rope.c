@@ -61,9 +61,11 @@ static hdl_err read_factors(hdl_rope *rope, uint32_t head_dim, const hdl_gguf_te
             "tensor %s must hold %u values of F32; it does not fit the model; fetch the "
             "file again",
             t->name, half);
-    memcpy(rope->longrope, t->data, (size_t)t->bytes);
+    memcpy(rope->long_factors, t->data, (size_t)t->bytes);
+    memcpy(rope->short_factors, t->data, (size_t)t->bytes);
+    rope->n_factors = half;
     for (uint32_t i = 0; i < half; i++)
-        if (!(rope->longrope[i] > 0) || !isfinite(rope->longrope[i]))
+        if (!(rope->long_factors[i] > 0) || !isfinite(rope->long_factors[i]))
             return hdl_fail(HDL_CORRUPT, why,
                             "tensor %s holds a factor that is not greater than 0; it is damaged; "
                             "fetch the file again",

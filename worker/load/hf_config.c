@@ -35,6 +35,8 @@ static hdl_err read_f32(hdl_model_desc *desc, const hdl_config_key *key, const h
                         hdl_errmsg *why)
 {
     double d = 0;
+    if (!hdl_jv_given(v))
+        return HDL_OK;
     HDL_TRY(hdl_jv_double(v, &d, why));
     float value = (float)d;
     if (!(value > 0) || !isfinite(value))

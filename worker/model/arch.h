@@ -13,7 +13,7 @@
 /* How a key of config.json is read. */
 typedef enum hdl_key_kind {
     HDL_KEY_U32,    /* into the uint32_t at `at`, in [min, max]; null leaves the default */
-    HDL_KEY_F32,    /* into the float at `at`, > 0 */
+    HDL_KEY_F32,    /* into the float at `at`, > 0; null leaves the default */
     HDL_KEY_BOOL,   /* into the bool at `at`; null leaves the default */
     HDL_KEY_EXPECT, /* must be the JSON text `text` (or null); anything else is refused with `note`
                      */
@@ -150,6 +150,11 @@ bool hdl_arch_skips(const hdl_model_desc *desc, const char *tensor);
  * set the first table from one, from rope_theta, from partial_rotary_factor. */
 hdl_err hdl_arch_read_rope(hdl_rope *rope, const hdl_jv *v, hdl_errmsg *why);
 hdl_key_fn hdl_arch_key_rope, hdl_arch_key_theta, hdl_arch_key_partial;
+/* ... that also scales queries by position (Ministral 3); with the names of Phi-3. */
+hdl_key_fn hdl_arch_key_rope_and_q_temp, hdl_arch_key_rope_phi3;
+/* What the tables need besides their own keys: rotated dimensions, LongRoPE's factor. Once, when
+ * head_dim is known. */
+hdl_err hdl_arch_complete_ropes(hdl_model_desc *desc, hdl_errmsg *why);
 /* YaRN's growth of scores with the factor (HF: get_mscale). */
 double hdl_arch_yarn_mscale(double factor, double mscale);
 
@@ -157,6 +162,11 @@ double hdl_arch_yarn_mscale(double factor, double mscale);
  * positions), "chunked_attention" (attention_chunk_size). *given: the key is there. */
 hdl_err hdl_arch_layer_types(hdl_model_desc *desc, const hdl_jv *root, bool *given,
                              hdl_errmsg *why);
-
+/* Every period-th layer sees all, the others sliding_window positions. */
+hdl_err hdl_arch_window_period(hdl_model_desc *desc, const hdl_jv *root, uint32_t period,
+                               hdl_errmsg *why);
 /* Reads sliding_window as a window of every layer (Mistral, Mixtral); null: none. */
 hdl_err hdl_arch_window_all(hdl_model_desc *desc, const hdl_jv *value, hdl_errmsg *why);
+
+/* Biases of q, k, v and o. */
+hdl_key_fn hdl_arch_key_bias;

@@ -75,8 +75,8 @@ static hdl_err read_span(const hdl_jv *root, const char *key, uint32_t *out, hdl
     hdl_jv v = hdl_jv_get(root, key);
     if (!hdl_jv_given(&v))
         return hdl_fail(HDL_INVALID, why,
-                        "config.json lacks %s, though layer_types names layers that need it; fetch "
-                        "the original file",
+                        "config.json lacks %s, though some of its layers need it; fetch the "
+                        "original file",
                         key);
     HDL_TRY(hdl_jv_int(&v, (hdl_jv_range){1, INT32_MAX}, &n, why));
     *out = (uint32_t)n;
@@ -109,6 +109,24 @@ hdl_err hdl_arch_layer_types(hdl_model_desc *desc, const hdl_jv *root, bool *giv
                             "attention are supported; choose another model",
                             i, type);
     }
+    return HDL_OK;
+}
+
+hdl_err hdl_arch_window_period(hdl_model_desc *desc, const hdl_jv *root, uint32_t period,
+                               hdl_errmsg *why)
+{
+    for (uint32_t i = 0; i < desc->n_layers; i++)
+        if ((i + 1) % period != 0)
+            HDL_TRY(read_span(root, "sliding_window", &desc->layers[i].window, why));
+    return HDL_OK;
+}
+
+hdl_err hdl_arch_key_bias(hdl_model_desc *desc, const hdl_jv *v, hdl_errmsg *why)
+{
+    bool on = false;
+    if (hdl_jv_given(v))
+        HDL_TRY(hdl_jv_bool(v, &on, why));
+    desc->qkv_bias = desc->o_bias = on;
     return HDL_OK;
 }
 
@@ -154,6 +172,7 @@ const hdl_config_key hdl_arch_common_keys[] = {
     HDL_K_SKIP("model_type"),
     HDL_K_SKIP("transformers_version"),
     HDL_K_SKIP("_name_or_path"),
+    HDL_K_SKIP("auto_map"), /* code beside the weights: the architecture is run by its name */
     HDL_K_SKIP("use_cache"),
     HDL_K_SKIP("pad_token_id"),
     HDL_K_SKIP("unk_token_id"),

@@ -12,19 +12,33 @@
     HDL_W(EMBED, p "model.embed_tokens.weight"), HDL_W(FINAL_NORM, p "model.norm.weight"),         \
         HDL_W(LM_HEAD, p "lm_head.weight")
 
-/* Norms before both blocks; q, k, v and o apart. */
-#define HDL_HF_ATTENTION(p)                                                                        \
+/* Norms before both blocks. */
+#define HDL_HF_NORMS(p)                                                                            \
     HDL_W(ATTN_NORM, HDL_HF_LAYER(p) "input_layernorm.weight"),                                    \
-        HDL_W(Q, HDL_HF_LAYER(p) "self_attn.q_proj.weight"),                                       \
+        HDL_W(FFN_NORM, HDL_HF_LAYER(p) "post_attention_layernorm.weight")
+
+/* Norms before and after both blocks, as Gemma names them. */
+#define HDL_HF_SANDWICH(p)                                                                         \
+    HDL_W(ATTN_NORM, HDL_HF_LAYER(p) "input_layernorm.weight"),                                    \
+        HDL_W(ATTN_POST_NORM, HDL_HF_LAYER(p) "post_attention_layernorm.weight"),                  \
+        HDL_W(FFN_NORM, HDL_HF_LAYER(p) "pre_feedforward_layernorm.weight"),                       \
+        HDL_W(FFN_POST_NORM, HDL_HF_LAYER(p) "post_feedforward_layernorm.weight")
+
+#define HDL_HF_QKVO(p)                                                                             \
+    HDL_W(Q, HDL_HF_LAYER(p) "self_attn.q_proj.weight"),                                           \
         HDL_W(K, HDL_HF_LAYER(p) "self_attn.k_proj.weight"),                                       \
         HDL_W(V, HDL_HF_LAYER(p) "self_attn.v_proj.weight"),                                       \
-        HDL_W(O, HDL_HF_LAYER(p) "self_attn.o_proj.weight"),                                       \
-        HDL_W(FFN_NORM, HDL_HF_LAYER(p) "post_attention_layernorm.weight")
+        HDL_W(O, HDL_HF_LAYER(p) "self_attn.o_proj.weight")
+
+/* Norms before both blocks; q, k, v and o apart. */
+#define HDL_HF_ATTENTION(p) HDL_HF_NORMS(p), HDL_HF_QKVO(p)
 
 #define HDL_HF_QKV_BIAS(p)                                                                         \
     HDL_W(Q_BIAS, HDL_HF_LAYER(p) "self_attn.q_proj.bias"),                                        \
         HDL_W(K_BIAS, HDL_HF_LAYER(p) "self_attn.k_proj.bias"),                                    \
         HDL_W(V_BIAS, HDL_HF_LAYER(p) "self_attn.v_proj.bias")
+
+#define HDL_HF_O_BIAS(p) HDL_W(O_BIAS, HDL_HF_LAYER(p) "self_attn.o_proj.bias")
 
 #define HDL_HF_HEAD_NORMS(p)                                                                       \
     HDL_W(Q_NORM, HDL_HF_LAYER(p) "self_attn.q_norm.weight"),                                      \
@@ -35,6 +49,11 @@
     HDL_W(GATE, HDL_HF_LAYER(p) block "gate_proj.weight"),                                         \
         HDL_W(UP, HDL_HF_LAYER(p) block "up_proj.weight"),                                         \
         HDL_W(DOWN, HDL_HF_LAYER(p) block "down_proj.weight")
+
+#define HDL_HF_DENSE_BIAS(p, block)                                                                \
+    HDL_W(GATE_BIAS, HDL_HF_LAYER(p) block "gate_proj.bias"),                                      \
+        HDL_W(UP_BIAS, HDL_HF_LAYER(p) block "up_proj.bias"),                                      \
+        HDL_W(DOWN_BIAS, HDL_HF_LAYER(p) block "down_proj.bias")
 
 /* shared: "mlp.shared_experts." */
 #define HDL_HF_SHARED(p, shared)                                                                   \

@@ -9,7 +9,16 @@
 #define HDL_ARCH_LIST(X)                                                                           \
     X(llama)                                                                                       \
     X(mistral)                                                                                     \
+    X(mistral3)                                                                                    \
+    X(ministral)                                                                                   \
+    X(ministral3)                                                                                  \
     X(mixtral)                                                                                     \
+    X(gemma2)                                                                                      \
+    X(gemma3)                                                                                      \
+    X(gemma3text)                                                                                  \
+    X(phi3)                                                                                        \
+    X(olmo2)                                                                                       \
+    X(qwen2)                                                                                       \
     X(qwen2moe)                                                                                    \
     X(qwen3)                                                                                       \
     X(qwen3moe)                                                                                    \

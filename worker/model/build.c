@@ -276,7 +276,8 @@ static void fill_rope(void *arg, uint32_t thread, uint32_t n_threads)
 {
     hdl_model *m = arg;
     uint64_t len = m->max_len;
-    hdl_rope_part part = {.from = (uint32_t)(len * thread / n_threads),
+    hdl_rope_part part = {.max_len = m->max_len,
+                          .from = (uint32_t)(len * thread / n_threads),
                           .to = (uint32_t)(len * (thread + 1) / n_threads)};
     for (uint32_t i = 0; i < m->desc->n_ropes; i++) {
         part.cos = m->rope_cos[i];

@@ -22,7 +22,7 @@ typedef struct hdl_groups {
 
 /* The tokens of one step as the blocks see them; made by batch.c. */
 typedef struct hdl_tokens {
-    const hdl_token *ids;     /* [n_tokens] */
+    const hdl_token *ids; /* [n_tokens] */
     uint32_t n_tokens, n_rows;
     /* [n_rows] for each cache group: the same tokens, that group's tables. */
     const hdl_attn_row *rows[HDL_CACHE_GROUPS_MAX];

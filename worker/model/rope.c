@@ -45,7 +45,7 @@ static double yarn(const hdl_rope *rope, uint32_t i, double freq)
     return freq / rope->factor * ramp + freq * (1 - ramp);
 }
 
-static float frequency(const hdl_rope *rope, uint32_t i)
+static float frequency(const hdl_rope *rope, uint32_t max_len, uint32_t i)
 {
     float freq = (float)(1.0 / pow(rope->theta, 2.0 * i / rope->dim));
     switch (rope->kind) {
@@ -53,9 +53,10 @@ static float frequency(const hdl_rope *rope, uint32_t i)
     case HDL_ROPE_LINEAR: return (float)(freq / rope->factor);
     case HDL_ROPE_LLAMA3: return (float)llama3(rope, freq);
     case HDL_ROPE_YARN: return (float)yarn(rope, i, freq);
-    case HDL_ROPE_LONGROPE: return (float)(freq / rope->longrope[i]);
+    case HDL_ROPE_LONGROPE: break;
     }
-    return freq;
+    bool is_long = max_len > rope->original_max_len;
+    return freq / (is_long ? rope->long_factors[i] : rope->short_factors[i]);
 }
 
 enum { HALF_MAX = 512 }; /* config.json may ask for heads of 1024 at most */
@@ -66,7 +67,7 @@ void hdl_rope_fill(const hdl_rope *rope, hdl_rope_part part)
     float freq[HALF_MAX], scale = rope->attn_factor > 0 ? (float)rope->attn_factor : 1.0f;
     HDL_ASSERT_LE(half, HALF_MAX);
     for (uint32_t i = 0; i < half; i++)
-        freq[i] = frequency(rope, i);
+        freq[i] = frequency(rope, part.max_len, i);
     for (uint32_t pos = part.from; pos < part.to; pos++) {
         for (uint32_t i = 0; i < half; i++) {
             float angle = (float)pos * freq[i];

@@ -4,7 +4,7 @@
 
   make.py [NAME ...]      needs torch, transformers (5.x), safetensors, numpy
 
-Weights are a function of tensor name and index, the same one as rig_weight of
+Weights are a function of tensor name and index, the same one as weight of
 tests/unit/worker/rig_model.c, so none are committed. NAME.bin, little-endian:
 
   "HDL2", u32 n_tokens, u32 vocab, u32 n_greedy, u32 n_rows
@@ -29,9 +29,12 @@ import tempfile
 import numpy as np
 import torch
 import transformers
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+# Architectures whose norms are stored as w - 1.
+PLUS_ONE = ("Gemma", "Qwen3Next", "Qwen3_5")
 N_TOKENS, N_GREEDY, N_ROWS = 256, 8, 16
 
 
@@ -42,8 +45,14 @@ def name_hash(name):
     return h
 
 
-def weight(name, shape):
-    """Mirrors rig_weight."""
+def mean_of(name, plus_one):
+    """Norms multiply by about 1, biases lie around 0."""
+    shifted = plus_one and name.endswith("norm.weight") and "linear_attn." not in name
+    return 0 if shifted or name.endswith("bias") else 1
+
+
+def weight(name, shape, plus_one):
+    """Mirrors rig_model.c."""
     n, vector = int(np.prod(shape)), len(shape) == 1
     with np.errstate(over="ignore"):
         x = np.uint64(name_hash(name)) + np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -52,7 +61,7 @@ def weight(name, shape):
         x ^= x >> np.uint64(31)
     u = (x >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
     if vector:
-        w = np.float32(0 if name.endswith("bias") else 1) + np.float32(0.25) * u
+        w = np.float32(mean_of(name, plus_one)) + np.float32(0.25) * u
     else:
         w = u * (np.float32(1.6) / np.sqrt(np.float32(shape[-1])))
     return torch.from_numpy(w.astype(np.float32)).bfloat16().float().reshape(shape)
@@ -116,20 +125,19 @@ def steady(model, ids, vocab):
 def file_shapes(cls, config):
     """Names and shapes as the published files have them: experts one by one, not stacked."""
     with tempfile.TemporaryDirectory() as folder:
-        model = cls._from_config(config)
-        model.save_pretrained(folder)
-        from safetensors import safe_open
+        cls._from_config(config).save_pretrained(folder)
         with safe_open(os.path.join(folder, "model.safetensors"), "pt") as f:
             return {k: tuple(f.get_slice(k).get_shape()) for k in f.keys()}
 
 
 def load(text):
+    name = json.loads(text)["architectures"][0]
+    cls = getattr(transformers, name)
     with tempfile.TemporaryDirectory() as folder:
         with open(os.path.join(folder, "config.json"), "w") as f:
             f.write(text)
         config = transformers.AutoConfig.from_pretrained(folder)
-        cls = getattr(transformers, config.architectures[0])
-        tensors = {name: weight(name, shape) for name, shape in file_shapes(cls, config).items()}
+        tensors = {k: weight(k, shape, name.startswith(PLUS_ONE)) for k, shape in file_shapes(cls, config).items()}
         save_file(tensors, os.path.join(folder, "model.safetensors"), {"format": "pt"})
         model = cls.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
         inner = getattr(model, "language_model", None)  # Llama 4's text model is whole and takes plain ids

@@ -8,21 +8,34 @@
 // clang-format off
 /*    id                name */
 #define RIG_GOLDEN_LIST(X)                                                                         \
-    X(llama,            "llama")                                                                   \
-    X(llama3_tied,      "llama3-tied")                                                             \
-    X(mistral_window,   "mistral-window")                                                          \
-    X(mixtral,          "mixtral")                                                                 \
-    X(qwen3,            "qwen3")                                                                   \
-    X(qwen3moe,         "qwen3moe")                                                                \
-    X(qwen3moe_mixed,   "qwen3moe-mixed")                                                          \
-    X(mixtral_window,   "mixtral-window")                                                          \
-    X(qwen2moe,         "qwen2moe")                                                                \
-    X(qwen2moe_odd,     "qwen2moe-odd")                                                            \
-    X(glm4moe,          "glm4moe")                                                                 \
-    X(glm4moe_groups,   "glm4moe-groups")                                                          \
-    X(minimaxm2,        "minimaxm2")                                                               \
-    X(gptoss,           "gptoss")                                                                  \
-    X(gptoss_odd,       "gptoss-odd")                                                              \
-    X(llama4_scout,     "llama4-scout")                                                            \
-    X(llama4_maverick,  "llama4-maverick")
+    X(llama,             "llama")                                                                  \
+    X(llama_bias,        "llama-bias")                                                             \
+    X(llama3_tied,       "llama3-tied")                                                            \
+    X(mistral_window,    "mistral-window")                                                         \
+    X(mistral3,          "mistral3")                                                               \
+    X(ministral,         "ministral")                                                              \
+    X(ministral3,        "ministral3")                                                             \
+    X(qwen2,             "qwen2")                                                                  \
+    X(qwen2_yarn,        "qwen2-yarn")                                                             \
+    X(qwen3,             "qwen3")                                                                  \
+    X(qwen3_bias,        "qwen3-bias")                                                             \
+    X(gemma2,            "gemma2")                                                                 \
+    X(gemma3,            "gemma3")                                                                 \
+    X(gemma3_image,      "gemma3-image")                                                           \
+    X(phi3,              "phi3")                                                                   \
+    X(phi3_long,         "phi3-long")                                                              \
+    X(olmo2,             "olmo2")                                                                  \
+    X(mixtral,           "mixtral")                                                                \
+    X(mixtral_window,    "mixtral-window")                                                         \
+    X(qwen2moe,          "qwen2moe")                                                               \
+    X(qwen2moe_odd,      "qwen2moe-odd")                                                           \
+    X(qwen3moe,          "qwen3moe")                                                               \
+    X(qwen3moe_mixed,    "qwen3moe-mixed")                                                         \
+    X(glm4moe,           "glm4moe")                                                                \
+    X(glm4moe_groups,    "glm4moe-groups")                                                         \
+    X(minimaxm2,         "minimaxm2")                                                              \
+    X(gptoss,            "gptoss")                                                                 \
+    X(gptoss_odd,        "gptoss-odd")                                                             \
+    X(llama4_scout,      "llama4-scout")                                                           \
+    X(llama4_maverick,   "llama4-maverick")
 // clang-format on

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Test rig of the worker: models made of a formula, groups of ranks as threads, plans made by hand.
  *
- * Weights are a function of tensor name and index (see rig_weight; tests/golden/make.py has the
- * same one), so that no weights are committed and transformers computes on the very same numbers.
+ * Weights are a function of tensor name and index (weight in rig_model.c; make.py of
+ * tests/golden/models has the same one), so that no weights are committed and transformers computes
+ * on the very same numbers.
  */
 #pragma once
 
@@ -19,8 +20,9 @@
 void rig_make_model(char dir[256], const char *config_json, hdl_dtype dtype);
 void rig_remove(const char *dir);
 
-/* Value of element i of a tensor whose last dimension is cols; vectors lie around 1 (norms), or
- * around 0 where the name ends in "bias". Exactly representable in bf16. */
+/* Value of element i of a tensor whose last dimension is cols, exactly representable in bf16;
+ * vectors lie around 1 (norms), or around 0 where the name ends in "bias". Where norms are stored
+ * as w - 1, those that rig_make_model writes lie around 0 too. */
 float rig_weight(const char *name, uint64_t i, uint32_t cols, bool vector);
 
 /* Whole file, or fails the test. */

@@ -38,24 +38,58 @@ static uint64_t name_hash(const char *name)
     return h;
 }
 
-float rig_weight(const char *name, uint64_t i, uint32_t cols, bool vector)
+typedef struct tensor {
+    char name[128];
+    uint64_t shape[3];
+    uint32_t n_dims;
+    float mean; /* of a vector */
+} tensor;
+
+static bool ends_with(const char *name, const char *end)
+{
+    size_t len = strlen(name), n = strlen(end);
+    return len >= n && strcmp(name + len - n, end) == 0;
+}
+
+/* Norms multiply by about 1, biases lie around 0. */
+static float mean_of(const char *name, bool norm_plus_one)
+{
+    bool gated = strstr(name, "linear_attn.") != NULL; /* its norm is never stored as w - 1 */
+    if (ends_with(name, "bias") || (norm_plus_one && !gated && ends_with(name, "norm.weight")))
+        return 0;
+    return 1;
+}
+
+/* In [-1, 1). */
+static float noise(const char *name, uint64_t i)
 {
     uint64_t x = name_hash(name) + (i + 1) * 0x9e3779b97f4a7c15u; /* splitmix64 */
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     x ^= x >> 31;
-    float u = (float)(x >> 40) * 0x1p-23f - 1.0f;
-    size_t len = strlen(name);
-    bool bias = len >= 4 && strcmp(name + len - 4, "bias") == 0;
-    float w = vector ? (bias ? 0.0f : 1.0f) + 0.25f * u : u * (1.6f / sqrtf((float)cols));
-    return hdl_bf16_to_f32(hdl_bf16_from_f32(w));
+    return (float)(x >> 40) * 0x1p-23f - 1.0f;
 }
 
-typedef struct tensor {
-    char name[128];
-    uint64_t shape[3];
-    uint32_t n_dims;
-} tensor;
+static float of_vector(const char *name, uint64_t i, float mean)
+{
+    return hdl_bf16_to_f32(hdl_bf16_from_f32(mean + 0.25f * noise(name, i)));
+}
+
+static float of_matrix(const char *name, uint64_t i, uint64_t cols)
+{
+    return hdl_bf16_to_f32(hdl_bf16_from_f32(noise(name, i) * (1.6f / sqrtf((float)cols))));
+}
+
+float rig_weight(const char *name, uint64_t i, uint32_t cols, bool vector)
+{
+    return vector ? of_vector(name, i, mean_of(name, false)) : of_matrix(name, i, cols);
+}
+
+static float weight(const tensor *t, uint64_t i)
+{
+    return t->n_dims == 1 ? of_vector(t->name, i, t->mean)
+                          : of_matrix(t->name, i, t->shape[t->n_dims - 1]);
+}
 
 static uint64_t count_of(const tensor *t)
 {
@@ -96,6 +130,7 @@ static size_t add_tensor(const hdl_model_desc *desc, hdl_weight_at at, tensor *o
         if (strcmp(out[i].name, t->name) == 0)
             return n;
     shape_of(desc, name, t);
+    t->mean = mean_of(t->name, desc->norm_plus_one);
     return n + 1;
 }
 
@@ -167,10 +202,8 @@ static void write_weights(const char *path, const tensor *t, size_t n, hdl_dtype
     fwrite(&len, sizeof(len), 1, f);
     fwrite(header, 1, at, f);
     for (size_t i = 0; i < n; i++)
-        for (uint64_t j = 0; j < count_of(&t[i]); j++) {
-            uint32_t last = (uint32_t)t[i].shape[t[i].n_dims - 1];
-            put_value(f, rig_weight(t[i].name, j, last, t[i].n_dims == 1), dtype);
-        }
+        for (uint64_t j = 0; j < count_of(&t[i]); j++)
+            put_value(f, weight(&t[i], j), dtype);
     assert_int_equal(fclose(f), 0);
     free(header);
 }

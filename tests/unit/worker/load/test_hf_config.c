@@ -210,7 +210,7 @@ static void test_bad_values(void **state)
         {"\"rms_norm_eps\":1e-5,", "", "rms_norm_eps"},
         {"\"rope_theta\":10000.0", "\"rope_theta\":0", "rope_theta"},
         {"\"hidden_act\":\"silu\"", "\"hidden_act\":\"gelu\"", "hidden_act"},
-        {"\"attention_bias\":false", "\"attention_bias\":true", "attention_bias"},
+        {"\"attention_bias\":false", "\"attention_bias\":3", "attention_bias"},
         {"\"LlamaForCausalLM\"", "\"GPT2LMHeadModel\"", "GPT2LMHeadModel"},
         {"\"architectures\":[\"LlamaForCausalLM\"],", "", "architectures"},
         {"\"tie_word_embeddings\":false", "\"tie_word_embeddings\":3", "tie_word_embeddings"},
