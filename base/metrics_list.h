@@ -19,9 +19,9 @@
 #define HDL_LABEL_CODE_LIST(X)                                                                     \
     X("200")                                                                                       \
     X("400")                                                                                       \
-    X("401") X("403") X("404") X("405") X("408") X("409") X("411") X("413") X("414") X("415")      \
-        X("422") X("429") X("431") X("499") X("500") X("501") X("503") X("504") X("505")           \
-            X("other")
+    X("401")                                                                                       \
+    X("403") X("404") X("405") X("408") X("409") X("411") X("413") X("414") X("415") X("422")      \
+        X("429") X("431") X("499") X("500") X("501") X("503") X("504") X("505") X("other")
 
 enum { HDL_METRIC_RANKS_MAX = 64 }; /* values of the numbered label "rank" */
 
@@ -76,6 +76,10 @@ enum { HDL_METRIC_RANKS_MAX = 64 }; /* values of the numbered label "rank" */
       "heddle_workers_wanted", "Workers that the configured layout needs.")                        \
     X(WORKERS_READY,        GAUGE,     NONE,    NONE,    NONE,                                     \
       "heddle_workers_ready", "Workers that hold a shard and answer.")                             \
+    X(REPLICAS,             GAUGE,     NONE,    NONE,    NONE,                                     \
+      "heddle_replicas", "Groups of ranks that serve.")                                            \
+    X(REPLICAS_DESIRED,     GAUGE,     NONE,    NONE,    NONE,                                     \
+      "heddle_replicas_desired", "Groups of ranks that the demand asks for.")                      \
     X(RECOVERY,             HISTOGRAM, SECONDS, NONE,    REQUEST,                                  \
       "heddle_recovery_seconds", "From the loss of a rank to the next token of its group.")        \
     X(HTTP_REQUESTS,        COUNTER,   NONE,    CODE,    NONE,                                     \

@@ -179,6 +179,26 @@ hdl_err hdl_wire_decode_status(hdl_wire_bytes bytes, hdl_arena *arena, hdl_clust
 /* NULL, or what is wrong with it: what decoding refuses and a scheduler must refuse before. */
 const char *hdl_wire_sampling_problem(const hdl_sampling *sampling);
 
+/* KEDA's external scaler. signal: of the trigger's metadata, empty when it has none. */
+typedef struct hdl_scaler_request {
+    char signal[HDL_WIRE_NAME_BYTES];
+    char metric[HDL_WIRE_NAME_BYTES]; /* of GetMetrics */
+} hdl_scaler_request;
+typedef struct hdl_scaler_metric {
+    const char *name; /* borrowed */
+    int64_t value;    /* or the target */
+} hdl_scaler_metric;
+hdl_err hdl_wire_decode_scaler_ref(hdl_wire_bytes bytes, hdl_arena *arena,
+                                   hdl_scaler_request *out) HDL_MUST_CHECK;
+hdl_err hdl_wire_decode_scaler_metrics(hdl_wire_bytes bytes, hdl_arena *arena,
+                                       hdl_scaler_request *out) HDL_MUST_CHECK;
+hdl_err hdl_wire_encode_scaler_active(hdl_wire_encoder *encoder, bool active,
+                                      hdl_wire_bytes *out) HDL_MUST_CHECK;
+hdl_err hdl_wire_encode_scaler_spec(hdl_wire_encoder *encoder, const hdl_scaler_metric *metric,
+                                    hdl_wire_bytes *out) HDL_MUST_CHECK;
+hdl_err hdl_wire_encode_scaler_value(hdl_wire_encoder *encoder, const hdl_scaler_metric *metric,
+                                     hdl_wire_bytes *out) HDL_MUST_CHECK;
+
 /* grpc.health.v1; an empty service name is the whole server. */
 typedef enum hdl_health {
     HDL_HEALTH_UNKNOWN,

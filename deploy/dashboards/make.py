@@ -58,6 +58,7 @@ ROWS = {
     ],
     "Ranks": [
         ("Workers", "short", [(total("heddle_workers_ready"), "ready"), (total("heddle_workers_wanted"), "wanted")]),
+        ("Replicas", "short", [(total("heddle_replicas"), "serve"), (total("heddle_replicas_desired"), "desired")]),
         ("Step", "s", quantiles("heddle_step_seconds", "rank")),
         ("Collectives in a step", "s", quantiles("heddle_collective_seconds", "rank")),
         ("Groups formed anew, workers restarted", "short", [

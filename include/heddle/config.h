@@ -111,6 +111,24 @@
       "a worker silent for so long counts as lost")                                               \
     X(DURATION, drain_us, "drain.timeout", "30s", 0, 0,                                           \
       "time that admitted requests get to finish at shutdown")                                    \
+    X(INT, scale_min, "scale.min", "1", 0, 64,                                                    \
+      "replicas that are always wanted; 0: to zero when idle")                                    \
+    X(INT, scale_max, "scale.max", "0", 0, 64,                                                    \
+      "replicas at most; 0: parallel.dp")                                                         \
+    X(INT, scale_queued_tokens, "scale.queued_tokens", "16384", 1, 1073741824,                    \
+      "prompt tokens that may wait for each replica before one more is wanted")                   \
+    X(INT, scale_requests, "scale.requests", "0", 0, 1048576,                                     \
+      "requests for each replica before one more is wanted; 0: sched.max_seqs")                   \
+    X(DURATION, scale_up_us, "scale.up_after", "5s", 0, 0,                                        \
+      "how long demand must stand before a replica is added; from zero it is at once")            \
+    X(DURATION, scale_down_us, "scale.down_after", "5m", 0, 0,                                    \
+      "how long fewer replicas must have done before one is given up")                            \
+    X(DURATION, scale_zero_us, "scale.zero_after", "10m", 0, 0,                                   \
+      "how long nothing must have been asked before the last one is")                             \
+    X(STRING, scale_exec, "scale.exec", "", 0, 0,                                                 \
+      "program run at each change, with the wanted and present replicas and the reason")          \
+    X(STRING, scale_webhook, "scale.webhook", "", 0, 0,                                           \
+      "URL that gets the same as JSON by POST")                                                   \
     X(STRING, recorder_path, "recorder.path", "", 0, 0,                                           \
       "ring file of scheduler events for `heddle replay`; empty: off")                            \
     X(SIZE, recorder_bytes, "recorder.bytes", "64MiB", 0, 0,                                      \

@@ -102,7 +102,7 @@ typedef struct hdl_engine_info {
     uint64_t turn_age_us; /* since the control loop last turned; it turns every heartbeat */
 } hdl_engine_info;
 
-/* The brain as the front sees it. All three are callable from any thread. */
+/* The brain as the front sees it. All are callable from any thread. */
 typedef struct hdl_engine {
     void *self;
     /* Takes `req` on HDL_OK and sets its id in *id; on error the caller keeps it. BUSY: the inbox
@@ -112,6 +112,9 @@ typedef struct hdl_engine {
         void *self,
         hdl_req_id id); /* the request still ends with one DONE(CANCELLED) or what overtook it */
     void (*info)(void *self, hdl_engine_info *out);
+    /* A request was refused because no group has ever been ready: demand that the queue does not
+     * show. May be NULL. */
+    void (*missed)(void *self);
 } hdl_engine;
 
 /* Frees a request that was not taken. */

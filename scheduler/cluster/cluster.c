@@ -49,10 +49,15 @@ static void engine_info(void *self, hdl_engine_info *out)
     out->turn_age_us = hdl_cluster_turn_age_us(c, hdl_clock_now_us());
 }
 
+static void engine_missed(void *self) { hdl_scaler_refused(((hdl_cluster *)self)->scaler); }
+
 hdl_engine hdl_cluster_engine(hdl_cluster *c)
 {
-    return (hdl_engine){
-        .self = c, .submit = engine_submit, .cancel = engine_cancel, .info = engine_info};
+    return (hdl_engine){.self = c,
+                        .submit = engine_submit,
+                        .cancel = engine_cancel,
+                        .info = engine_info,
+                        .missed = engine_missed};
 }
 
 const char *hdl_cluster_address(const hdl_cluster *c) { return hdl_rpc_server_address(c->server); }
@@ -186,6 +191,7 @@ void hdl_cluster_close(hdl_cluster *c)
     hdl_rpc_server_close(c->server, CLOSE_GRACE_US);
     free_conns(c);
     hdl_health_close(c->health);
+    hdl_scaler_close(c->scaler);
     while (c->inbox && hdl_ring_pop(c->inbox, &late))
         if (late.kind == HDL_ORDER_SUBMIT)
             hdl_answer_error(c, late.req, HDL_AGAIN, "the server is shutting down");

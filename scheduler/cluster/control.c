@@ -177,7 +177,7 @@ static void on_drain(void *arg, hdl_rpc_stream *stream, const void *bytes, size_
 hdl_err hdl_control_open(hdl_cluster *c, hdl_errmsg *why)
 {
     const hdl_config *config = c->config;
-    hdl_rpc_method methods[3 + HDL_HEALTH_METHODS] = {
+    hdl_rpc_method methods[3 + HDL_HEALTH_METHODS + HDL_SCALER_METHODS] = {
         {.path = HDL_WIRE_ATTACH,
          .kind = HDL_RPC_BIDI,
          .callbacks =
@@ -191,6 +191,8 @@ hdl_err hdl_control_open(hdl_cluster *c, hdl_errmsg *why)
     };
     HDL_TRY(hdl_health_open(&c->health, "heddle.v1.Control"));
     hdl_health_methods(c->health, methods + 3);
+    HDL_TRY(hdl_scaler_open(&c->scaler, config, why));
+    hdl_scaler_methods(c->scaler, methods + 3 + HDL_HEALTH_METHODS);
     char address[192];
     const char *listen = config->rpc_listen;
     if (listen[0] == '\0') { /* for workers of this machine and user alone */

@@ -21,6 +21,7 @@
 #include "proto/rpc.h"
 #include "proto/wire.h"
 #include "scheduler/cluster/cluster.h"
+#include "scheduler/cluster/scaler.h"
 #include "scheduler/core/sched.h"
 #include "scheduler/record/recorder.h"
 
@@ -173,6 +174,7 @@ struct hdl_cluster {
 
     hdl_rpc_server *server;
     hdl_health_service *health;
+    hdl_scaler *scaler;
     size_t slot_bytes;
 
     /* brain */
@@ -181,7 +183,7 @@ struct hdl_cluster {
     hdl_timer tick; /* liveness, forming, the core's timer */
     hdl_time_us now_us;
     _Atomic uint64_t turned_us; /* the last turn, for hdl_cluster_turn_age_us */
-    hdl_time_us core_timer_us; /* when the core wants a TICK; 0: never */
+    hdl_time_us core_timer_us;  /* when the core wants a TICK; 0: never */
     bool stopping, draining, any_deaf;
     hdl_conn *conns;
     hdl_cluster_group *groups; /* [n_groups] owned */

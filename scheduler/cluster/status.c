@@ -135,4 +135,12 @@ void hdl_status_publish(hdl_cluster *c)
     pthread_mutex_unlock(&c->lock);
     if (was_ready != info.ready)
         hdl_health_set(c->health, info.ready);
+    hdl_scaler_report(c->scaler, &(hdl_scaler_look){
+                                     .demand = {.queued_tokens = c->stats.queued_tokens,
+                                                .running = c->stats.running,
+                                                .waiting = c->stats.waiting},
+                                     .kv_tokens_held = c->stats.blocks_used * c->block_tokens,
+                                     .replicas = n.n_groups_up,
+                                     .now_us = c->now_us ? c->now_us : hdl_clock_now_us(),
+                                 });
 }

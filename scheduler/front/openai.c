@@ -32,6 +32,8 @@ static bool check_service(hdl_conn *conn, hdl_engine_info *info, hdl_api_error *
         (void)hdl_api_fail(err, 503, NULL, "the model is not ready: %s",
                            info->state[0] ? info->state : "starting");
         count_reject("no_worker");
+        if (model && model->engine->missed)
+            model->engine->missed(model->engine->self);
     }
     err->retry_after_ms = err->status ? 1000 : 0;
     return err->status == 0;

@@ -9,10 +9,13 @@ import tempfile
 import unittest
 
 try:
+    import jsonschema
     import kubernetes_validate
     import yaml
 except ImportError:  # run by hand, without the environment of tests/run.sh
     kubernetes_validate = None
+
+from custom import SCHEMAS
 
 K8S = pathlib.Path(__file__).resolve().parent.parent.parent / "deploy/k8s"
 VERSION = "1.34"
@@ -55,7 +58,23 @@ class Kubernetes(unittest.TestCase):
 
     def test_objects(self):
         for o in self.each():
-            kubernetes_validate.validate(o, VERSION, strict=True)
+            if o["kind"] in SCHEMAS:
+                jsonschema.validate(o, SCHEMAS[o["kind"]])
+            else:
+                kubernetes_validate.validate(o, VERSION, strict=True)
+
+    def test_custom_schema_is_strict(self):
+        scaled = next(o for o in self.rendered["keda"] if o["kind"] == "ScaledObject")
+        broken = dict(scaled, spec=dict(scaled["spec"], minReplicasCount=1))
+        with self.assertRaises(jsonschema.ValidationError):
+            jsonschema.validate(broken, SCHEMAS["ScaledObject"])
+
+    def test_replicas_fit(self):
+        """KEDA may start as many replicas as the scheduler has groups for."""
+        scaled = next(o for o in self.rendered["keda"] if o["kind"] == "ScaledObject")["spec"]
+        config = next(o for o in self.rendered["keda"] if o["kind"] == "ConfigMap")["data"]["scheduler.yaml"]
+        self.assertEqual(scaled["maxReplicaCount"], yaml.safe_load(config)["parallel"]["dp"])
+        self.assertEqual(scaled["minReplicaCount"], yaml.safe_load(config)["scale"]["min"])
 
     def test_configuration_is_accepted(self):
         heddle = os.environ.get("HEDDLE_BIN", "build/release/bin") + "/heddle"
@@ -93,7 +112,9 @@ class Kubernetes(unittest.TestCase):
             name, template = next(p for p in pods(objects) if p[0] == "heddle")
             scheduler = next(c for c in template["spec"]["containers"] if c["name"] == "scheduler")
             self.assertEqual(scheduler["livenessProbe"]["httpGet"]["path"], "/livez")
-            self.assertEqual(scheduler["readinessProbe"]["httpGet"]["path"], "/readyz")
+            # One that scales to zero takes requests without a replica and holds them.
+            to_zero = yaml.safe_load(config).get("scale", {}).get("min") == 0
+            self.assertEqual(scheduler["readinessProbe"]["httpGet"]["path"], "/livez" if to_zero else "/readyz")
             before = scheduler["lifecycle"]["preStop"]["sleep"]["seconds"]
             self.assertGreater(template["spec"]["terminationGracePeriodSeconds"], before + drain, name)
 

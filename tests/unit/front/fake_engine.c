@@ -247,7 +247,8 @@ fake_engine *fake_engine_open(void)
     HDL_ASSERT(fake != NULL);
     pthread_mutex_init(&fake->lock, NULL);
     pthread_cond_init(&fake->change, NULL);
-    fake->vtable = (hdl_engine){fake, fake_submit, fake_cancel, fake_info};
+    fake->vtable =
+        (hdl_engine){.self = fake, .submit = fake_submit, .cancel = fake_cancel, .info = fake_info};
     fake->next_id = 1;
     fake->allow = UINT32_MAX;
     fake->max_len = 4096;

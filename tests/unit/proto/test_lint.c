@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "externalscaler.pb-c.h"
 #include "health.pb-c.h"
 #include "heddle.pb-c.h"
 
@@ -18,6 +19,7 @@ enum { DEPTH_MAX = 16 };
 static const ProtobufCServiceDescriptor *const services[] = {
     &heddle__v1__control__descriptor,
     &grpc__health__v1__health__descriptor,
+    &externalscaler__external_scaler__descriptor,
 };
 
 typedef void visit_fn(const ProtobufCMessageDescriptor *message,
