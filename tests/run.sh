@@ -59,9 +59,7 @@ run_ctest() { # preset [ctest arguments]
     local preset=$1 out
     shift
     out=$logs/ctest-$preset.log
-    # A test that hangs is run once more and said so: front_conn's slow reader was once seen to hang
-    # under ThreadSanitizer. Failures are never repeated.
-    ctest --test-dir "build/$preset" --output-on-failure --repeat after-timeout:2 -j "$jobs" "$@" >"$out" 2>&1
+    ctest --test-dir "build/$preset" --output-on-failure -j "$jobs" "$@" >"$out" 2>&1
     grep -E 'Failed|\*\*\*|SEGV|ERROR' "$out" | head -40
     awk '/tests passed, .* tests failed out of/{f = $4; p = $NF - f} /\*\*\*Skipped/{s++}
          END {printf "%d passed, %d failed, %d skipped\n", p - s, f, s}' "$out"

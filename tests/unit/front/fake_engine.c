@@ -313,16 +313,25 @@ void fake_engine_hang(fake_engine *fake, uint64_t turn_age_us)
     pthread_mutex_unlock(&fake->lock);
 }
 
+/* Shorter than the tests' own timeouts, which say nothing about what did not come. */
+enum { WAIT_S = 60 };
+
 static bool wait_for(fake_engine *fake, const uint32_t *field, uint32_t value)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 100;
+    until.tv_sec += WAIT_S;
     int rc = 0;
     pthread_mutex_lock(&fake->lock);
     while (*field != value && rc != ETIMEDOUT)
         rc = pthread_cond_timedwait(&fake->change, &fake->lock, &until);
     bool ok = *field == value;
+    if (!ok)
+        fprintf(stderr,
+                "fake engine: waited %d s for %u, have %u (submitted %u, live %u, ended %u, "
+                "cancelled %u)\n",
+                WAIT_S, value, *field, fake->state.submitted, fake->state.live, fake->state.ended,
+                fake->state.cancelled);
     pthread_mutex_unlock(&fake->lock);
     return ok;
 }

@@ -37,6 +37,6 @@ void fake_engine_ready(fake_engine *fake, bool ready);
 void fake_engine_hang(fake_engine *fake, uint64_t turn_age_us);
 void fake_engine_max_len(fake_engine *fake, uint32_t max_len);
 fake_state fake_engine_state(fake_engine *fake);
-/* Waits until `live` requests are live, at most 100 seconds; false: they never were. */
+/* Waits until `live` requests are live, at most a minute; false, and said: they never were. */
 bool fake_engine_wait_live(fake_engine *fake, uint32_t live);
 bool fake_engine_wait_cancelled(fake_engine *fake, uint32_t cancelled);

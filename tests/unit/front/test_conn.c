@@ -219,9 +219,13 @@ static void test_slow_reader(void **state)
     rig_open(&r, &opts);
     client_open(&c, &r);
     setsockopt(c.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-    /* About 25 MB of events, which nobody reads. */
+    /* About 25 MB of events, which nobody reads. No token before all choices are there: the first
+     * ones would fit into the ring whole, end, and never be cancelled. */
+    fake_engine_allow(r.engine, 0);
     send_post(&c, "{\"model\":\"fake\",\"prompt\":[500],\"max_tokens\":4000,\"stream\":true,"
                   "\"n\":16,\"logprobs\":1}");
+    assert_true(fake_engine_wait_live(r.engine, 16));
+    fake_engine_allow(r.engine, UINT32_MAX);
     assert_true(fake_engine_wait_cancelled(r.engine, 16));
     assert_int_equal(hdl_metric_get(HDL_METRIC_SLOW_READERS, 0), before + 1);
     client_close(&c);
