@@ -22,8 +22,8 @@ static const hdl_args_spec inspect_spec = {
     .usage = "MODEL [options]",
     .about =
         "Says what a model is, how many bytes each rank of a layout holds, and what a token of "
-        "context costs. Reads config.json alone; refuses what heddle cannot run, with the "
-        "reason.",
+        "context costs. config.json alone is enough; where the weights are, their own types "
+        "count. Refuses what heddle cannot run, with the reason.",
     .opts = inspect_opts,
     .opts_count = HDL_ARRAY_LEN(inspect_opts),
     .positionals_min = 1,
@@ -40,6 +40,8 @@ typedef struct inspection {
     hdl_model_params params;
     uint64_t kv_bytes_per_token;
     uint64_t kv_bytes; /* of each rank, as configured; 0: not said */
+    bool has_files;    /* the weights are there: stored is filled in */
+    hdl_model_stored stored;
 } inspection;
 
 static hdl_wformat format_of(int choice)
@@ -58,6 +60,24 @@ static uint64_t rank_kv_bytes(const inspection *in, const hdl_shard_bytes *bytes
     return in->kv_bytes != 0 ? in->kv_bytes : bytes->kv_bytes_per_token * in->desc.max_len;
 }
 
+static hdl_shard_bytes bytes_of(const inspection *in, uint32_t rank)
+{
+    if (in->has_files)
+        return in->stored.ranks[rank];
+    hdl_shard shard = hdl_shard_of(&in->desc, &in->layout, rank);
+    return hdl_shard_count_bytes(&in->desc, &shard, in->format);
+}
+
+static void json_encodings(const inspection *in, hdl_json_writer *w)
+{
+    hdl_jw_key(w, "stored_bytes");
+    hdl_jw_begin_object(w);
+    for (hdl_enc e = 0; e < HDL_ENC_COUNT; e++)
+        if (in->stored.encoding_bytes[e] > 0)
+            hdl_jw_kv_uint(w, hdl_enc_name(e), in->stored.encoding_bytes[e]);
+    hdl_jw_end_object(w);
+}
+
 static int print_json(const inspection *in)
 {
     hdl_buf out;
@@ -72,11 +92,12 @@ static int print_json(const inspection *in)
     hdl_jw_kv_uint(&w, "layers", in->desc.n_layers);
     hdl_jw_kv_uint(&w, "max_len", in->desc.max_len);
     hdl_jw_kv_uint(&w, "kv_bytes_per_token", in->kv_bytes_per_token);
+    if (in->has_files)
+        json_encodings(in, &w);
     hdl_jw_key(&w, "ranks");
     hdl_jw_begin_array(&w);
     for (uint32_t rank = 0; rank < hdl_layout_ranks(&in->layout); rank++) {
-        hdl_shard shard = hdl_shard_of(&in->desc, &in->layout, rank);
-        hdl_shard_bytes bytes = hdl_shard_count_bytes(&in->desc, &shard, in->format);
+        hdl_shard_bytes bytes = bytes_of(in, rank);
         hdl_jw_begin_object(&w);
         hdl_jw_kv_uint(&w, "rank", rank);
         hdl_jw_kv_uint(&w, "weight_bytes", bytes.weight_bytes);
@@ -91,6 +112,20 @@ static int print_json(const inspection *in)
     int rc = cli_print(&out);
     hdl_buf_deinit(&out);
     return rc;
+}
+
+static void print_encodings(const inspection *in)
+{
+    const char *before = "stored         ";
+    for (hdl_enc e = 0; e < HDL_ENC_COUNT; e++) {
+        char size[HDL_UNITS_TEXT_BYTES];
+        if (in->stored.encoding_bytes[e] == 0)
+            continue;
+        printf("%s%s as %s", before, hdl_format_size(in->stored.encoding_bytes[e], size),
+               hdl_enc_name(e));
+        before = ", ";
+    }
+    puts("");
 }
 
 static void print_model(const inspection *in)
@@ -119,6 +154,8 @@ static void print_model(const inspection *in)
     printf("vocabulary     %u, %s head\n", d->vocab, d->tied ? "tied" : "separate");
     printf("context        %u tokens, %llu bytes of KV each\n", d->max_len,
            (unsigned long long)in->kv_bytes_per_token);
+    if (in->has_files)
+        print_encodings(in);
 }
 
 static void print_ranks(const inspection *in)
@@ -128,8 +165,7 @@ static void print_ranks(const inspection *in)
     printf("%6s %14s %14s %16s %14s\n", "rank", "weights", "mapped", "KV a token",
            in->kv_bytes != 0 ? "KV" : "KV, one full");
     for (uint32_t rank = 0; rank < hdl_layout_ranks(&in->layout); rank++) {
-        hdl_shard shard = hdl_shard_of(&in->desc, &in->layout, rank);
-        hdl_shard_bytes bytes = hdl_shard_count_bytes(&in->desc, &shard, in->format);
+        hdl_shard_bytes bytes = bytes_of(in, rank);
         char weights[HDL_UNITS_TEXT_BYTES], mapped[HDL_UNITS_TEXT_BYTES];
         char token[HDL_UNITS_TEXT_BYTES], kv[HDL_UNITS_TEXT_BYTES];
         printf("%6u %14s %14s %16s %14s\n", rank, hdl_format_size(bytes.weight_bytes, weights),
@@ -158,6 +194,15 @@ static hdl_err look(inspection *in, const hdl_args *args, hdl_errmsg *why)
     if (max_len != 0 && max_len < in->desc.max_len)
         in->desc.max_len = max_len;
     HDL_TRY(hdl_layout_check(&in->desc, &in->layout, why));
+    hdl_err err = hdl_model_count_stored(&in->stored,
+                                         &(hdl_model_count){.model_path = args->positionals[0],
+                                                            .desc = &in->desc,
+                                                            .layout = in->layout,
+                                                            .format = in->format},
+                                         why);
+    if (err != HDL_OK && err != HDL_NOTFOUND)
+        return err;
+    in->has_files = err == HDL_OK;
     in->params = hdl_model_count_params(&in->desc);
     in->kv_bytes_per_token = hdl_model_kv_bytes_per_token(&in->desc);
     return HDL_OK;

@@ -221,6 +221,21 @@ typedef struct hdl_shard_bytes {
 } hdl_shard_bytes;
 hdl_shard_bytes hdl_shard_count_bytes(const hdl_model_desc *desc, const hdl_shard *shard,
                                       hdl_wformat format);
+/* The same of files that are there: every tensor's own type, held as it is or as --weights asks.
+ * HDL_NOTFOUND: there are no weights beside the description. */
+typedef struct hdl_model_count {
+    const char *model_path;
+    const hdl_model_desc *desc;
+    hdl_layout layout;  /* has passed the check */
+    hdl_wformat format; /* COUNT: auto */
+} hdl_model_count;
+typedef struct hdl_model_stored {
+    uint64_t encoding_bytes[HDL_ENC_COUNT]; /* in the files, of tensors that the model uses */
+    hdl_shard_bytes ranks[HDL_RANKS_MAX];
+} hdl_model_stored;
+hdl_err hdl_model_count_stored(hdl_model_stored *out, const hdl_model_count *ask,
+                               hdl_errmsg *why) HDL_MUST_CHECK;
+
 /* Of the whole model, each KV head once. */
 uint64_t hdl_model_kv_bytes_per_token(const hdl_model_desc *desc);
 uint64_t hdl_model_kv_bytes_fixed(const hdl_model_desc *desc);

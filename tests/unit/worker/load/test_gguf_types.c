@@ -24,11 +24,10 @@ static float *run(const char *path, hdl_wformat weights, hdl_layout layout)
     static hdl_token ids[N_TOKENS];
     for (int i = 0; i < N_TOKENS; i++)
         ids[i] = (i * 37 + i * i * 5 + 11) % VOCAB;
-    rig_logits_opts o = {
-        .worker = {.model_path = path, .weights = weights, .layout = layout, .isa = HDL_ISA_REF},
-        .ids = ids,
-        .n = N_TOKENS,
-        .chunk = 11};
+    rig_logits_opts o = {.worker = {.model_path = path, .weights = weights, .layout = layout},
+                         .ids = ids,
+                         .n = N_TOKENS,
+                         .chunk = 11};
     return rig_logits(&o, VOCAB);
 }
 
@@ -92,6 +91,35 @@ static void test_moe(void **state)
     check(spec, 1e-2);
 }
 
+/* What heddle inspect says of such a file: every tensor once, and each rank's share of them. */
+static void test_count(void **state)
+{
+    static hdl_model_desc desc;
+    static hdl_model_stored stored;
+    hdl_errmsg why = {0};
+    hdl_gguf *gguf = NULL;
+    rig_gguf_spec spec = dense;
+    (void)state;
+    spec.type = 12;
+    rig_write_gguf(quantised, &spec);
+    assert_int_equal(hdl_model_desc_load(&desc, quantised, &why), HDL_OK);
+    hdl_model_count ask = {.model_path = quantised,
+                           .desc = &desc,
+                           .layout = {2, 1, 1, 1},
+                           .format = HDL_WFORMAT_COUNT};
+    assert_int_equal(hdl_model_count_stored(&stored, &ask, &why), HDL_OK);
+    assert_int_equal(hdl_gguf_open(&gguf, quantised, &why), HDL_OK);
+    uint64_t norms = 4u * 256 * (2 * spec.n_layers + 1), all = hdl_gguf_total_bytes(gguf);
+    hdl_gguf_close(gguf);
+    assert_int_equal(stored.encoding_bytes[HDL_ENC_F32], norms);
+    assert_int_equal(stored.encoding_bytes[HDL_ENC_GGML_Q4_K], all - norms);
+    /* Codes of 4 bits, a scale and a minimum of f32 for 32: 6 bits each. The head has 97 rows. */
+    uint64_t layer = 3u * 256 * 256 + 3u * 256 * 512, head = 256u * 97;
+    uint64_t both = stored.ranks[0].weight_bytes + stored.ranks[1].weight_bytes;
+    assert_int_equal(both, (2 * layer + head) * 6 / 8 + 2 * norms);
+    assert_int_equal(stored.ranks[1].mapped_bytes, head * 144 / 256);
+}
+
 static int setup(void **state)
 {
     hdl_errmsg why;
@@ -144,6 +172,7 @@ int main(void)
         {"moe_q4_k", test_moe, NULL, NULL, &type_q4_k},
         {"moe_q6_k", test_moe, NULL, NULL, &type_q6_k},
         {"moe_mxfp4", test_moe, NULL, NULL, &type_mxfp4},
+        cmocka_unit_test(test_count),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
