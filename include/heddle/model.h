@@ -189,9 +189,9 @@ typedef struct hdl_shard {
     uint32_t moe_tp, moe_tp_idx;
     uint32_t head_at, n_heads;
     uint32_t kv_head_at, n_kv_heads; /* replicated where tp exceeds them */
-    uint32_t inter_at, inter;
+    uint32_t inter_at, inter;        /* 0 also where tp exceeds the leaves and others hold them */
     uint32_t expert_at, n_experts;
-    uint32_t shared_at, shared; /* of the shared expert: cut over tp as a dense layer is */
+    uint32_t shared_at, shared; /* of the shared expert: cut over tp as inter is */
     uint32_t moe_inter_at, moe_inter;
     uint32_t vocab_at, vocab; /* rows of lm_head that exist on this rank */
     uint32_t vocab_padded;    /* the same on every rank: ceil(vocab / tp) */

@@ -198,6 +198,8 @@ static hdl_err add_layer_slot(hdl_placer *p, const hdl_found *f, hdl_weight_at a
 {
     hdl_model *m = p->model;
     hdl_slice s = hdl_slot_slice(m->desc, &m->shard, at.slot);
+    if (s.n_rows == 0 || s.n_cols == 0)
+        return HDL_OK; /* others hold the leaves */
     if (hdl_slot_info_of(at.slot)->cols == HDL_DIM_NONE)
         return add_vector(p, f, s, layer_vector(m, at));
     target to = layer_matrix(m, at);

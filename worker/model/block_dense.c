@@ -3,13 +3,12 @@
  * row-parallel. */
 #include "worker/model/forward.h"
 
-hdl_err hdl_block_dense(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
+/* This rank's part of the block's output in f->h. */
+static hdl_err dense_share(hdl_forward *f, const hdl_layer *w, const float *in, uint32_t n)
 {
     const hdl_model *m = f->model;
     const hdl_model_desc *desc = m->desc;
-    const hdl_layer *w = &m->layers[layer];
-    uint32_t n = t->n_tokens, inter = m->shard.inter;
-    const float *in = hdl_forward_enter(f, w->ffn_norm, n);
+    uint32_t inter = m->shard.inter;
     hdl_forward_linear(
         f, &w->gate_up,
         (hdl_forward_io){.in = in, .out = f->gate_up, .n_tokens = n, .bias = w->gate_up_bias});
@@ -30,6 +29,20 @@ hdl_err hdl_block_dense(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
                                                              .n_leaves = m->shard.down_leaves,
                                                              .n_tokens = n}));
     hdl_forward_linear(f, &w->down, (hdl_forward_io){.in = f->act, .out = f->h, .n_tokens = n});
+    return HDL_OK;
+}
+
+hdl_err hdl_block_dense(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
+{
+    const hdl_model *m = f->model;
+    const hdl_model_desc *desc = m->desc;
+    const hdl_layer *w = &m->layers[layer];
+    uint32_t n = t->n_tokens;
+    const float *in = hdl_forward_enter(f, w->ffn_norm, n);
+    if (m->shard.inter == 0)
+        hdl_forward_idle(f->h, (size_t)n * desc->hidden);
+    else
+        HDL_TRY(dense_share(f, w, in, n));
     HDL_TRY(hdl_coll_all_reduce(f->groups.tp, f->h, (size_t)n * desc->hidden));
     hdl_forward_join(f, w->down_bias, w->ffn_post_norm, n);
     return HDL_OK;

@@ -10,10 +10,14 @@
 
 /* The expert that sees every token, cut over tp as a dense layer is: its output in f->shared. Reads
  * the block's input before anything is written over it. */
-static hdl_err shared_expert(hdl_forward *f, const hdl_layer *w, const float *in, uint32_t n)
+static void shared_share(hdl_forward *f, const hdl_layer *w, const float *in, uint32_t n)
 {
     const hdl_model *m = f->model;
     const hdl_model_desc *desc = m->desc;
+    if (m->shard.shared == 0) {
+        hdl_forward_idle(f->shared, (size_t)n * desc->hidden);
+        return;
+    }
     hdl_forward_linear(f, &w->shared_gate_up,
                        (hdl_forward_io){.in = in, .out = f->gate_up, .n_tokens = n});
     hdl_glu_args glu = {.gate_up = f->gate_up,
@@ -26,6 +30,13 @@ static hdl_err shared_expert(hdl_forward *f, const hdl_layer *w, const float *in
     m->ops->glu(&glu, f->stream);
     hdl_forward_linear(f, &w->shared_down,
                        (hdl_forward_io){.in = f->act, .out = f->shared, .n_tokens = n});
+}
+
+static hdl_err shared_expert(hdl_forward *f, const hdl_layer *w, const float *in, uint32_t n)
+{
+    const hdl_model *m = f->model;
+    const hdl_model_desc *desc = m->desc;
+    shared_share(f, w, in, n);
     HDL_TRY(hdl_coll_all_reduce(f->groups.tp, f->shared, (size_t)n * desc->hidden));
     if (!desc->shared_gate)
         return HDL_OK;

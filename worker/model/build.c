@@ -166,11 +166,13 @@ static void place_dense(cursor *c, hdl_layer *layer, uint32_t idx)
 {
     const hdl_model_desc *d = c->model->desc;
     const hdl_shard *s = &c->model->shard;
-    hdl_weight_at gate = {HDL_WSLOT_GATE, idx, 0};
-    layer->gate_up = take_gate_up(c, gate, HDL_WSLOT_UP, s->inter);
-    layer->down =
-        take_matrix(c, (hdl_weight_at){HDL_WSLOT_DOWN, idx, 0},
-                    (hdl_weight){.n = d->hidden, .k = s->inter, .n_leaves = s->down_leaves});
+    if (s->inter != 0) {
+        hdl_weight_at gate = {HDL_WSLOT_GATE, idx, 0};
+        layer->gate_up = take_gate_up(c, gate, HDL_WSLOT_UP, s->inter);
+        layer->down =
+            take_matrix(c, (hdl_weight_at){HDL_WSLOT_DOWN, idx, 0},
+                        (hdl_weight){.n = d->hidden, .k = s->inter, .n_leaves = s->down_leaves});
+    }
     layer->gate_up_bias = floats_if(c, d->ffn_bias, (size_t)2 * s->inter);
     layer->down_bias = floats_if(c, d->ffn_bias, d->hidden);
     layer->ffn_sub_norm = floats_if(c, d->sub_norm, s->inter);
@@ -180,6 +182,21 @@ static hdl_weight small(const cursor *c, uint32_t n)
 {
     return (hdl_weight){
         .format = HDL_WFORMAT_F32, .n = n, .k = c->model->desc->hidden, .n_leaves = 1};
+}
+
+static void place_shared(cursor *c, hdl_layer *layer, uint32_t idx)
+{
+    const hdl_model_desc *d = c->model->desc;
+    const hdl_shard *s = &c->model->shard;
+    if (s->shared != 0) {
+        hdl_weight_at gate = {HDL_WSLOT_SHARED_GATE, idx, 0};
+        layer->shared_gate_up = take_gate_up(c, gate, HDL_WSLOT_SHARED_UP, s->shared);
+        layer->shared_down =
+            take_matrix(c, (hdl_weight_at){HDL_WSLOT_SHARED_DOWN, idx, 0},
+                        (hdl_weight){.n = d->hidden, .k = s->shared, .n_leaves = s->shared_leaves});
+    }
+    if (d->shared_gate)
+        layer->shared_on = take_weight(c, small(c, 1), 1);
 }
 
 /* The router is small and decides which experts run: always f32, as transformers computes it. */
@@ -193,15 +210,7 @@ static void place_moe(cursor *c, hdl_layer *layer, uint32_t idx)
     layer->expert_gate_up_bias =
         floats_if(c, d->expert_bias, (size_t)s->n_experts * 2 * s->moe_inter);
     layer->expert_down_bias = floats_if(c, d->expert_bias, (size_t)s->n_experts * d->hidden);
-    if (d->shared_inter != 0) {
-        hdl_weight_at gate = {HDL_WSLOT_SHARED_GATE, idx, 0};
-        layer->shared_gate_up = take_gate_up(c, gate, HDL_WSLOT_SHARED_UP, s->shared);
-        layer->shared_down =
-            take_matrix(c, (hdl_weight_at){HDL_WSLOT_SHARED_DOWN, idx, 0},
-                        (hdl_weight){.n = d->hidden, .k = s->shared, .n_leaves = s->shared_leaves});
-        if (d->shared_gate)
-            layer->shared_on = take_weight(c, small(c, 1), 1);
-    }
+    place_shared(c, layer, idx);
     layer->expert_gate_up = c->model->experts + (size_t)idx * 2 * s->n_experts;
     layer->expert_down = layer->expert_gate_up + s->n_experts;
     for (uint32_t e = 0; e < s->n_experts; e++) {

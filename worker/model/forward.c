@@ -39,7 +39,7 @@ static void place(hdl_forward *f, cursor *c)
     f->sumsq = take(c, n * 2, sizeof(float));
     f->gate_up = take(c, n * 2 * inter, sizeof(float));
     f->act = take(c, n * inter, sizeof(float));
-    f->shared = take(c, s->shared ? n * d->hidden : 0, sizeof(float));
+    f->shared = take(c, d->shared_inter ? n * d->hidden : 0, sizeof(float));
     f->on = take(c, d->shared_gate ? n : 0, sizeof(float));
     f->router = take(c, n * d->n_experts, sizeof(float));
     f->weights = take(c, n * d->topk, sizeof(float));
@@ -122,6 +122,12 @@ void hdl_forward_join(const hdl_forward *f, const float *bias, const float *post
         hdl_forward_norm(f, post_norm,
                          (hdl_forward_io){.in = f->h, .out = f->h, .n_tokens = n_tokens});
     hdl_forward_add(f, n_tokens);
+}
+
+void hdl_forward_idle(float *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = -0.0f; /* +0 would turn a leaf's -0 into +0 */
 }
 
 hdl_err hdl_forward_shared_norm(hdl_forward *f, hdl_shared_norm norm)

@@ -111,6 +111,9 @@ typedef struct hdl_shared_norm {
 } hdl_shared_norm;
 hdl_err hdl_forward_shared_norm(hdl_forward *f, hdl_shared_norm norm) HDL_MUST_CHECK;
 
+/* What a rank adds that holds no leaf of a sum: nothing. */
+void hdl_forward_idle(float *out, size_t n);
+
 /* The end of a block whose output is in h: a bias and a norm where the layer has them, x += h. */
 void hdl_forward_join(const hdl_forward *f, const float *bias, const float *post_norm,
                       uint32_t n_tokens);

@@ -65,11 +65,18 @@ static hdl_err check_attention(const hdl_model_desc *desc, uint32_t tp, hdl_errm
     return check_leaves("attention output", desc->n_heads * desc->head_dim, tp, why);
 }
 
+/* Dense layers of a mixture and its shared expert are a small part of it: where tp exceeds their
+ * leaves, the ranks between those that hold one have nothing to add. */
+static bool may_idle(const hdl_model_desc *desc)
+{
+    return has_ffn(desc, HDL_FFN_MOE) && !desc->sub_norm;
+}
+
 hdl_err hdl_layout_check(const hdl_model_desc *desc, const hdl_layout *layout, hdl_errmsg *why)
 {
     HDL_TRY(check_numbers(layout, why));
     HDL_TRY(check_attention(desc, layout->tp, why));
-    if (has_ffn(desc, HDL_FFN_DENSE))
+    if (has_ffn(desc, HDL_FFN_DENSE) && !may_idle(desc))
         HDL_TRY(check_leaves("dense feed-forward layer", desc->inter, layout->tp, why));
     if (!has_ffn(desc, HDL_FFN_MOE)) {
         if (layout->ep != 1)
@@ -83,8 +90,6 @@ hdl_err hdl_layout_check(const hdl_model_desc *desc, const hdl_layout *layout, h
                         "ep is %u; exact sums over the model's %u experts have %u leaves; use an "
                         "ep of at most %u",
                         layout->ep, desc->n_experts, expert_leaves, expert_leaves);
-    if (desc->shared_inter != 0)
-        HDL_TRY(check_leaves("shared expert", desc->shared_inter, layout->tp, why));
     return check_leaves("expert", desc->moe_inter, moe_tp_of(layout), why);
 }
 
@@ -99,17 +104,30 @@ static void place_attention(hdl_shard *s, const hdl_model_desc *desc)
     s->kv_leaves = hdl_leaf_count(desc->n_kv_heads * desc->head_dim) / s->tp;
 }
 
+typedef struct part {
+    uint32_t at, n, leaves;
+} part;
+
+/* Of k values shared over tp. Idle ranks (may_idle) stand behind the one that holds their leaf, so
+ * that the ranks' tree adds nothing else to it. */
+static part part_of(const hdl_shard *s, uint32_t k)
+{
+    uint32_t leaves = hdl_leaf_count(k), n_parts = hdl_min_u32(s->tp, leaves);
+    uint32_t ranks = s->tp / n_parts, n = k / n_parts, at = s->tp_idx / ranks * n;
+    if (s->tp_idx % ranks != 0)
+        return (part){.at = at};
+    return (part){.at = at, .n = n, .leaves = leaves / n_parts};
+}
+
 static void place_ffn(hdl_shard *s, const hdl_model_desc *desc)
 {
     if (desc->inter != 0 && has_ffn(desc, HDL_FFN_DENSE)) {
-        s->inter = desc->inter / s->tp;
-        s->inter_at = s->tp_idx * s->inter;
-        s->down_leaves = hdl_leaf_count(desc->inter) / s->tp;
+        part p = part_of(s, desc->inter);
+        s->inter_at = p.at, s->inter = p.n, s->down_leaves = p.leaves;
     }
     if (desc->shared_inter != 0) {
-        s->shared = desc->shared_inter / s->tp;
-        s->shared_at = s->tp_idx * s->shared;
-        s->shared_leaves = hdl_leaf_count(desc->shared_inter) / s->tp;
+        part p = part_of(s, desc->shared_inter);
+        s->shared_at = p.at, s->shared = p.n, s->shared_leaves = p.leaves;
     }
     if (has_ffn(desc, HDL_FFN_MOE)) {
         s->n_experts = desc->n_experts / s->ep;

@@ -32,6 +32,7 @@
     X(qwen3moe,          "qwen3moe")                                                               \
     X(qwen3moe_mixed,    "qwen3moe-mixed")                                                         \
     X(glm4moe,           "glm4moe")                                                                \
+    X(glm4moe_air,       "glm4moe-air")                                                            \
     X(glm4moe_groups,    "glm4moe-groups")                                                         \
     X(minimaxm2,         "minimaxm2")                                                              \
     X(gptoss,            "gptoss")                                                                 \

@@ -27,7 +27,7 @@ typedef struct row {
     const char *json;       /* the config itself where no file is published beside the project */
     uint64_t total, active; /* of transformers' modules: numel of all, experts times topk / n */
     uint32_t kv_bytes;   /* a token's, in layers that keep every position: reference/models.md, 3 */
-    uint64_t rank_bytes; /* weights of a rank in bf16 with tp 8, ep 8; 0: refused */
+    uint64_t rank_bytes; /* weights of rank 3 in bf16 with tp 8, ep 8; 0: refused */
     published says;
 } row;
 
@@ -107,7 +107,8 @@ static const row rows[] = {
     /* The published files hold a layer more, which predicts a further token. */
     {NULL, glm45, 352797829024, 33632266144, 368 << 10, 88282902144,
      SAYS(.total = 358.34, .more_total = 5.54)},
-    {NULL, glm45_air, 106852251264, 13424129664, 184 << 10, 0,
+    /* Rank 3 holds nothing of the dense layer (2 leaves) nor of the shared experts (4). */
+    {NULL, glm45_air, 106852251264, 13424129664, 184 << 10, 26419700224,
      SAYS(.total = 110.47, .more_total = 3.617)},
     {"MiniMaxAI--MiniMax-M2.5", NULL, MINIMAX_M2, SAYS(.total = 229)},
     {"MiniMaxAI--MiniMax-M2.7", NULL, MINIMAX_M2, SAYS(.total = 229)},

@@ -34,6 +34,15 @@ static const char config_70b[] =
     "\"num_key_value_heads\":8,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":131072,"
     "\"rope_theta\":5e5,\"hidden_act\":\"silu\"}";
 
+/* GLM-4.5-Air: the dense layer has 2 leaves, the shared experts 4, on up to 8 ranks of tp. */
+static const char config_air[] =
+    "{\"architectures\":[\"Glm4MoeForCausalLM\"],\"vocab_size\":151552,\"hidden_size\":4096,"
+    "\"intermediate_size\":10944,\"moe_intermediate_size\":1408,\"num_hidden_layers\":46,"
+    "\"num_attention_heads\":96,\"num_key_value_heads\":8,\"head_dim\":128,"
+    "\"n_routed_experts\":128,\"n_shared_experts\":1,\"num_experts_per_tok\":8,"
+    "\"first_k_dense_replace\":1,\"attention_bias\":true,\"rms_norm_eps\":1e-5,"
+    "\"max_position_embeddings\":131072,\"hidden_act\":\"silu\"}";
+
 /* How many ranks hold each value of a slot. */
 static uint32_t copies_of(const hdl_layout *l, hdl_wslot slot)
 {
@@ -44,9 +53,16 @@ static uint32_t copies_of(const hdl_layout *l, hdl_wslot slot)
     case HDL_WSLOT_GATE:
     case HDL_WSLOT_UP:
     case HDL_WSLOT_DOWN:
+    case HDL_WSLOT_Q_BIAS:
+    case HDL_WSLOT_SHARED_GATE:
+    case HDL_WSLOT_SHARED_UP:
+    case HDL_WSLOT_SHARED_DOWN:
     case HDL_WSLOT_LM_HEAD: return replicas;
     case HDL_WSLOT_K:
-    case HDL_WSLOT_V: return replicas * (l->tp > desc.n_kv_heads ? l->tp / desc.n_kv_heads : 1);
+    case HDL_WSLOT_V:
+    case HDL_WSLOT_K_BIAS:
+    case HDL_WSLOT_V_BIAS:
+        return replicas * (l->tp > desc.n_kv_heads ? l->tp / desc.n_kv_heads : 1);
     case HDL_WSLOT_EXPERT_GATE:
     case HDL_WSLOT_EXPERT_UP:
     case HDL_WSLOT_EXPERT_DOWN: return n_ranks > l->ep ? 1 : n_ranks / l->ep;
@@ -80,6 +96,8 @@ static void check_rank(const hdl_layout *l, uint32_t rank)
         assert_int_equal(s.kv_head_at + h / (s.n_heads / s.n_kv_heads), (s.head_at + h) / group);
     /* Leaves of row-parallel matrices are whole on a rank. */
     assert_true(s.o_leaves >= 1);
+    assert_int_equal(s.inter != 0, s.down_leaves != 0);
+    assert_int_equal(s.shared != 0, s.shared_leaves != 0);
     assert_int_equal(s.o_leaves * s.tp, hdl_leaf_count(desc.n_heads * desc.head_dim));
     if (s.n_experts != 0) {
         uint32_t per_leaf = desc.n_experts / hdl_expert_leaf_count(desc.n_experts);
@@ -104,7 +122,9 @@ static uint32_t check_layouts(void)
             n++;
             for (hdl_wslot slot = 0; slot < HDL_WSLOT_COUNT; slot++)
                 if (hdl_dim_size(&desc, hdl_slot_info_of(slot)->rows) != 0 &&
-                    hdl_slot_used(&desc, slot, 0) && slot != HDL_WSLOT_EMBED)
+                    (hdl_slot_used(&desc, slot, 0) ||
+                     hdl_slot_used(&desc, slot, desc.n_layers - 1)) &&
+                    slot != HDL_WSLOT_EMBED)
                     check_slot(&l, slot);
             for (uint32_t r = 0; r < hdl_layout_ranks(&l); r++)
                 check_rank(&l, r);
@@ -120,6 +140,8 @@ static void test_every_layout(void **state)
     assert_int_equal(check_layouts(), 16); /* tp and ep of 1, 2, 4, 8: leaves end there */
     describe(config_70b);
     assert_int_equal(check_layouts(), 4);
+    describe(config_air);
+    assert_int_equal(check_layouts(), 15); /* an expert has 4 leaves: not tp 8 without ep */
     describe(rig_config_moe);
     assert_int_equal(check_layouts(), 12); /* tp up to 4, ep up to 8 */
     describe(rig_config_llama);
