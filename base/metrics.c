@@ -59,6 +59,7 @@ static const uint64_t buckets_step[] = {BUCKETS_STEP};
 #define LABEL_VALUE(text) text,
 static const char *const label_values_outcome[] = {HDL_LABEL_OUTCOME_LIST(LABEL_VALUE)};
 static const char *const label_values_reason[] = {HDL_LABEL_REASON_LIST(LABEL_VALUE)};
+static const char *const label_values_cache[] = {HDL_LABEL_CACHE_LIST(LABEL_VALUE)};
 static const char *const label_values_code[] = {HDL_LABEL_CODE_LIST(LABEL_VALUE)};
 #define LABEL_NONE_NAME      NULL
 #define LABEL_NONE_VALUES    NULL
@@ -72,6 +73,9 @@ static const char *const label_values_code[] = {HDL_LABEL_CODE_LIST(LABEL_VALUE)
 #define LABEL_CODE_NAME      "code"
 #define LABEL_CODE_VALUES    label_values_code
 #define LABEL_CODE_COUNT     HDL_ARRAY_LEN(label_values_code)
+#define LABEL_CACHE_NAME     "cache"
+#define LABEL_CACHE_VALUES   label_values_cache
+#define LABEL_CACHE_COUNT    HDL_ARRAY_LEN(label_values_cache)
 #define LABEL_RANK_NAME      "rank"
 #define LABEL_RANK_VALUES    NULL
 #define LABEL_RANK_COUNT     HDL_METRIC_RANKS_MAX

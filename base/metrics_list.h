@@ -23,6 +23,9 @@
     X("403") X("404") X("405") X("408") X("409") X("411") X("413") X("414") X("415") X("422")      \
         X("429") X("431") X("499") X("500") X("501") X("503") X("504") X("505") X("other")
 
+#define HDL_LABEL_CACHE_LIST(X) X("0") X("1") X("2") X("3") /* index in the model's cache groups   \
+                                                             */
+
 enum { HDL_METRIC_RANKS_MAX = 64 }; /* values of the numbered label "rank" */
 
 /* clang-format off */
@@ -38,12 +41,14 @@ enum { HDL_METRIC_RANKS_MAX = 64 }; /* values of the numbered label "rank" */
       "heddle_requests_waiting", "Requests in the queue.")                                         \
     X(QUEUE_TOKENS,         GAUGE,     NONE,    NONE,    NONE,                                     \
       "heddle_queue_tokens", "Prompt tokens of the waiting requests.")                             \
-    X(KV_BLOCKS_TOTAL,      GAUGE,     NONE,    NONE,    NONE,                                     \
-      "heddle_kv_blocks", "KV blocks of all groups.")                                              \
-    X(KV_BLOCKS_USED,       GAUGE,     NONE,    NONE,    NONE,                                     \
+    X(KV_BLOCKS_TOTAL,      GAUGE,     NONE,    CACHE,   NONE,                                     \
+      "heddle_kv_blocks", "KV blocks of all groups, by cache group of the model.")                 \
+    X(KV_BLOCKS_USED,       GAUGE,     NONE,    CACHE,   NONE,                                     \
       "heddle_kv_blocks_used", "KV blocks held by running requests.")                              \
-    X(KV_BLOCKS_CACHED,     GAUGE,     NONE,    NONE,    NONE,                                     \
+    X(KV_BLOCKS_CACHED,     GAUGE,     NONE,    CACHE,   NONE,                                     \
       "heddle_kv_blocks_cached", "Free KV blocks that still hold a reusable prefix.")              \
+    X(SNAPSHOTS,            COUNTER,   NONE,    NONE,    NONE,                                     \
+      "heddle_state_snapshots_total", "States of recurrent layers kept for the prefix cache.")     \
     X(PREFIX_QUERY_TOKENS,  COUNTER,   NONE,    NONE,    NONE,                                     \
       "heddle_prefix_cache_query_tokens_total", "Prompt tokens looked up in the prefix cache.")    \
     X(PREFIX_HIT_TOKENS,    COUNTER,   NONE,    NONE,    NONE,                                     \

@@ -57,7 +57,8 @@ static hdl_wformat format_of(int choice)
 
 static uint64_t rank_kv_bytes(const inspection *in, const hdl_shard_bytes *bytes)
 {
-    return in->kv_bytes != 0 ? in->kv_bytes : bytes->kv_bytes_per_token * in->desc.max_len;
+    uint64_t one = bytes->kv_bytes_per_token * in->desc.max_len + bytes->kv_bytes_fixed;
+    return in->kv_bytes != 0 ? in->kv_bytes : one;
 }
 
 static hdl_shard_bytes bytes_of(const inspection *in, uint32_t rank)
@@ -92,6 +93,7 @@ static int print_json(const inspection *in)
     hdl_jw_kv_uint(&w, "layers", in->desc.n_layers);
     hdl_jw_kv_uint(&w, "max_len", in->desc.max_len);
     hdl_jw_kv_uint(&w, "kv_bytes_per_token", in->kv_bytes_per_token);
+    hdl_jw_kv_uint(&w, "kv_bytes_fixed", hdl_model_kv_bytes_fixed(&in->desc));
     if (in->has_files)
         json_encodings(in, &w);
     hdl_jw_key(&w, "ranks");
@@ -154,6 +156,10 @@ static void print_model(const inspection *in)
     printf("vocabulary     %u, %s head\n", d->vocab, d->tied ? "tied" : "separate");
     printf("context        %u tokens, %llu bytes of KV each\n", d->max_len,
            (unsigned long long)in->kv_bytes_per_token);
+    char fixed[HDL_UNITS_TEXT_BYTES];
+    if (hdl_model_kv_bytes_fixed(d) > 0)
+        printf("besides        %s of windows and states for each sequence\n",
+               hdl_format_size(hdl_model_kv_bytes_fixed(d), fixed));
     if (in->has_files)
         print_encodings(in);
 }

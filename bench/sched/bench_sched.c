@@ -111,7 +111,7 @@ static bool form(crowd *c, uint32_t running, lengths prompt)
     cf.max_len = 1024;
     /* In use: two of what it generated and its own part of the prompt, on average, and a few that
      * all share; the rest is cache. */
-    cf.blocks_max = running * (4 + prompt.own / 32) + 1024;
+    cf.caches[0].n_blocks = running * (4 + prompt.own / 32) + 1024;
     cf.log_tokens = 2 * running * 512;
     if (hdl_sched_config_problem(&cf))
         return false;
@@ -128,8 +128,8 @@ static bool form(crowd *c, uint32_t running, lengths prompt)
     if (!c->mem || !c->rows || !c->events || !c->prompts)
         return false;
     c->sched = hdl_sched_init(c->mem, bytes, &cf);
-    c->events[c->n_events++] =
-        (hdl_event){.kind = HDL_EV_RANK_UP, .rank = {.epoch = 1, .n_blocks = cf.blocks_max}};
+    c->events[c->n_events++] = (hdl_event){
+        .kind = HDL_EV_RANK_UP, .rank = {.epoch = 1, .n_blocks = {cf.caches[0].n_blocks}}};
     feed(c);
     return true;
 }

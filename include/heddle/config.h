@@ -59,6 +59,9 @@
       "tokens in a KV block, a power of two")                                                     \
     X(BOOL, prefix_cache, "kv.prefix_cache", "true", 0, 0,                                        \
       "share KV blocks between requests with the same prefix")                                    \
+    X(INT, snapshot_tokens, "kv.snapshot_tokens", "0", 0, 1048576,                                \
+      "recurrent layers: a prefix can be taken up at multiples of this, besides at the ends of "  \
+      "prompts; 0: there alone")                                                                  \
     X(INT, max_seqs, "sched.max_seqs", "256", 1, 16384,                                           \
       "sequences that run at the same time")                                                      \
     X(INT, max_waiting, "sched.max_waiting", "1024", 1, 1048576,                                  \

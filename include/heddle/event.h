@@ -65,10 +65,11 @@ typedef struct hdl_ev_result {
 
 typedef struct hdl_ev_rank {
     uint32_t group;
-    uint64_t epoch;    /* RANK_UP: the new epoch, greater than all before; RANK_LOST: the epoch that
-                          ended */
-    uint32_t n_blocks; /* RANK_UP: KV blocks of the group's pool (the least over its ranks) */
-    uint32_t max_len;  /* RANK_UP: longest sequence the model takes */
+    uint64_t epoch; /* RANK_UP: the new epoch, greater than all before; RANK_LOST: the epoch that
+                       ended */
+    /* RANK_UP: blocks of each cache group's pool (the least over its ranks). */
+    uint32_t n_blocks[HDL_CACHE_GROUPS_MAX];
+    uint32_t max_len; /* RANK_UP: longest sequence the model takes */
 } hdl_ev_rank;
 
 typedef struct hdl_event {

@@ -149,11 +149,11 @@ static void log_memory(const hdl_cluster *c, const hdl_sched_config *sc, size_t 
         HDL_LOG_QUOTE(hdl_format_size(c->encoder.size, wire)),
         HDL_LOG_QUOTE(hdl_format_size(
             (uint64_t)c->slot_bytes * CONN_SLOTS * c->n_groups * c->n_ranks, slots)),
-        sc->max_seqs, sc->waiting_max, sc->blocks_max, sc->block_tokens, sc->max_len,
+        sc->max_seqs, sc->waiting_max, sc->caches[0].n_blocks, sc->block_tokens, sc->max_len,
         sc->step_tokens);
 }
 
-static void fill_core_config(const hdl_cluster *c, hdl_sched_config *sc, uint32_t n_blocks)
+static void fill_core_config(const hdl_cluster *c, hdl_sched_config *sc)
 {
     hdl_sched_config_default(sc);
     sc->n_groups = c->n_groups;
@@ -164,7 +164,9 @@ static void fill_core_config(const hdl_cluster *c, hdl_sched_config *sc, uint32_
                              ? hdl_min_u32((uint32_t)c->config->chunk_tokens, c->step_tokens)
                              : c->step_tokens;
     sc->block_tokens = c->block_tokens;
-    sc->blocks_max = n_blocks;
+    sc->n_caches = c->n_caches;
+    memcpy(sc->caches, c->caches, sizeof sc->caches);
+    sc->snapshot_tokens = (uint32_t)c->config->snapshot_tokens / c->block_tokens * c->block_tokens;
     sc->max_len = c->max_len;
     sc->log_tokens = 0;
     sc->watermark_permille = (uint32_t)c->config->watermark_permille;
@@ -217,20 +219,21 @@ static void *alloc_state(size_t bytes)
 
 hdl_err hdl_brain_make_core(hdl_cluster *c, const hdl_cluster_group *group)
 {
-    uint32_t n_blocks = UINT32_MAX;
+    c->n_caches = group->ranks[0]->ready.n_caches;
+    memcpy(c->caches, group->ranks[0]->ready.caches, sizeof c->caches);
     c->max_seqs = c->step_tokens = c->max_len = UINT32_MAX;
     for (uint32_t r = 0; r < c->n_ranks; r++) {
         const hdl_msg_ready *ready = &group->ranks[r]->ready;
-        n_blocks = hdl_min_u32(n_blocks, ready->caches[0].n_blocks);
+        for (uint32_t i = 0; i < c->n_caches; i++)
+            c->caches[i].n_blocks = hdl_min_u32(c->caches[i].n_blocks, ready->caches[i].n_blocks);
         c->max_seqs = hdl_min_u32(c->max_seqs, ready->max_seqs);
         c->step_tokens = hdl_min_u32(c->step_tokens, ready->step_tokens);
         c->max_len = hdl_min_u32(c->max_len, ready->max_len);
         c->block_tokens = ready->block_tokens;
         c->vocab = ready->vocab;
     }
-    c->blocks_max = n_blocks;
     hdl_sched_config sc;
-    fill_core_config(c, &sc, n_blocks);
+    fill_core_config(c, &sc);
     const char *problem = hdl_sched_config_problem(&sc);
     if (problem) {
         HDL_LOG(ERROR, BRAIN, "core_refused", "why=%s", HDL_LOG_QUOTE(problem));

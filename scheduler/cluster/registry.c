@@ -207,21 +207,23 @@ static void on_joined(hdl_cluster *c, hdl_conn *conn, uint64_t epoch)
     conn->state = HDL_CONN_JOINED;
     if (++group->n_joined < c->n_ranks)
         return;
-    uint32_t n_blocks = UINT32_MAX, max_len = UINT32_MAX;
+    hdl_event up = {.kind = HDL_EV_RANK_UP,
+                    .rank = {.group = conn->group, .epoch = epoch, .max_len = UINT32_MAX}};
+    uint32_t *n_blocks = up.rank.n_blocks;
+    for (uint32_t i = 0; i < c->n_caches; i++)
+        n_blocks[i] = c->caches[i].n_blocks;
     for (uint32_t r = 0; r < c->n_ranks; r++) {
-        n_blocks = hdl_min_u32(n_blocks, group->ranks[r]->ready.caches[0].n_blocks);
-        max_len = hdl_min_u32(max_len, group->ranks[r]->ready.max_len);
+        const hdl_msg_ready *ready = &group->ranks[r]->ready;
+        for (uint32_t i = 0; i < c->n_caches; i++)
+            n_blocks[i] = hdl_min_u32(n_blocks[i], ready->caches[i].n_blocks);
+        up.rank.max_len = hdl_min_u32(up.rank.max_len, ready->max_len);
         group->tested[r] = tested_word(group->ranks[r]);
     }
     group->state = HDL_GROUP_UP;
     group->last_result_us = c->now_us;
-    HDL_LOG(INFO, CLUSTER, "epoch_up", "group=%u epoch=%llu blocks=%u", conn->group,
-            (unsigned long long)epoch, n_blocks);
-    hdl_brain_feed(c, &(hdl_event){.kind = HDL_EV_RANK_UP,
-                                   .rank = {.group = conn->group,
-                                            .epoch = epoch,
-                                            .n_blocks = hdl_min_u32(n_blocks, c->blocks_max),
-                                            .max_len = max_len}});
+    HDL_LOG(INFO, CLUSTER, "epoch_up", "group=%u epoch=%llu blocks=%u,%u,%u,%u", conn->group,
+            (unsigned long long)epoch, n_blocks[0], n_blocks[1], n_blocks[2], n_blocks[3]);
+    hdl_brain_feed(c, &up);
 }
 
 /* -- what workers say ------------------------------------------------------------------------ */
@@ -287,13 +289,35 @@ static void on_hello(hdl_cluster *c, hdl_conn *conn, const hdl_msg_hello *hello)
         assign(c, conn);
 }
 
+static bool same_caches(const hdl_msg_ready *ready, uint32_t n, const hdl_cache_capacity *caches)
+{
+    bool same = ready->n_caches == n;
+    for (uint32_t i = 0; same && i < n; i++)
+        same = memcmp(&ready->caches[i].rule, &caches[i].rule, sizeof caches[i].rule) == 0;
+    return same;
+}
+
+/* What the core was built for, or the ranks of its group that were ready before. */
+static bool is_as_expected(const hdl_cluster *c, const hdl_conn *conn, const hdl_msg_ready *ready)
+{
+    if (ready->key != assignment(c, conn->group, conn->rank).key)
+        return false;
+    for (uint32_t r = 0; r < c->n_ranks; r++) {
+        const hdl_conn *other = c->groups[conn->group].ranks[r];
+        if (other && other != conn && other->state >= HDL_CONN_READY &&
+            !same_caches(ready, other->ready.n_caches, other->ready.caches))
+            return false;
+    }
+    return !c->sched || (ready->vocab == c->vocab && ready->block_tokens == c->block_tokens &&
+                         ready->max_seqs >= c->max_seqs && ready->step_tokens >= c->step_tokens &&
+                         same_caches(ready, c->n_caches, c->caches));
+}
+
 static void on_ready(hdl_cluster *c, hdl_conn *conn, const hdl_msg_ready *ready)
 {
     if (conn->state != HDL_CONN_LOADING)
         return;
-    if (ready->key != assignment(c, conn->group, conn->rank).key ||
-        (c->sched && (ready->vocab != c->vocab || ready->block_tokens != c->block_tokens ||
-                      ready->max_seqs < c->max_seqs || ready->step_tokens < c->step_tokens))) {
+    if (!is_as_expected(c, conn, ready)) {
         hdl_registry_drop(c, conn, HDL_INVALID, "the worker holds something else than was asked");
         return;
     }
@@ -301,9 +325,11 @@ static void on_ready(hdl_cluster *c, hdl_conn *conn, const hdl_msg_ready *ready)
     conn->state = HDL_CONN_READY;
     c->trouble[0] = '\0';
     HDL_LOG(INFO, CLUSTER, "worker_ready",
-            "group=%u rank=%u weights=%llu kv=%llu blocks=%u device=%s", conn->group, conn->rank,
-            (unsigned long long)ready->weight_bytes, (unsigned long long)ready->kv_bytes,
-            ready->caches[0].n_blocks, HDL_LOG_QUOTE(ready->device));
+            "group=%u rank=%u weights=%llu kv=%llu blocks=%u,%u,%u,%u device=%s", conn->group,
+            conn->rank, (unsigned long long)ready->weight_bytes,
+            (unsigned long long)ready->kv_bytes, ready->caches[0].n_blocks,
+            ready->caches[1].n_blocks, ready->caches[2].n_blocks, ready->caches[3].n_blocks,
+            HDL_LOG_QUOTE(ready->device));
 }
 
 static void on_failed(hdl_cluster *c, hdl_conn *conn, const hdl_msg_failed *failed)

@@ -198,7 +198,9 @@ struct hdl_cluster {
     hdl_sched *sched;                   /* NULL until the first group has said what it holds */
     hdl_recorder *recorder;             /* owned; NULL: off */
     hdl_time_us flush_at_us;
-    uint32_t max_seqs, step_tokens, block_tokens, blocks_max, max_len, vocab;
+    uint32_t max_seqs, step_tokens, block_tokens, max_len, vocab;
+    uint32_t n_caches; /* cache groups of the model, and the most that a group brings of each */
+    hdl_cache_capacity caches[HDL_CACHE_GROUPS_MAX];
     hdl_sched_stats stats, counted; /* counted: what the metrics have been told */
     const hdl_result *result;       /* while its event is absorbed */
     hdl_time_us wait_left_us;       /* of TURN_WAIT_US */

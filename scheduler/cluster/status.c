@@ -55,9 +55,12 @@ static void count_metrics(hdl_cluster *c)
     hdl_metric_set(HDL_METRIC_RUNNING, 0, now->running);
     hdl_metric_set(HDL_METRIC_WAITING, 0, now->waiting);
     hdl_metric_set(HDL_METRIC_QUEUE_TOKENS, 0, (int64_t)now->queued_tokens);
-    hdl_metric_set(HDL_METRIC_KV_BLOCKS_TOTAL, 0, (int64_t)now->blocks_total);
-    hdl_metric_set(HDL_METRIC_KV_BLOCKS_USED, 0, (int64_t)now->blocks_used);
-    hdl_metric_set(HDL_METRIC_KV_BLOCKS_CACHED, 0, (int64_t)now->blocks_cached);
+    for (uint32_t i = 0; i < c->n_caches; i++) {
+        hdl_metric_set(HDL_METRIC_KV_BLOCKS_TOTAL, i, (int64_t)now->caches[i].total);
+        hdl_metric_set(HDL_METRIC_KV_BLOCKS_USED, i, (int64_t)now->caches[i].used);
+        hdl_metric_set(HDL_METRIC_KV_BLOCKS_CACHED, i, (int64_t)now->caches[i].cached);
+    }
+    hdl_metric_add(HDL_METRIC_SNAPSHOTS, 0, now->snapshots - then->snapshots);
     hdl_metric_add(HDL_METRIC_PREFIX_QUERY_TOKENS, 0,
                    now->prefix_query_tokens - then->prefix_query_tokens);
     hdl_metric_add(HDL_METRIC_PREFIX_HIT_TOKENS, 0,
@@ -116,7 +119,7 @@ void hdl_status_publish(hdl_cluster *c)
         .load_bytes_total = n.bytes_total,
         .max_len = c->sched ? c->stats.max_len : 0,
         .vocab = c->vocab,
-        .kv_tokens_capacity = c->stats.blocks_total * c->block_tokens,
+        .kv_tokens_capacity = c->stats.kv_tokens_total,
         .running = c->stats.running,
         .waiting = c->stats.waiting,
         .last_step_age_us = step_age(c),
@@ -139,7 +142,7 @@ void hdl_status_publish(hdl_cluster *c)
                                      .demand = {.queued_tokens = c->stats.queued_tokens,
                                                 .running = c->stats.running,
                                                 .waiting = c->stats.waiting},
-                                     .kv_tokens_held = c->stats.blocks_used * c->block_tokens,
+                                     .kv_tokens_held = c->stats.kv_tokens_used,
                                      .replicas = n.n_groups_up,
                                      .now_us = c->now_us ? c->now_us : hdl_clock_now_us(),
                                  });

@@ -7,6 +7,7 @@
 #include "scheduler/core/queue.h"
 #include "scheduler/core/run.h"
 #include "scheduler/core/seq.h"
+#include "scheduler/core/side.h"
 
 /* -- what comes now and then ------------------------------------------------------------------- */
 
@@ -15,9 +16,12 @@ static void publish(hdl_sched *s, uint32_t slot, uint32_t full)
 {
     hdl_filing *f = &s->slots.filing[slot];
     const uint32_t *table = hdl_slot_table(s, slot);
-    hdl_kv *kv = &s->groups[hdl_slot_seq(s, slot)->group].kv;
-    for (; f->publishes && f->n_pub < full; f->n_pub++)
-        f->parent = hdl_prefix_publish(s, kv, table[f->n_pub], f->parent);
+    hdl_group *g = &s->groups[hdl_slot_seq(s, slot)->group];
+    for (; f->publishes && f->n_pub < full; f->n_pub++) {
+        f->parent = hdl_prefix_publish(s, &g->kv, table[f->n_pub], f->parent);
+        if (!s->caches.is_plain)
+            hdl_sides_attach(s, g, slot, f->n_pub, (uint32_t)f->parent);
+    }
 }
 
 static void publish_filled(hdl_sched *s, uint32_t slot)

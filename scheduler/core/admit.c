@@ -7,6 +7,7 @@
 #include "scheduler/core/queue.h"
 #include "scheduler/core/run.h"
 #include "scheduler/core/seq.h"
+#include "scheduler/core/side.h"
 
 /* What a group could do for a request. */
 typedef struct offer {
@@ -15,7 +16,9 @@ typedef struct offer {
     uint32_t n_shared;  /* full blocks it need not compute */
     uint32_t n_revived; /* of them, blocks that nobody holds and that count as spare until held */
     uint32_t n_need;    /* blocks of its own, promised on entry */
-    uint32_t *blocks;   /* [n_shared] found in the prefix index */
+    uint32_t n_whole;   /* blocks of its context, shared ones included */
+    uint32_t n_found;   /* in the prefix index; more than n_shared when the sides have less */
+    uint32_t *blocks;   /* [n_found] in the prefix index */
     const hdl_seq
         *parent; /* shares the prompt of this running sequence; NULL: blocks of the prefix index */
 } offer;
@@ -47,11 +50,35 @@ static void match_prefix(const hdl_sched *s, const hdl_seq *seq, offer *o)
         uint32_t block = hdl_prefix_find(s, kv, &key);
         if (block == NONE)
             return;
-        o->blocks[o->n_shared++] = block;
+        o->blocks[o->n_found++] = block;
         o->n_revived += kv->blocks[block].ref == 0;
         parent = hdl_prefix_name(kv, block);
         page = s->pages.list[page].next;
     }
+}
+
+/* As far as the sides go along. */
+static void match_sides(const hdl_sched *s, offer *o)
+{
+    const hdl_group *g = &s->groups[o->group];
+    o->n_shared = s->caches.n_sides ? hdl_sides_match(s, g, o->blocks, o->n_found) : o->n_found;
+    if (o->n_shared == o->n_found)
+        return;
+    o->n_revived = 0;
+    for (uint32_t n = 0; n < o->n_shared; n++)
+        o->n_revived += g->kv.blocks[o->blocks[n]].ref == 0;
+}
+
+/* What the offer takes of the sides. */
+static hdl_side_ask ask_of(const hdl_seq *seq, const offer *o, uint32_t shift)
+{
+    return (hdl_side_ask){
+        .blocks = o->blocks,
+        .parent = o->parent,
+        .n_shared = o->n_shared,
+        .pos = o->parent ? seq->len - 1 : o->n_shared << shift,
+        .n_blocks = o->n_whole,
+    };
 }
 
 /* The sequence whose prompt's KV a fork can share, when it runs and has computed it all but the
@@ -73,20 +100,41 @@ static offer make_offer(const hdl_sched *s, const hdl_seq *seq, uint32_t group, 
     offer o = {.group = group, .blocks = blocks};
     o.end = (uint32_t)hdl_min_size((size_t)seq->n_prompt + cold->max_new, g->max_len);
     const hdl_seq *parent = ready_parent(s, seq);
-    if (parent && parent->group == group) {
+    if (parent && parent->group == group && hdl_sides_can_fork(s, parent, seq->len - 1)) {
         o.parent = parent;
         o.n_shared = shared_max(s, seq);
     } else if (may_share(s, seq)) {
         match_prefix(s, seq, &o);
+        match_sides(s, &o);
     }
     /* The token sampled last is never computed, so its KV needs no place. */
     uint32_t kv_len = cold->max_new ? o.end - 1 : seq->n_prompt;
     uint32_t context = hdl_page_count(s, seq->len) + 1;
     if (hdl_planted(s, NEXT_CHUNK_ONLY))
         context = hdl_page_count(s, hdl_min_u32(seq->len, s->config.max_row_tokens));
-    uint32_t whole = hdl_min_u32(context, hdl_page_count(s, kv_len));
-    o.n_need = whole > o.n_shared ? whole - o.n_shared : 0;
+    o.n_whole = hdl_min_u32(context, hdl_page_count(s, kv_len));
+    o.n_need = o.n_whole > o.n_shared ? o.n_whole - o.n_shared : 0;
     return o;
+}
+
+/* A watermark stays free for those that grow, unless the group is empty. */
+static bool leaves_enough(const hdl_sched *s, const hdl_group *g, const hdl_kv *kv, uint32_t left)
+{
+    return left >= (uint64_t)kv->total * s->config.watermark_permille / 1000 || g->n_live == 0;
+}
+
+static bool sides_fit(const hdl_sched *s, const hdl_seq *seq, const offer *o)
+{
+    const hdl_group *g = &s->groups[o->group];
+    const hdl_side_ask ask = ask_of(seq, o, s->bt_shift);
+    for (uint32_t i = 0; i < s->caches.n_sides; i++) {
+        const hdl_side_share share = hdl_side_offer(s, g, i, &ask);
+        uint32_t need = share.budget + (share.copy_src != NONE);
+        uint32_t spare = hdl_side_spare(&g->sides[i]);
+        if (need > spare || !leaves_enough(s, g, &g->sides[i], spare - need))
+            return false;
+    }
+    return true;
 }
 
 static bool offer_fits(const hdl_sched *s, const hdl_seq *seq, const offer *o)
@@ -102,8 +150,8 @@ static bool offer_fits(const hdl_sched *s, const hdl_seq *seq, const offer *o)
     uint32_t need = o->n_need + o->n_revived;
     if (need > spare)
         return false;
-    uint32_t watermark = (uint32_t)((uint64_t)g->kv.total * s->config.watermark_permille / 1000);
-    return spare - need >= watermark || g->n_live == 0;
+    return leaves_enough(s, g, &g->kv, spare - need) &&
+           (s->caches.is_plain || sides_fit(s, seq, o));
 }
 
 /* Longest prefix first, then the group with the fewest sequences. */
@@ -139,6 +187,19 @@ static void take_shared(hdl_sched *s, hdl_seq *seq, const offer *o, hdl_entry *e
     }
 }
 
+static void enter_sides(hdl_sched *s, const hdl_seq *seq, const offer *o, uint32_t slot)
+{
+    hdl_group *g = &s->groups[o->group];
+    const hdl_side_ask ask = ask_of(seq, o, s->bt_shift);
+    for (uint32_t i = 0; i < s->caches.n_sides; i++) {
+        const hdl_side_share share = hdl_side_offer(s, g, i, &ask);
+        hdl_side_enter(s, g, i, slot, &share, &ask);
+    }
+    if (s->caches.has_states)
+        s->slots.snaps[slot] = (hdl_snaps){.last = shared_max(s, seq),
+                                           .branch = o->n_found > o->n_shared ? o->n_found : 0};
+}
+
 static void accept(hdl_sched *s, hdl_seq *seq, const offer *o)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
@@ -150,6 +211,8 @@ static void accept(hdl_sched *s, hdl_seq *seq, const offer *o)
                        .n_blocks = o->n_need};
     take_shared(s, seq, o, &entry);
     entry.pos = o->parent ? seq->len - 1 : o->n_shared << s->bt_shift;
+    if (!s->caches.is_plain)
+        enter_sides(s, seq, o, entry.slot);
     if (first) {
         cold->n_cached = entry.pos;
         if (s->tenants[seq->tenant].served > s->queue.served_floor)

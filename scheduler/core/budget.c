@@ -6,6 +6,7 @@
 #include "scheduler/core/plant.h"
 #include "scheduler/core/run.h"
 #include "scheduler/core/seq.h"
+#include "scheduler/core/side.h"
 
 /* Takes out those that decode by now or left. */
 static void list_prefills(hdl_sched *s, hdl_group *g)
@@ -49,7 +50,7 @@ static void sort_by_remaining(hdl_sched *s, const hdl_group *g, uint32_t n)
  * that short ones are soon done. */
 static void share_budget(hdl_sched *s, const hdl_group *g, uint32_t n, uint32_t left)
 {
-    uint32_t row_max = s->config.max_row_tokens, all = 0;
+    uint32_t row_max = g->row_tokens, all = 0;
     for (uint32_t i = 0; i < n && all <= left; i++)
         all += s->gives[i] = hdl_min_u32(remaining(s, g, i), row_max);
     if (all <= left) /* enough for everybody */
@@ -72,11 +73,6 @@ static uint32_t plan_tokens_max(const hdl_sched *s)
     return s->config.step_tokens + s->config.max_seqs + s->config.max_len;
 }
 
-static uint32_t plan_blocks_max(const hdl_sched *s)
-{
-    return s->config.step_tokens + 2 * s->config.max_seqs + hdl_page_count(s, s->config.max_len);
-}
-
 /* A first row brings the whole table and perhaps the history: it may have to wait for an emptier
  * plan. */
 static bool row_fits(const hdl_sched *s, const hdl_plan *plan, const hdl_seq *seq, uint32_t n)
@@ -87,8 +83,10 @@ static bool row_fits(const hdl_sched *s, const hdl_plan *plan, const hdl_seq *se
         blocks -= hdl_page_count(s, seq->pos);
     else if (seq->flags & HDL_SUBMIT_HISTORY)
         tokens += seq->len;
+    if (!s->caches.is_plain)
+        blocks += hdl_sides_blocks(s, seq->slot, seq->pos + n);
     return plan->n_tokens + tokens <= plan_tokens_max(s) &&
-           plan->n_blocks + blocks <= plan_blocks_max(s);
+           plan->n_blocks + blocks <= hdl_plan_blocks_max(s);
 }
 
 static void open_slot(hdl_sched *s, hdl_plan_buf *buf, hdl_seq *seq)
@@ -120,9 +118,9 @@ static void fill_block(hdl_sched *s, hdl_kv *kv, uint32_t block, uint32_t page, 
     kv->blocks[block].hash = s->pages.list[page].hash;
 }
 
-/* Blocks of the row: for a first row the shared ones, then new ones for the pages that it enters.
- */
-static void prefill_blocks(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, hdl_seq *seq, uint32_t n)
+/* Blocks of the row in the main cache: for a first row the shared ones, then new ones for the pages
+ * that it enters. */
+static void main_blocks(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, hdl_seq *seq, uint32_t n)
 {
     const bool first = !hdl_seq_rest(s, seq)->opened;
     const hdl_hold *hold = &s->slots.hold[seq->slot];
@@ -134,20 +132,39 @@ static void prefill_blocks(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, hdl_se
             hdl_run_grow(s, g, seq->slot);
         fill_block(s, &g->kv, table[i], page, seq->len - (i << s->bt_shift));
     }
-    memcpy(buf->blocks + buf->plan.n_blocks, table + from, (hold->n_blocks - from) * sizeof *table);
-    buf->plan.n_blocks += hold->n_blocks - from;
+    hdl_main_grant(s, buf, seq->slot, from);
 }
 
 /* A fork's partial block: its parent's content is copied to the block that the row brings for it.
  */
-static void copy_partial(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, hdl_seq *seq)
+static void copy_partial(hdl_sched *s, hdl_plan_buf *buf, hdl_seq *seq)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
-    uint32_t dst = hdl_slot_table(s, seq->slot)[seq->pos >> s->bt_shift];
-    buf->copies[buf->plan.n_copies++] = (hdl_plan_copy){.src = cold->copy_src, .dst = dst};
-    hdl_kv_unpin(&g->kv, cold->copy_src);
+    if (cold->copy_src == NONE)
+        return;
+    hdl_main_copy(s, buf, cold->copy_src, hdl_slot_table(s, seq->slot)[seq->pos >> s->bt_shift]);
     cold->copy_src = NONE;
     s->stats.block_copies++;
+}
+
+/* All that the row needs before it can run. */
+static void prepare_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, hdl_seq *seq, uint32_t n)
+{
+    hdl_seq_cold *cold = hdl_seq_rest(s, seq);
+    if (hdl_planted(s, FORK_NO_COPY) && cold->copy_src != NONE) {
+        hdl_kv_hold(&g->kv, cold->copy_src);
+        hdl_slot_table(s, seq->slot)[s->slots.hold[seq->slot].n_blocks++] = cold->copy_src;
+        hdl_kv_unpin(&g->kv, cold->copy_src);
+        cold->copy_src = NONE;
+    }
+    main_blocks(s, g, buf, seq, n);
+    if (!s->caches.is_plain) {
+        hdl_snapshot(s, g, buf, seq->slot, seq->pos);
+        hdl_sides_cover(s, g, buf, seq->slot, seq->pos, seq->pos + n);
+    }
+    copy_partial(s, buf, seq);
+    if (!cold->opened)
+        open_slot(s, buf, seq);
 }
 
 static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl_stay *stay,
@@ -164,22 +181,11 @@ static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl
         flags |= seq->flags & HDL_SUBMIT_SCORE ? HDL_ROW_SCORE : 0u;
         flags |= seq->flags & HDL_SUBMIT_LOGITS ? HDL_ROW_LOGITS : 0u;
     }
+    if (s->caches.has_states)
+        n = hdl_min_u32(n, hdl_snapshot_next(s, seq->slot, seq->pos) - seq->pos);
     if (seq->pos + n == seq->len && cold->max_new > 0)
         flags |= HDL_ROW_SAMPLE;
-
-    uint32_t table_at = cold->opened ? hdl_page_count(s, seq->pos) : 0;
-    uint32_t block_at = plan->n_blocks;
-    if (hdl_planted(s, FORK_NO_COPY) && cold->copy_src != NONE) {
-        hdl_kv_hold(&g->kv, cold->copy_src);
-        hdl_slot_table(s, seq->slot)[s->slots.hold[seq->slot].n_blocks++] = cold->copy_src;
-        hdl_kv_unpin(&g->kv, cold->copy_src);
-        cold->copy_src = NONE;
-    }
-    prefill_blocks(s, g, buf, seq, n);
-    if (!cold->opened)
-        open_slot(s, buf, seq);
-    if (cold->copy_src != NONE)
-        copy_partial(s, g, buf, seq);
+    prepare_row(s, g, buf, seq, n);
 
     buf->who[plan->n_rows - buf->n_decodes] = *stay;
     buf->rows[plan->n_rows++] = (hdl_plan_row){
@@ -189,13 +195,6 @@ static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl
         .token_at = plan->n_tokens,
         .flags = flags,
     };
-    if (plan->n_blocks > block_at)
-        buf->grants[plan->n_grants++] = (hdl_plan_grant){
-            .slot = seq->slot,
-            .table_at = table_at,
-            .block_at = block_at,
-            .n_blocks = plan->n_blocks - block_at,
-        };
     hdl_token *tokens = buf->tokens + plan->n_tokens;
     seq->cur = hdl_log_copy(s, seq->cur, seq->pos, n, tokens);
     plan->n_tokens += n;
@@ -259,6 +258,7 @@ bool hdl_budget_plan(hdl_sched *s, hdl_group *g)
     if (g->n_prefills > 0)
         prefill_pass(s, g, buf);
     s->stats.prefill_tokens += buf->n_computed - buf->n_decodes;
+    hdl_unpin_all(s, g);
     if (plan->n_rows == 0)
         return false;
 

@@ -1,20 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The invariants of the whole state, each counted anew from the sequences up. Scratch is taken from
  * the state's own scratch arrays, which hold nothing between steps. */
+#include "scheduler/core/check.h"
 #include "scheduler/core/prefix.h"
-#include "scheduler/core/state.h"
-
-#define REQUIRE(cond)                                                                              \
-    do {                                                                                           \
-        if (!(cond))                                                                               \
-            return #cond;                                                                          \
-    } while (0)
-#define PASS(call)                                                                                 \
-    do {                                                                                           \
-        const char *broken_ = (call);                                                              \
-        if (broken_)                                                                               \
-            return broken_;                                                                        \
-    } while (0)
 
 typedef struct tally {
     uint32_t used, waiting, live, deadlines;
@@ -149,30 +137,32 @@ static void count_holds(const hdl_sched *s, hdl_group *g, uint32_t plus)
     }
 }
 
-static const char *check_blocks(const hdl_sched *s, const hdl_group *g)
+const char *hdl_check_pool(const hdl_kv *kv)
 {
-    const hdl_kv *kv = &g->kv;
-    uint32_t n_free = 0, n_cached = 0, zero = 0;
+    uint32_t n_free = 0, n_cached = 0, unheld = 0;
     for (uint32_t b = kv->free_head; b != NONE; b = kv->blocks[b].link, n_free++)
         REQUIRE(n_free < kv->total && !kv->blocks[b].published && kv->blocks[b].ref == 0);
     for (uint64_t at = kv->lru_head; at != kv->lru_tail; at++) {
         const hdl_block *b = &kv->blocks[kv->lru[at & kv->lru_mask]];
         n_cached += b->published && b->ref == 0 && b->link == (uint32_t)at;
     }
-    REQUIRE(n_free == kv->n_free && n_cached == kv->n_cached);
-    REQUIRE(kv->promised <= n_free + n_cached);
+    for (uint32_t b = 0; b < kv->total; b++)
+        unheld += kv->blocks[b].ref == 0;
+    REQUIRE(n_free == kv->n_free && n_cached == kv->n_cached && unheld == n_free + n_cached);
+    return NULL;
+}
 
+static const char *check_blocks(const hdl_sched *s, const hdl_group *g)
+{
+    const hdl_kv *kv = &g->kv;
+    REQUIRE(kv->promised <= kv->n_free + kv->n_cached);
     count_holds(s, (hdl_group *)g, UINT32_MAX); /* adds -1 for each hold */
     bool exact = true;
-    for (uint32_t b = 0; b < kv->total; b++) {
+    for (uint32_t b = 0; b < kv->total; b++)
         exact = exact && kv->blocks[b].ref == kv->blocks[b].pins;
-    }
     count_holds(s, (hdl_group *)g, 1);
     REQUIRE(exact);
-    for (uint32_t b = 0; b < kv->total; b++)
-        zero += kv->blocks[b].ref == 0;
-    REQUIRE(zero == n_free + n_cached);
-    return NULL;
+    return hdl_check_pool(kv);
 }
 
 /* Lines that an entry went past on its way from its home to `line`. */
@@ -251,6 +241,7 @@ static const char *check_group(const hdl_sched *s, const hdl_group *g)
     for (uint64_t n = g->next_step - g->in_flight; n < g->next_step; n++)
         PASS(check_bits(s, g, g->buf[n % HDL_PLANS_IN_FLIGHT].live));
     PASS(check_blocks(s, g));
+    PASS(hdl_check_sides(s, g));
     return check_index(&g->kv);
 }
 

@@ -4,6 +4,7 @@
 #include "scheduler/core/kv.h"
 #include "scheduler/core/plant.h"
 #include "scheduler/core/run.h"
+#include "scheduler/core/side.h"
 
 void hdl_decode_join(hdl_sched *s, hdl_group *g, hdl_seq *seq)
 {
@@ -124,8 +125,9 @@ static void write_tokens(const hdl_sched *s, const hdl_group *g, hdl_plan_buf *b
 
 /* -- blocks ------------------------------------------------------------------------------------ */
 
-/* True when each of the listed finds a block: one that it was promised, or a spare one. */
-static bool blocks_suffice(const hdl_sched *s, const hdl_group *g, uint32_t n_needy)
+/* True when each of the listed finds a block in the main cache: one that it was promised, or a
+ * spare one. */
+static bool main_suffices(const hdl_sched *s, const hdl_group *g, uint32_t n_needy)
 {
     uint32_t spare = hdl_kv_spare(&g->kv);
     if (n_needy <= spare)
@@ -134,6 +136,24 @@ static bool blocks_suffice(const hdl_sched *s, const hdl_group *g, uint32_t n_ne
     for (uint32_t i = 0; i < n_needy; i++)
         want += s->slots.hold[s->needy[i]].resv == 0;
     return want <= spare;
+}
+
+/* Of a sequence that decodes, in the plan being built. */
+static uint32_t next_pos(const hdl_sched *s, const hdl_group *g, uint32_t slot)
+{
+    return s->slots.base[slot] + (uint32_t)g->next_step;
+}
+
+static bool sides_suffice(hdl_sched *s, hdl_group *g, uint32_t n_needy)
+{
+    for (uint32_t side = 0; side < s->caches.n_sides; side++) {
+        uint32_t want = 0;
+        for (uint32_t i = 0; i < n_needy; i++)
+            want += hdl_side_is_short(s, g, side, s->needy[i], next_pos(s, g, s->needy[i]));
+        if (want > hdl_side_spare(&g->sides[side]))
+            return false;
+    }
+    return true;
 }
 
 static bool may_be_preempted(const hdl_sched *s, const hdl_stay *stay)
@@ -175,42 +195,61 @@ static void sort_by_key(const hdl_sched *s, uint32_t *slots, uint32_t n)
     }
 }
 
+/* Blocks that were found for needy sequences and are not taken yet. */
+typedef struct found {
+    uint32_t main, side[HDL_CACHE_GROUPS_MAX];
+} found;
+
+/* Looks for what a needy sequence lacks of every cache; false when one has nothing left for it. */
+static bool find(hdl_sched *s, hdl_group *g, uint32_t slot, found *f)
+{
+    const uint32_t pos = next_pos(s, g, slot);
+    found more = *f;
+    if (s->slots.hold[slot].resv == 0 && hdl_kv_spare(&g->kv) < ++more.main)
+        return false;
+    for (uint32_t i = 0; i < s->caches.n_sides; i++)
+        if (hdl_side_is_short(s, g, i, slot, pos) && hdl_side_spare(&g->sides[i]) < ++more.side[i])
+            return false;
+    *f = more;
+    return true;
+}
+
 /* Goes through the needy in the order of importance and preempts whom it must, until a block is
  * there for each that is left. */
 static void preempt(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, uint32_t n_needy)
 {
-    uint32_t given = 0;
+    found f = {0};
     sort_by_key(s, s->needy, n_needy);
     for (uint32_t i = 0; i < n_needy; i++) {
         const uint32_t slot = s->needy[i];
-        if (!hdl_bit(buf->live, slot) || s->slots.hold[slot].resv > 0)
-            continue;
-        while (hdl_bit(buf->live, slot) && hdl_kv_spare(&g->kv) == given) {
+        while (hdl_bit(buf->live, slot) && !find(s, g, slot, &f)) {
             hdl_seq *loser = victim(s, g, slot);
             const uint32_t lost = loser->slot;
             hdl_run_back(s, loser, HDL_TRACE_PREEMPT);
             if (hdl_planted(s, PREMATURE_REUSE) && lost != slot)
                 buf->live[lost / 64] |= 1ull << (lost % 64);
         }
-        given += hdl_bit(buf->live, slot);
     }
 }
 
 static void give_block(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, uint32_t slot)
 {
-    buf->grants[buf->plan.n_grants++] = (hdl_plan_grant){
-        .slot = slot,
-        .table_at = s->slots.hold[slot].n_blocks,
-        .block_at = buf->plan.n_blocks,
-        .n_blocks = 1,
-    };
-    buf->blocks[buf->plan.n_blocks++] = hdl_run_grow(s, g, slot);
+    const uint32_t block = hdl_run_grow(s, g, slot), n = s->slots.hold[slot].n_blocks;
+    if (s->caches.is_plain) {
+        buf->grants[buf->plan.n_grants++] = (hdl_plan_grant){slot, 0, n - 1, buf->plan.n_blocks, 1};
+        buf->blocks[buf->plan.n_blocks++] = block;
+        return;
+    }
+    hdl_main_grant(s, buf, slot, n - 1);
+    const uint32_t pos = next_pos(s, g, slot);
+    hdl_snapshot(s, g, buf, slot, pos);
+    hdl_sides_cover(s, g, buf, slot, pos, pos + 1);
 }
 
 void hdl_decode_rows(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf)
 {
     uint32_t n_needy = write_rows(s, g, buf);
-    if (!blocks_suffice(s, g, n_needy)) {
+    if (!main_suffices(s, g, n_needy) || !sides_suffice(s, g, n_needy)) {
         preempt(s, g, buf, n_needy);
         memcpy(g->decode, buf->live, s->slots.n_words * sizeof *g->decode);
         n_needy = write_rows(s, g, buf);

@@ -251,7 +251,8 @@ size_t hdl_journal_event(const hdl_sched *s, const hdl_event *ev, uint64_t key, 
     case HDL_EV_RANK_LOST:
         put64(&p, ev->rank.epoch);
         put32(&p, ev->rank.group);
-        put32(&p, ev->rank.n_blocks);
+        for (uint32_t i = 0; i < HDL_CACHE_GROUPS_MAX; i++)
+            put32(&p, ev->rank.n_blocks[i]);
         put32(&p, ev->rank.max_len);
         break;
     case HDL_EV_TICK:
@@ -331,7 +332,8 @@ static bool get_record(get *g, hdl_journal_record *rec)
     case HDL_EV_RANK_LOST:
         rec->event.rank.epoch = get64(g);
         rec->event.rank.group = get32(g);
-        rec->event.rank.n_blocks = get32(g);
+        for (uint32_t i = 0; i < HDL_CACHE_GROUPS_MAX; i++)
+            rec->event.rank.n_blocks[i] = get32(g);
         rec->event.rank.max_len = get32(g);
         break;
     case HDL_EV_TICK:

@@ -7,7 +7,7 @@
 void hdl_kv_reset(hdl_kv *kv, uint32_t total)
 {
     kv->total = kv->n_free = total;
-    kv->n_cached = kv->promised = 0;
+    kv->n_cached = kv->promised = kv->n_pins = 0;
     kv->lru_head = kv->lru_tail = 0;
     memset(kv->blocks, 0, total * sizeof *kv->blocks);
     for (uint32_t b = 0; b < total; b++)
@@ -87,6 +87,12 @@ void hdl_kv_hold(hdl_kv *kv, uint32_t block)
     kv->n_cached--;
 }
 
+static void forget_side(hdl_kv *kv, uint32_t block)
+{
+    kv->of_main[kv->blocks[block].parent] = NONE;
+    kv->blocks[block].published = false;
+}
+
 uint32_t hdl_kv_take(hdl_sched *s, hdl_kv *kv)
 {
     uint32_t block = kv->free_head;
@@ -95,7 +101,9 @@ uint32_t hdl_kv_take(hdl_sched *s, hdl_kv *kv)
         kv->n_free--;
     } else {
         block = lru_take(kv);
-        if (!hdl_planted(s, STALE_BLOCK))
+        if (kv->of_main)
+            forget_side(kv, block);
+        else if (!hdl_planted(s, STALE_BLOCK))
             hdl_prefix_forget(kv, block);
         s->stats.prefix_evictions++;
     }
@@ -123,11 +131,13 @@ void hdl_kv_pin(hdl_kv *kv, uint32_t block)
 {
     hdl_kv_hold(kv, block);
     kv->blocks[block].pins++;
+    kv->n_pins++;
 }
 
 void hdl_kv_unpin(hdl_kv *kv, uint32_t block)
 {
     HDL_ASSERT_LT(0, kv->blocks[block].pins);
     kv->blocks[block].pins--;
+    kv->n_pins--;
     hdl_kv_give(kv, block);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scheduler/core/layout.h"
 
+#include "scheduler/core/side.h"
+
 #define LINE 64u /* a cache line: every array starts on one */
 
 void hdl_sched_config_default(hdl_sched_config *config)
@@ -13,7 +15,8 @@ void hdl_sched_config_default(hdl_sched_config *config)
         .max_row_tokens = 512,
         .prefills_max = 4,
         .block_tokens = HDL_BLOCK_TOKENS,
-        .blocks_max = 4096,
+        .n_caches = 1,
+        .caches = {{.n_blocks = 4096}},
         .max_len = 4096,
         .watermark_permille = 20,
         .n_tenants = 1,
@@ -47,6 +50,21 @@ static uint64_t log_tokens(const hdl_sched_config *c)
     return tokens < most ? tokens : most;
 }
 
+static const char *cache_problem(const hdl_sched_config *c)
+{
+    if (c->n_caches < 1 || c->n_caches > HDL_CACHE_GROUPS_MAX)
+        return "n_caches is out of range; choose 1 to 4";
+    for (uint32_t i = 0; i < c->n_caches; i++) {
+        if (c->caches[i].n_blocks < 1 || c->caches[i].n_blocks > 1u << 28)
+            return "blocks of a cache group are out of range; choose 1 to 268435456";
+        if (hdl_cache_rule_problem(&c->caches[i].rule))
+            return hdl_cache_rule_problem(&c->caches[i].rule);
+    }
+    if (c->snapshot_tokens % c->block_tokens != 0)
+        return "snapshot_tokens is not a multiple of block_tokens";
+    return NULL;
+}
+
 const char *hdl_sched_config_problem(const hdl_sched_config *c)
 {
     if (c->n_groups < 1 || c->n_groups > HDL_GROUPS_MAX)
@@ -63,8 +81,8 @@ const char *hdl_sched_config_problem(const hdl_sched_config *c)
         return "prefills_max is 0; at least one prefill must be in progress";
     if (c->block_tokens < 1 || c->block_tokens > 1024 || (c->block_tokens & (c->block_tokens - 1)))
         return "block_tokens is not a power of two up to 1024";
-    if (c->blocks_max < 1 || c->blocks_max > 1u << 28)
-        return "blocks_max is out of range; choose 1 to 268435456";
+    if (cache_problem(c))
+        return cache_problem(c);
     if (c->max_len < 2 || c->max_len > 1u << 24)
         return "max_len is out of range; choose 2 to 16777216";
     if (log_tokens(c) < 2 * ((uint64_t)c->max_len + sheet_tokens(c)))
@@ -101,28 +119,40 @@ static void *carve_array(carve *c, size_t count, size_t item_bytes)
 
 #define CARVE(c, ptr, count) ((ptr) = carve_array((c), (count), sizeof *(ptr)))
 
-static void carve_kv(const hdl_sched *s, hdl_kv *kv, carve *c)
+static void carve_pool(hdl_kv *kv, uint32_t blocks, carve *c)
 {
-    uint32_t blocks = s->config.blocks_max;
-    kv->n_lines = blocks / 4 + 1; /* four of seven entries in use when all are published */
     kv->lru_mask = pow2_at_least(2 * blocks) - 1;
     CARVE(c, kv->blocks, blocks);
     CARVE(c, kv->lru, kv->lru_mask + 1u);
-    CARVE(c, kv->lines, kv->n_lines);
-    CARVE(c, kv->tokens, (size_t)blocks * s->config.block_tokens);
+}
+
+static void carve_caches(hdl_sched *s, hdl_group *g, carve *c)
+{
+    const hdl_sched_config *cf = &s->config;
+    const uint32_t main = s->caches.main;
+    uint32_t blocks = main == NONE ? hdl_ghost_blocks(cf) : cf->caches[main].n_blocks;
+    carve_pool(&g->kv, blocks, c);
+    g->kv.n_lines = blocks / 4 + 1; /* four of seven entries in use when all are published */
+    CARVE(c, g->kv.lines, g->kv.n_lines);
+    CARVE(c, g->kv.tokens, (size_t)blocks * cf->block_tokens);
+    g->kv.n_sides = s->caches.n_sides;
+    g->kv.sides = g->sides;
+    for (uint32_t i = 0; i < s->caches.n_sides; i++) {
+        carve_pool(&g->sides[i], cf->caches[s->caches.sides[i]].n_blocks, c);
+        CARVE(c, g->sides[i].of_main, blocks);
+    }
 }
 
 static void carve_plan(const hdl_sched *s, hdl_plan_buf *b, carve *c)
 {
     const hdl_sched_config *cf = &s->config;
-    size_t pages = hdl_page_count(s, cf->max_len);
     CARVE(c, b->rows, cf->max_seqs);
     CARVE(c, b->opens, cf->max_seqs);
-    CARVE(c, b->grants, cf->max_seqs);
+    CARVE(c, b->grants, (size_t)cf->max_seqs * cf->n_caches);
     CARVE(c, b->closes, cf->max_seqs);
-    CARVE(c, b->copies, cf->max_seqs);
+    CARVE(c, b->copies, (size_t)cf->max_seqs * cf->n_caches);
     CARVE(c, b->tokens, (size_t)cf->step_tokens + cf->max_seqs + cf->max_len);
-    CARVE(c, b->blocks, (size_t)cf->step_tokens + 2 * cf->max_seqs + pages);
+    CARVE(c, b->blocks, hdl_plan_blocks_max(s));
     CARVE(c, b->who, cf->max_seqs);
     CARVE(c, b->decodes, s->slots.n_words);
     CARVE(c, b->live, s->slots.n_words);
@@ -144,7 +174,7 @@ static void carve_group(hdl_sched *s, uint32_t idx, carve *c)
     CARVE(c, g->prefills, hdl_run_max(&s->config));
     CARVE(c, g->decode, s->slots.n_words);
     CARVE(c, g->closes, s->config.max_seqs);
-    carve_kv(s, &g->kv, c);
+    carve_caches(s, g, c);
     for (uint32_t i = 0; i < HDL_PLANS_IN_FLIGHT; i++) {
         carve_plan(s, &g->buf[i], c);
         g->buf[i].plan.group = idx;
@@ -172,11 +202,19 @@ static void carve_slots(hdl_sched *s, carve *c)
     CARVE(c, slots->tenant, n);
     CARVE(c, slots->recent, n * HDL_RECENT);
     CARVE(c, slots->tables, n * slots->table_len);
+    for (uint32_t i = 0; i < s->caches.n_sides; i++) {
+        bool is_state = hdl_cache_is_state(&s->caches.rules[i]);
+        CARVE(c, slots->side[i], n);
+        CARVE(c, slots->side_tables[i], n * (is_state ? 1 : slots->table_len));
+    }
+    if (s->caches.has_states)
+        CARVE(c, slots->snaps, n);
 }
 
 size_t hdl_layout(hdl_sched *s, unsigned char *base)
 {
     const hdl_sched_config *cf = &s->config;
+    hdl_caches_sort(&s->caches, cf);
     s->bt_mask = cf->block_tokens - 1;
     s->bt_shift = (uint32_t)__builtin_ctz(cf->block_tokens);
     s->flush_mask = hdl_min_u32(cf->block_tokens, HDL_FLUSH) - 1;
@@ -205,6 +243,7 @@ size_t hdl_layout(hdl_sched *s, unsigned char *base)
     CARVE(&c, s->gives, cf->max_seqs);
     CARVE(&c, s->order, cf->max_seqs);
     CARVE(&c, s->needy, cf->max_seqs);
+    CARVE(&c, s->unpins, 2 * (size_t)cf->max_seqs * cf->n_caches);
     CARVE(&c, s->filled, cf->max_seqs);
     CARVE(&c, s->due, cf->max_seqs);
     CARVE(&c, s->ending, cf->max_seqs);

@@ -21,6 +21,8 @@
     X(LOST_FORK, "lost-fork", "forks of a cancelled parent are never released") \
     X(REF_LEAK, "ref-leak", "preemption forgets the last block of its victim") \
     X(PROMISE_DEADLOCK, "promise-deadlock", "the head waits for log pages promised to others") \
+    X(WINDOW_EARLY, "window-early", "a block leaves its window one row too early") \
+    X(SNAPSHOT_SHIFTED, "snapshot-shifted", "a state is kept for the edge before its position") \
     X(DUP_RESULT, "dup-result", "a result that was absorbed before is absorbed again")
 // clang-format on
 

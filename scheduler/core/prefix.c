@@ -2,6 +2,7 @@
 #include "scheduler/core/prefix.h"
 
 #include "scheduler/core/plant.h"
+#include "scheduler/core/side.h"
 
 static bool same_content(const hdl_sched *s, const hdl_kv *kv, uint32_t block,
                          const hdl_prefix_key *key)
@@ -95,4 +96,6 @@ void hdl_prefix_forget(hdl_kv *kv, uint32_t block)
     }
     line->block[__builtin_ctz(entry)] = NONE;
     b->published = false;
+    for (uint32_t i = 0; i < kv->n_sides; i++)
+        hdl_side_detach(&kv->sides[i], block);
 }

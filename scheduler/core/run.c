@@ -7,6 +7,7 @@
 #include "scheduler/core/plant.h"
 #include "scheduler/core/queue.h"
 #include "scheduler/core/seq.h"
+#include "scheduler/core/side.h"
 
 /* Takes out the stays that are over. */
 static void compact(const hdl_sched *s, hdl_run *run, uint32_t *n_run)
@@ -101,6 +102,8 @@ static void leave(hdl_sched *s, hdl_seq *seq)
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
     hdl_group *g = &s->groups[seq->group];
     give_blocks(s, seq, &g->kv);
+    if (!s->caches.is_plain)
+        hdl_sides_leave(s, g, seq->slot);
     if (cold->opened)
         g->closes[g->n_closes++] = seq->slot;
     s->slots_free[s->n_slots_free++] = seq->slot;

@@ -10,6 +10,7 @@
  * clocks, sockets or workers: the shell in scheduler/cluster is. */
 #pragma once
 
+#include <heddle/cache.h>
 #include <heddle/event.h>
 
 typedef struct hdl_sched hdl_sched;
@@ -23,9 +24,12 @@ typedef struct hdl_sched_config {
     uint32_t
         prefills_max; /* prefills in progress at once in a group, as long as they fill a step */
     uint32_t block_tokens; /* tokens of a KV block, a power of two */
-    uint32_t blocks_max;   /* the most KV blocks that a group's RANK_UP may bring */
-    uint32_t max_len;      /* the longest sequence (prompt and generated); RANK_UP may lower it */
-    uint32_t log_tokens;   /* room for the token logs of all requests; 0: enough for max_seqs */
+    uint32_t n_caches;     /* cache groups of the model, 1..HDL_CACHE_GROUPS_MAX */
+    hdl_cache_capacity caches[HDL_CACHE_GROUPS_MAX]; /* and the most blocks that a RANK_UP brings */
+    uint32_t snapshot_tokens; /* states are kept at multiples of this besides at the prompt's end; a
+                                 multiple of block_tokens, 0: not */
+    uint32_t max_len;    /* the longest sequence (prompt and generated); RANK_UP may lower it */
+    uint32_t log_tokens; /* room for the token logs of all requests; 0: enough for max_seqs */
     uint32_t watermark_permille; /* of a group's blocks, kept free by admission for sequences that
                                     grow */
     uint32_t n_tenants;          /* 1..HDL_TENANTS_MAX */
@@ -34,6 +38,11 @@ typedef struct hdl_sched_config {
     uint32_t tenant_weight[HDL_TENANTS_MAX]; /* share of a tenant, 1..1000; 0 reads as 1 */
 } hdl_sched_config;
 
+/* Blocks of a cache group, of all groups that are up. */
+typedef struct hdl_cache_stats {
+    uint64_t total, used, cached; /* cached: held by nobody, and of use to a prefix hit */
+} hdl_cache_stats;
+
 /* Everything that /metrics, top, the scaler and the tests read. Counters only grow; gauges are of
  * this moment. */
 typedef struct hdl_sched_stats {
@@ -41,7 +50,10 @@ typedef struct hdl_sched_stats {
     uint32_t running, waiting, groups_up, plans_in_flight;
     uint32_t max_len;       /* longest sequence that is accepted now */
     uint64_t queued_tokens; /* known tokens of waiting requests */
-    uint64_t blocks_total, blocks_used, blocks_cached, blocks_free; /* of the groups that are up */
+    hdl_cache_stats caches[HDL_CACHE_GROUPS_MAX];
+    uint64_t kv_tokens_total; /* tokens that the pages hold which keep every position */
+    uint64_t
+        kv_tokens_used; /* of them in use; the same share of them when another cache is fuller */
     uint64_t log_tokens_total, log_tokens_used;
     uint64_t tokens_per_s; /* measured, prefill and decode together */
     bool draining;
@@ -51,6 +63,8 @@ typedef struct hdl_sched_stats {
     uint64_t prefill_tokens, decode_tokens, emitted_tokens;
     uint64_t prefix_query_tokens, prefix_hit_tokens, prefix_evictions;
     uint64_t preemptions, requeues, forks_shared, block_copies;
+    uint64_t window_releases;     /* blocks given back because they left their window */
+    uint64_t snapshots, restores; /* of states */
 } hdl_sched_stats;
 
 /* Sensible values for a small machine; the caller changes what it knows better. */

@@ -79,6 +79,23 @@ typedef struct hdl_hold {
     uint32_t resv;     /* promised by admission and not taken yet */
 } hdl_hold;
 
+/* Of a running sequence in a side cache: entries [first, end) of its table; of states, its own at
+ * [0, 1). */
+typedef struct hdl_side_hold {
+    uint32_t first, end;
+    uint32_t budget;      /* blocks that it may hold, counted in the pool's `promised` */
+    uint32_t copy_src;    /* pinned block or snapshot that its first plan copies; NONE: none */
+    uint32_t snapshot;    /* of states: pinned copy that is not published yet; NONE: none */
+    uint32_t snapshot_at; /* ... and the blocks of tokens that it stands for */
+} hdl_side_hold;
+
+/* Of a running sequence, when there are states: where they are kept, in blocks from the start; 0:
+ * nowhere. */
+typedef struct hdl_snaps {
+    uint32_t last;   /* the last edge of a block in what was known at its admission */
+    uint32_t branch; /* where others parted from what it shares: the third one shall find a state */
+} hdl_snaps;
+
 /* Of a running sequence: what is known of the content of its blocks. */
 typedef struct hdl_filing {
     uint64_t chain;  /* hash of the last full block and all before it */
@@ -114,7 +131,10 @@ typedef struct hdl_slots {
     hdl_token *recent;
     uint32_t *tables; /* [max_seqs, table_len] block ids */
     uint32_t table_len;
-    uint32_t n_words; /* of a bitmap of slots */
+    hdl_side_hold *side[HDL_CACHE_GROUPS_MAX];
+    uint32_t *side_tables[HDL_CACHE_GROUPS_MAX]; /* [max_seqs, table_len]; of states [max_seqs] */
+    hdl_snaps *snaps;                            /* NULL: there are no states */
+    uint32_t n_words;                            /* of a bitmap of slots */
 } hdl_slots;
 enum { HDL_STOP_MANY = -2 };
 
@@ -161,12 +181,14 @@ typedef struct hdl_index_line {
 
 _Static_assert(sizeof(hdl_block) == 32 && sizeof(hdl_index_line) == 64, "parts of cache lines");
 
-/* The KV blocks of one group, and the index of those whose content is known. */
+/* The blocks of one cache of a group; of the main one, the index of those whose content is known.
+ * See side.h for the others. */
 typedef struct hdl_kv {
     uint32_t total;
     uint32_t n_free;   /* ref 0, content unknown */
     uint32_t n_cached; /* ref 0, published: can be hit, or taken when no free one is left */
     uint32_t promised; /* of both, to admitted sequences */
+    uint32_t n_pins;
     uint32_t free_head;
     uint32_t lru_mask;
     uint64_t lru_head, lru_tail; /* places of the oldest entry and of the next one to come */
@@ -177,6 +199,10 @@ typedef struct hdl_kv {
     hdl_index_line *lines;
     hdl_token *tokens; /* [total, block_tokens] what blocks hold, as far as it is planned; of those
                           that decode, as far as it is flushed */
+    /* Main: its sides. Side: the block that belongs to each of the main's, NONE: none. */
+    uint32_t n_sides;
+    struct hdl_kv *sides;
+    uint32_t *of_main;
 } hdl_kv;
 
 /* One stay of a sequence in the running set: over as soon as the generations differ. */
@@ -223,10 +249,31 @@ typedef struct hdl_group {
     hdl_run *prefills; /* those of them in PREFILL, by key, with leftovers too */
     uint64_t *decode;  /* bitmap of slots: who gets a row in the next plan */
     uint32_t n_closes;
-    uint32_t *closes; /* slots to close with the next plan */
-    hdl_kv kv;
+    uint32_t *closes;    /* slots to close with the next plan */
+    hdl_kv kv;           /* the main cache */
+    uint32_t row_tokens; /* longest row of a prefill */
+    hdl_kv sides[HDL_CACHE_GROUPS_MAX];
+    uint32_t side_cap[HDL_CACHE_GROUPS_MAX]; /* blocks of a side that a sequence holds at most */
     hdl_plan_buf buf[HDL_PLANS_IN_FLIGHT];
 } hdl_group;
+
+/* Which of the model's cache groups is what. */
+typedef struct hdl_caches {
+    uint32_t main;    /* the first that keeps every position; NONE: a ghost, see side.h */
+    uint32_t n_twins; /* others that do: the same block numbers serve them all */
+    uint32_t twins[HDL_CACHE_GROUPS_MAX];
+    uint32_t n_sides;
+    uint32_t sides[HDL_CACHE_GROUPS_MAX];
+    hdl_cache_rule rules[HDL_CACHE_GROUPS_MAX]; /* of the sides */
+    bool has_states;
+    bool is_plain; /* one cache group, the main one */
+} hdl_caches;
+
+/* A pin that ends with the plan being built. */
+typedef struct hdl_unpin {
+    uint32_t side; /* NONE: the main cache */
+    uint32_t block;
+} hdl_unpin;
 
 typedef struct hdl_list {
     uint32_t head, tail;
@@ -255,6 +302,7 @@ typedef struct hdl_rate {
 
 struct hdl_sched {
     hdl_sched_config config;
+    hdl_caches caches;
     uint32_t bt_shift, bt_mask; /* block_tokens is a power of two */
     uint32_t flush_mask;        /* the smaller of block_tokens and HDL_FLUSH, - 1 */
     uint64_t now_us, serial;
@@ -287,6 +335,8 @@ struct hdl_sched {
     uint32_t *gives; /* scratch of one plan: tokens given to each prefill */
     uint32_t *order; /* scratch: prefills by what remains */
     uint32_t *needy; /* scratch: slots that need a block */
+    uint32_t n_unpins;
+    hdl_unpin *unpins; /* scratch: what the plan's copies read and write */
     uint32_t n_filled, n_due, n_ending;
     uint32_t *filled;   /* scratch of one result: slots whose prefill has got on */
     uint32_t *due;      /* ... whose newest token is the first of a block, or of HDL_FLUSH */
@@ -305,6 +355,14 @@ static inline uint32_t hdl_run_max(const hdl_sched_config *config) { return 3 * 
 static inline uint32_t hdl_page_count(const hdl_sched *s, uint32_t tokens)
 {
     return (tokens + s->bt_mask) >> s->bt_shift;
+}
+
+/* Entries of a plan's blocks[]. */
+static inline uint32_t hdl_plan_blocks_max(const hdl_sched *s)
+{
+    const uint32_t once =
+        s->config.step_tokens + 2 * s->config.max_seqs + hdl_page_count(s, s->config.max_len);
+    return once * (1 + s->caches.n_sides);
 }
 
 static inline hdl_token *hdl_page_tokens(const hdl_sched *s, uint32_t page)

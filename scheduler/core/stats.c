@@ -1,6 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scheduler/core/state.h"
 
+/* A side is as full as it is claimed: budgets are what admission goes by. */
+static uint64_t tokens_used(const hdl_sched *s, const hdl_group *g)
+{
+    const hdl_kv *kv = &g->kv;
+    uint64_t used = kv->total - kv->n_free - kv->n_cached;
+    for (uint32_t i = 0; i < s->caches.n_sides; i++) {
+        const hdl_kv *side = &g->sides[i];
+        if (side->total == 0)
+            continue;
+        uint64_t share = (uint64_t)kv->total * (side->promised + side->n_pins) / side->total;
+        used = share > used ? share : used;
+    }
+    return used << s->bt_shift;
+}
+
+static void add_pool(hdl_cache_stats *out, const hdl_kv *kv)
+{
+    out->total += kv->total;
+    out->cached += kv->n_cached;
+    out->used += kv->total - kv->n_free - kv->n_cached;
+}
+
 void hdl_sched_read_stats(const hdl_sched *s, hdl_sched_stats *out)
 {
     *out = s->stats;
@@ -18,10 +40,14 @@ void hdl_sched_read_stats(const hdl_sched *s, hdl_sched_stats *out)
             continue;
         out->running += g->n_live;
         out->plans_in_flight += g->in_flight;
-        out->blocks_total += g->kv.total;
-        out->blocks_cached += g->kv.n_cached;
-        out->blocks_free += g->kv.n_free;
-        out->blocks_used += g->kv.total - g->kv.n_free - g->kv.n_cached;
+        if (s->caches.main != NONE)
+            add_pool(&out->caches[s->caches.main], &g->kv);
+        for (uint32_t k = 0; k < s->caches.n_twins; k++)
+            add_pool(&out->caches[s->caches.twins[k]], &g->kv);
+        for (uint32_t k = 0; k < s->caches.n_sides; k++)
+            add_pool(&out->caches[s->caches.sides[k]], &g->sides[k]);
+        out->kv_tokens_total += (uint64_t)g->kv.total << s->bt_shift;
+        out->kv_tokens_used += tokens_used(s, g);
     }
 }
 

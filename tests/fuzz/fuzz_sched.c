@@ -23,6 +23,7 @@ typedef struct drive {
     const hdl_plan *flight[GROUPS][HDL_PLANS_IN_FLIGHT];
     uint32_t n_flight[GROUPS];
     uint64_t epoch[GROUPS];
+    uint32_t n_caches;
 } drive;
 
 static void check_plan(drive *d, const hdl_plan *p)
@@ -47,7 +48,11 @@ static void check_plan(drive *d, const hdl_plan *p)
         HDL_ASSERT_LT(0, grant->n_blocks);
         HDL_ASSERT_LE(grant->block_at + grant->n_blocks, p->n_blocks);
         HDL_ASSERT_LE(grant->table_at + grant->n_blocks, MAX_LEN / BLOCK_TOKENS);
+        HDL_ASSERT_LT(grant->cache, d->n_caches);
     }
+    for (uint32_t i = 0; i < p->n_copies; i++)
+        HDL_ASSERT(p->copies[i].cache < d->n_caches && p->copies[i].src < BLOCKS &&
+                   p->copies[i].dst < BLOCKS && p->copies[i].src != p->copies[i].dst);
     HDL_ASSERT_LE(tokens, STEP);
     for (uint32_t i = 0; i < p->n_blocks; i++)
         HDL_ASSERT_LT(p->blocks[i], BLOCKS);
@@ -135,7 +140,8 @@ static void rank(drive *d, input *in, hdl_event_kind kind)
     uint32_t g = next(in) % (GROUPS + 1);
     uint64_t epoch = g < GROUPS ? d->epoch[g] + (kind == HDL_EV_RANK_UP) : 1;
     hdl_event ev = {.kind = kind, .rank = {.group = g, .epoch = epoch - (next(in) % 8 == 0)}};
-    ev.rank.n_blocks = next(in) % (2 * BLOCKS);
+    for (uint32_t i = 0; i < d->n_caches; i++)
+        ev.rank.n_blocks[i] = next(in) % (2 * BLOCKS);
     ev.rank.max_len = next(in) % (2 * MAX_LEN);
     if (kind == HDL_EV_RANK_UP && g < GROUPS && ev.rank.epoch > d->epoch[g]) {
         d->epoch[g] = ev.rank.epoch;
@@ -164,6 +170,24 @@ static void one_event(drive *d, input *in)
     }
 }
 
+/* Up to three cache groups of any kind. */
+static void draw_caches(hdl_sched_config *c, input *in)
+{
+    const uint32_t kinds = next(in);
+    c->n_caches = 1 + kinds % 3;
+    c->snapshot_tokens = (kinds >> 2 & 1) * 2 * BLOCK_TOKENS;
+    for (uint32_t i = 0; i < c->n_caches; i++) {
+        hdl_cache_rule *rule = &c->caches[i].rule;
+        c->caches[i].n_blocks = BLOCKS;
+        switch (kinds >> (3 + i) & 1 ? next(in) % 4 : 0) {
+        case 1: rule->window = 1 + next(in) % 30; break;
+        case 2: rule->chunk = 1 + next(in) % 30; break;
+        case 3: rule->kind = HDL_CACHE_STATE; break;
+        default: break;
+        }
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     hdl_sched_config c;
@@ -174,15 +198,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     c.step_tokens = STEP;
     c.max_row_tokens = 12;
     c.block_tokens = BLOCK_TOKENS;
-    c.blocks_max = BLOCKS;
+    input in = {.data = data, .size = size};
+    draw_caches(&c, &in);
     c.max_len = MAX_LEN;
     c.log_tokens = 400;
     c.n_tenants = 3;
     size_t bytes = hdl_sched_bytes(&c);
     void *mem = aligned_alloc(64, bytes);
     HDL_ASSERT(mem != NULL);
-    drive d = {.sched = hdl_sched_init(mem, bytes, &c)};
-    input in = {.data = data, .size = size};
+    drive d = {.sched = hdl_sched_init(mem, bytes, &c), .n_caches = c.n_caches};
     while (in.at < in.size)
         one_event(&d, &in);
     free(mem);

@@ -20,6 +20,46 @@ static uint32_t pick(sim_world *w, const uint32_t *of, uint32_t n)
     pick((w), (const uint32_t[]){__VA_ARGS__},                                                     \
          sizeof((const uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t))
 
+/* One cache group of pages in most worlds; else two or three of any kind, and sometimes none that
+ * keeps every position. */
+static void draw_rules(sim_world *w)
+{
+    enum { ALL, WINDOW, CHUNK, STATE };
+    hdl_sched_config *c = &w->env.config;
+    c->n_caches = PICK(w, 1, 1, 2, 2, 3);
+    bool plain = c->n_caches == 1 && hdl_rng_chance(&w->rng, 3, 4);
+    for (uint32_t i = 0; i < c->n_caches; i++) {
+        bool all = plain || (i == 0 && hdl_rng_chance(&w->rng, 3, 4));
+        uint32_t kind = all ? (uint32_t)ALL : PICK(w, ALL, WINDOW, WINDOW, CHUNK, STATE, STATE);
+        hdl_cache_rule *rule = &c->caches[i].rule;
+        *rule = (hdl_cache_rule){.kind = HDL_CACHE_KV_PAGES};
+        uint32_t most = PICK(w, 1, 2, 40, 100);
+        if (kind == WINDOW)
+            rule->window = in(w, 1, most);
+        else if (kind == CHUNK)
+            rule->chunk = in(w, 1, 40);
+        else if (kind == STATE)
+            rule->kind = HDL_CACHE_STATE;
+    }
+    c->snapshot_tokens = PICK(w, 0, 0, 1, 3) * c->block_tokens;
+}
+
+static void draw_caches(sim_world *w)
+{
+    sim_env *e = &w->env;
+    hdl_sched_config *c = &e->config;
+    uint32_t whole = (c->max_len + c->block_tokens - 1) / c->block_tokens;
+    draw_rules(w);
+    for (uint32_t i = 0; i < c->n_caches; i++) {
+        bool tight = hdl_rng_chance(&w->rng, 2, 3);
+        uint32_t n = tight ? in(w, 2, 2 * whole + 2) : whole * in(w, 2, 8);
+        if (hdl_cache_is_state(&c->caches[i].rule))
+            n = tight ? in(w, 1, c->max_seqs + 2) : in(w, c->max_seqs, 4 * c->max_seqs);
+        e->n_blocks[i] = n;
+        c->caches[i].n_blocks = n + in(w, 0, whole);
+    }
+}
+
 static void draw_config(sim_world *w)
 {
     sim_env *e = &w->env;
@@ -36,9 +76,7 @@ static void draw_config(sim_world *w)
     c->watermark_permille = PICK(w, 0, 0, 20, 100, 300);
     c->aging_us = PICK(w, 0, 2000, 100000);
     c->prefix_cache = !hdl_rng_chance(&w->rng, 1, 8);
-    uint32_t whole = (c->max_len + c->block_tokens - 1) / c->block_tokens;
-    e->n_blocks = hdl_rng_chance(&w->rng, 2, 3) ? in(w, 2, 2 * whole + 2) : whole * in(w, 2, 8);
-    c->blocks_max = e->n_blocks + in(w, 0, whole);
+    draw_caches(w);
     uint32_t log_of = PICK(w, 0, 0, 0, 2, 3);
     c->log_tokens = log_of ? log_of * (c->max_len + 4 * c->block_tokens) : 65536;
     e->n_tenants = PICK(w, 1, 1, 2, 3, SIM_TENANTS_MAX);
@@ -49,20 +87,30 @@ static void draw_config(sim_world *w)
 
 /* Troubles that only meet when several things are tight at once: logs that hold two or three of the
  * longest requests, forks that wait for slow prompts, and ranks that die all the time. */
-static void squeeze(sim_env *e)
+static void squeeze(sim_world *w)
 {
+    sim_env *e = &w->env;
     hdl_sched_config *c = &e->config;
+    if (hdl_rng_chance(&w->rng, 3, 4)) { /* tight logs need a cache that is not */
+        c->n_caches = 1;
+        c->caches[0] = (hdl_cache_capacity){.n_blocks = 8 * c->max_len / c->block_tokens + 8};
+    }
     c->log_tokens = 3 * (c->max_len + 4 * c->block_tokens);
     c->step_tokens = c->max_row_tokens = 2;
     c->max_seqs = 8;
     c->waiting_max = 64;
-    e->n_blocks = c->blocks_max;
-    e->prompt_max = 16;
+    c->n_groups = 1; /* whose loss hits all */
+    for (uint32_t i = 0; i < c->n_caches; i++)
+        e->n_blocks[i] = c->caches[i].n_blocks;
+    e->prompt_max = 40;
     e->new_max = SIM_LEN_MAX;
     e->burst = 30;
     e->p_fork = 500;
-    e->p_rank_lost = 60;
+    e->p_rank_lost = 100;
+    e->n_reqs = 80;
+    e->p_shrink = 0;
     e->p_stop = 1000;
+    e->p_cancel = e->p_deadline = 0; /* which would get it out of any lock */
 }
 
 /* So many at once that whole words of the bitmaps of slots are full, which the core has loops of
@@ -78,7 +126,12 @@ static void crowd(sim_world *w)
     c->prefills_max = 64;
     c->max_len = 100;
     c->log_tokens = 65536;
-    e->n_blocks = c->blocks_max = c->max_seqs * PICK(w, 25, 50) / c->block_tokens + 100;
+    uint32_t each = PICK(w, 25, 50);
+    for (uint32_t i = 0; i < c->n_caches; i++) {
+        bool is_state = hdl_cache_is_state(&c->caches[i].rule);
+        uint32_t n = is_state ? 2 * each : c->max_seqs * each / c->block_tokens + 100;
+        e->n_blocks[i] = c->caches[i].n_blocks = n;
+    }
     e->n_reqs = 200;
     e->burst = 150;
     e->prompt_max = PICK(w, 8, 24);
@@ -120,7 +173,7 @@ void sim_env_draw(sim_world *w)
     e->drain = hdl_rng_chance(&w->rng, 1, 10);
     e->hog = e->n_tenants > 1 && hdl_rng_chance(&w->rng, 1, 2);
     if (hdl_rng_chance(&w->rng, 1, 10))
-        squeeze(e);
+        squeeze(w);
     else if (hdl_rng_chance(&w->rng, 1, 16))
         crowd(w);
     e->quiet_us = (uint64_t)e->n_reqs * e->gap_us / e->burst + 50ull * e->step_us;

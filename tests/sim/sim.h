@@ -24,7 +24,7 @@ enum { SIM_REQS_MAX = 400, SIM_GROUPS_MAX = 4, SIM_TENANTS_MAX = 5, SIM_LEN_MAX 
  * turns up. */
 typedef struct sim_env {
     hdl_sched_config config;
-    uint32_t n_blocks; /* of a group at its first RANK_UP */
+    uint32_t n_blocks[HDL_CACHE_GROUPS_MAX]; /* of a group at its first RANK_UP */
     uint32_t n_reqs;
     uint32_t vocab;
     uint32_t n_families; /* of shared prefixes */
@@ -59,10 +59,11 @@ typedef struct sim_req {
 
 typedef struct sim_slot {
     bool open;
-    uint32_t req; /* index */
-    uint32_t n_table;
+    uint32_t req;   /* index */
     hdl_token last; /* sampled last */
-    uint32_t table[SIM_LEN_MAX + 1];
+    /* Entries [first, end) of its table in each cache group. */
+    uint32_t first[HDL_CACHE_GROUPS_MAX], end[HDL_CACHE_GROUPS_MAX];
+    uint32_t table[HDL_CACHE_GROUPS_MAX][SIM_LEN_MAX + 1];
 } sim_slot;
 
 typedef struct sim_flight {
@@ -73,12 +74,13 @@ typedef struct sim_flight {
 typedef struct sim_group {
     bool up;
     uint64_t epoch, last_step;
-    uint32_t n_blocks, max_len;
+    uint32_t n_blocks[HDL_CACHE_GROUPS_MAX], max_len;
     uint64_t answer_us; /* when the last result will come; they come in order */
     sim_slot *slots;    /* [max_seqs] */
-    uint64_t *kv;    /* [blocks_max * block_tokens] hash of the prefix up to and with that token; 0:
-                        never written */
-    uint64_t *stamp; /* of each: 2 * global step read, + 1 written */
+    /* Of each cache group [blocks * block_tokens] hash of the prefix up to and with that token, 0:
+     * never written; of states [blocks], of the prefix that the state stands after. */
+    uint64_t *kv[HDL_CACHE_GROUPS_MAX];
+    uint64_t *stamp[HDL_CACHE_GROUPS_MAX]; /* of each: 2 * global step read, + 1 written */
     uint32_t n_flight;
     sim_flight flight[HDL_PLANS_IN_FLIGHT];
     hdl_result_row *last_rows; /* of the last result, for duplicates */
@@ -151,6 +153,7 @@ uint64_t sim_oracle_hash(sim_req *r, uint32_t n); /* of its first n tokens */
 hdl_token sim_oracle_token(const sim_world *w, sim_req *r, uint32_t pos);
 uint32_t sim_req_idx(sim_world *w, hdl_req_id id);
 /* worker.c */
+size_t sim_cells(const sim_world *w, uint32_t cache); /* of a cache group's memory */
 void sim_worker_reset(sim_world *w, uint32_t group);
 uint32_t sim_worker_run(sim_world *w, uint32_t group,
                         const hdl_plan *plan); /* returns rows in w->rows */

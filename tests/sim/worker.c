@@ -4,13 +4,25 @@
  * prematurely reused block shows at the first read. */
 #include "tests/sim/sim.h"
 
+/* Cells of a block: a token's each, or one state. */
+static uint32_t block_cells(const sim_world *w, uint32_t cache)
+{
+    const hdl_sched_config *c = &w->env.config;
+    return hdl_cache_is_state(&c->caches[cache].rule) ? 1 : c->block_tokens;
+}
+
+size_t sim_cells(const sim_world *w, uint32_t cache)
+{
+    return (size_t)w->env.config.caches[cache].n_blocks * block_cells(w, cache);
+}
+
 void sim_worker_reset(sim_world *w, uint32_t group)
 {
     sim_group *g = &w->groups[group];
     const hdl_sched_config *c = &w->env.config;
-    size_t cells = (size_t)c->blocks_max * c->block_tokens;
     memset(g->slots, 0, c->max_seqs * sizeof *g->slots);
-    memset(g->kv, 0, cells * sizeof *g->kv);
+    for (uint32_t i = 0; i < c->n_caches; i++)
+        memset(g->kv[i], 0, sim_cells(w, i) * sizeof *g->kv[i]);
     g->n_flight = 0;
     g->last_step = 0;
     g->n_last_rows = 0;
@@ -46,52 +58,96 @@ static void open_slots(sim_world *w, sim_group *g, const hdl_plan *p)
     }
 }
 
-static uint64_t *cell(sim_world *w, sim_group *g, const sim_slot *slot, uint32_t pos,
-                      uint64_t **stamp)
+/* A place in the memory of one cache group. */
+typedef struct cell {
+    uint64_t *kv, *stamp;
+    uint32_t block;
+} cell;
+
+/* Of position pos; of states, of the sequence's own. */
+static cell cell_of(sim_world *w, sim_group *g, const sim_slot *slot, uint32_t cache, uint32_t pos)
 {
-    uint32_t bt = w->env.config.block_tokens;
-    SIM_CHECK(w, pos / bt < slot->n_table, "request %u: position %u has no block", slot->req, pos);
-    size_t at = (size_t)slot->table[pos / bt] * bt + pos % bt;
-    *stamp = &g->stamp[at];
-    return &g->kv[at];
+    bool is_state = hdl_cache_is_state(&w->env.config.caches[cache].rule);
+    uint32_t bt = w->env.config.block_tokens, n = is_state ? 0 : pos / bt;
+    SIM_CHECK(w, n >= slot->first[cache] && n < slot->end[cache],
+              "request %u: position %u has no block in cache group %u", slot->req, pos, cache);
+    uint32_t block = slot->table[cache][n];
+    size_t at = is_state ? block : (size_t)block * bt + pos % bt;
+    return (cell){&g->kv[cache][at], &g->stamp[cache][at], block};
 }
 
 static void take_grant(sim_world *w, sim_group *g, const hdl_plan *p, const hdl_plan_grant *grant)
 {
+    const hdl_sched_config *c = &w->env.config;
     sim_slot *slot = slot_of(w, g, grant->slot, true);
-    SIM_CHECK(w, grant->n_blocks > 0 && grant->table_at == slot->n_table,
-              "request %u: table of %u blocks goes on at %u with %u", slot->req, slot->n_table,
-              grant->table_at, grant->n_blocks);
+    uint32_t cache = grant->cache;
+    SIM_CHECK(w, cache < c->n_caches, "cache group %u", cache);
+    const hdl_cache_rule *rule = &c->caches[cache].rule;
+    bool late = slot->end[cache] == 0 && (rule->window || rule->chunk);
+    SIM_CHECK(w, grant->n_blocks > 0 && (late || grant->table_at == slot->end[cache]),
+              "request %u: table of %u blocks of cache group %u goes on at %u with %u", slot->req,
+              slot->end[cache], cache, grant->table_at, grant->n_blocks);
     SIM_CHECK(w, grant->n_blocks <= p->n_blocks && grant->block_at <= p->n_blocks - grant->n_blocks,
               "blocks outside the plan");
+    SIM_CHECK(w, grant->table_at + grant->n_blocks <= SIM_LEN_MAX + 1, "table too long");
+    SIM_CHECK(w, !hdl_cache_is_state(rule) || grant->n_blocks == 1, "more than one state");
+    if (slot->end[cache] == 0)
+        slot->first[cache] = slot->end[cache] = grant->table_at;
     for (uint32_t i = 0; i < grant->n_blocks; i++) {
         uint32_t block = p->blocks[grant->block_at + i];
-        SIM_CHECK(w, block < g->n_blocks, "block %u is out of range", block);
-        SIM_CHECK(w, slot->n_table < SIM_LEN_MAX, "table too long");
-        slot->table[slot->n_table++] = block;
+        SIM_CHECK(w, block < g->n_blocks[cache], "block %u is out of range", block);
+        slot->table[cache][slot->end[cache]++] = block;
     }
 }
 
+/* Copies run at once: none may touch what another one writes. */
 static void copy_blocks(sim_world *w, sim_group *g, const hdl_plan *p)
 {
-    uint32_t bt = w->env.config.block_tokens;
     for (uint32_t i = 0; i < p->n_copies; i++) {
-        SIM_CHECK(w, p->copies[i].src < g->n_blocks && p->copies[i].dst < g->n_blocks, "copy");
-        memcpy(g->kv + (size_t)p->copies[i].dst * bt, g->kv + (size_t)p->copies[i].src * bt,
-               bt * sizeof *g->kv);
+        const hdl_plan_copy *a = &p->copies[i];
+        SIM_CHECK(w,
+                  a->cache < w->env.config.n_caches && a->src < g->n_blocks[a->cache] &&
+                      a->dst < g->n_blocks[a->cache] && a->src != a->dst,
+                  "copy %u", i);
+        for (uint32_t k = 0; k < p->n_copies; k++) {
+            const hdl_plan_copy *b = &p->copies[k];
+            SIM_CHECK(w, k == i || a->cache != b->cache || (a->dst != b->dst && a->dst != b->src),
+                      "copies %u and %u meet in block %u of cache group %u", i, k, a->dst,
+                      a->cache);
+        }
+        size_t n = block_cells(w, a->cache);
+        memcpy(g->kv[a->cache] + a->dst * n, g->kv[a->cache] + a->src * n, n * sizeof(uint64_t));
+    }
+}
+
+static void read_pages(sim_world *w, sim_group *g, const hdl_plan_row *row, uint32_t cache)
+{
+    sim_slot *slot = &g->slots[row->slot];
+    sim_req *r = &w->reqs[slot->req];
+    uint32_t first = hdl_cache_first_seen(&w->env.config.caches[cache].rule, row->pos);
+    for (uint32_t pos = first; pos < row->pos; pos++) {
+        cell c = cell_of(w, g, slot, cache, pos);
+        SIM_CHECK(w, *c.kv == sim_oracle_hash(r, pos + 1),
+                  "request %u reads a wrong KV entry at position %u of %u (block %u of cache group "
+                  "%u)",
+                  slot->req, pos, row->pos, c.block, cache);
+        *c.stamp = 2 * w->global_step;
     }
 }
 
 static void read_row(sim_world *w, sim_group *g, const hdl_plan_row *row)
 {
     sim_slot *slot = &g->slots[row->slot];
-    sim_req *r = &w->reqs[slot->req];
-    for (uint32_t pos = 0; pos < row->pos; pos++) {
-        uint64_t *stamp, *kv = cell(w, g, slot, pos, &stamp);
-        SIM_CHECK(w, *kv == sim_oracle_hash(r, pos + 1),
-                  "request %u reads a wrong KV entry at position %u of %u (block %u)", slot->req,
-                  pos, row->pos, slot->table[pos / w->env.config.block_tokens]);
-        *stamp = 2 * w->global_step;
+    for (uint32_t i = 0; i < w->env.config.n_caches; i++) {
+        if (!hdl_cache_is_state(&w->env.config.caches[i].rule)) {
+            read_pages(w, g, row, i);
+            continue;
+        }
+        cell c = cell_of(w, g, slot, i, 0);
+        SIM_CHECK(w, row->pos == 0 || *c.kv == sim_oracle_hash(&w->reqs[slot->req], row->pos),
+                  "request %u goes on at position %u from a wrong state (%u)", slot->req, row->pos,
+                  c.block);
+        *c.stamp = 2 * w->global_step;
     }
 }
 
@@ -116,18 +172,28 @@ static void check_tokens(sim_world *w, const hdl_plan *p, const hdl_plan_row *ro
     }
 }
 
+static void write_cell(sim_world *w, const sim_slot *slot, cell c, uint64_t hash, uint64_t stamp)
+{
+    SIM_CHECK(w, *c.stamp >> 1 != w->global_step || *c.stamp == stamp,
+              "request %u writes block %u, which this step uses otherwise", slot->req, c.block);
+    *c.stamp = 2 * w->global_step + 1;
+    *c.kv = hash;
+}
+
 static void write_row(sim_world *w, sim_group *g, const hdl_plan *p, const hdl_plan_row *row)
 {
     sim_slot *slot = &g->slots[row->slot];
     sim_req *r = &w->reqs[slot->req];
     check_tokens(w, p, row, slot);
-    for (uint32_t i = 0; i < row->n_tokens; i++) {
-        uint64_t *stamp, *kv = cell(w, g, slot, row->pos + i, &stamp);
-        SIM_CHECK(w, *stamp >> 1 != w->global_step,
-                  "request %u writes position %u in a block that this step uses otherwise",
-                  slot->req, row->pos + i);
-        *stamp = 2 * w->global_step + 1;
-        *kv = sim_oracle_hash(r, row->pos + i + 1);
+    for (uint32_t cache = 0; cache < w->env.config.n_caches; cache++) {
+        if (hdl_cache_is_state(&w->env.config.caches[cache].rule)) {
+            cell c = cell_of(w, g, slot, cache, 0); /* which it has read itself */
+            write_cell(w, slot, c, sim_oracle_hash(r, row->pos + row->n_tokens), *c.stamp);
+            continue;
+        }
+        for (uint32_t i = 0; i < row->n_tokens; i++)
+            write_cell(w, slot, cell_of(w, g, slot, cache, row->pos + i),
+                       sim_oracle_hash(r, row->pos + i + 1), 0);
     }
 }
 
@@ -193,8 +259,8 @@ uint32_t sim_worker_run(sim_world *w, uint32_t group, const hdl_plan *p)
         answer_row(w, g, &p->rows[i], &n);
     if (w->canary && w->global_step == 20) {
         w->canary = false;
-        for (uint32_t i = 0; i < g->n_blocks * w->env.config.block_tokens; i++)
-            g->kv[i] ^= g->kv[i] ? 1 : 0;
+        for (size_t i = 0; i < sim_cells(w, 0); i++)
+            g->kv[0][i] ^= g->kv[0][i] ? 1 : 0;
     }
     return n;
 }

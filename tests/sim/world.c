@@ -215,6 +215,21 @@ static void do_rank_lost(sim_world *w, uint32_t group, uint64_t epoch)
     feed(w, &ev);
 }
 
+/* The longest sequence that the group's pools can take alone: all its pages where all are kept; of
+ * a window what one token sees, what is not published yet, and the block that is being written. */
+static void limit_len(const sim_world *w, sim_group *g)
+{
+    const hdl_sched_config *c = &w->env.config;
+    for (uint32_t i = 0; i < c->n_caches; i++) {
+        const hdl_cache_rule *rule = &c->caches[i].rule;
+        uint32_t span = hdl_max_u32(rule->window, rule->chunk);
+        uint32_t moving = (hdl_max_u32(span, 2) + c->block_tokens - 1) / c->block_tokens + 1;
+        if (hdl_cache_is_state(rule) || (span > 0 && moving <= g->n_blocks[i]))
+            continue;
+        g->max_len = hdl_min_u32(g->max_len, g->n_blocks[i] * c->block_tokens);
+    }
+}
+
 static void do_rank_up(sim_world *w, uint32_t group, uint64_t epoch)
 {
     sim_group *g = &w->groups[group];
@@ -222,20 +237,21 @@ static void do_rank_up(sim_world *w, uint32_t group, uint64_t epoch)
     if (epoch <= g->epoch)
         return;
     sim_worker_reset(w, group);
-    g->n_blocks = e->n_blocks;
-    if (e->p_shrink && hdl_rng_chance(&w->rng, e->p_shrink, 1000))
-        g->n_blocks = (uint32_t)hdl_rng_range(&w->rng, 1, e->config.blocks_max);
+    memcpy(g->n_blocks, e->n_blocks, sizeof g->n_blocks);
+    for (uint32_t i = 0; i < e->config.n_caches; i++)
+        if (e->p_shrink && hdl_rng_chance(&w->rng, e->p_shrink, 1000))
+            g->n_blocks[i] = (uint32_t)hdl_rng_range(&w->rng, 1, e->config.caches[i].n_blocks);
     uint32_t max_len =
         hdl_rng_chance(&w->rng, 1, 4) ? 2 + (uint32_t)hdl_rng_below(&w->rng, 200) : 0;
     g->up = true;
     g->epoch = epoch;
     g->answer_us = w->now_us;
     g->max_len = hdl_min_u32(max_len ? max_len : e->config.max_len, e->config.max_len);
-    g->max_len = hdl_min_u32(g->max_len, g->n_blocks * e->config.block_tokens);
+    limit_len(w, g);
     sim_count_limit(w);
-    hdl_event ev = {
-        .kind = HDL_EV_RANK_UP,
-        .rank = {.group = group, .epoch = epoch, .n_blocks = g->n_blocks, .max_len = max_len}};
+    hdl_event ev = {.kind = HDL_EV_RANK_UP,
+                    .rank = {.group = group, .epoch = epoch, .max_len = max_len}};
+    memcpy(ev.rank.n_blocks, g->n_blocks, sizeof g->n_blocks);
     feed(w, &ev);
 }
 
@@ -249,7 +265,7 @@ static void do_stale(sim_world *w)
         {.kind = HDL_EV_RESULT, .result = {.group = group, .epoch = old ? old - 1 : 0, .step = 1}},
         {.kind = HDL_EV_RANK_LOST, .rank = {.group = group, .epoch = old ? old - 1 : 0}},
         {.kind = HDL_EV_RANK_UP,
-         .rank = {.group = group, .epoch = old ? old - 1 : 0, .n_blocks = 1}},
+         .rank = {.group = group, .epoch = old ? old - 1 : 0, .n_blocks = {1}}},
         {.kind = HDL_EV_TICK},
     };
     feed(w, &events[hdl_rng_below(&w->rng, HDL_ARRAY_LEN(events))]);
@@ -273,6 +289,33 @@ static void do_event(sim_world *w, const sim_event *e)
     }
 }
 
+static void free_group(sim_group *g)
+{
+    free(g->slots);
+    free(g->last_rows);
+    for (uint32_t k = 0; k < HDL_CACHE_GROUPS_MAX; k++) {
+        free(g->kv[k]);
+        free(g->stamp[k]);
+    }
+}
+
+static void build_group(const sim_world *w, sim_group *g)
+{
+    const hdl_sched_config *c = &w->env.config;
+    *g = (sim_group){
+        .slots = calloc(c->max_seqs, sizeof *g->slots),
+        .last_rows = calloc(2 * c->max_seqs + 2, sizeof *g->last_rows),
+    };
+    bool ok = g->slots && g->last_rows;
+    for (uint32_t k = 0; k < c->n_caches; k++) {
+        g->kv[k] = calloc(sim_cells(w, k), sizeof *g->kv[k]);
+        g->stamp[k] = calloc(sim_cells(w, k), sizeof *g->stamp[k]);
+        ok = ok && g->kv[k] && g->stamp[k];
+    }
+    if (!ok)
+        abort();
+}
+
 static void build(sim_world *w)
 {
     const hdl_sched_config *c = &w->env.config;
@@ -293,21 +336,9 @@ static void build(sim_world *w)
     hdl_sched_plant(w->sched, (hdl_bug)w->bug);
 #endif
     memset(w->reqs, 0, SIM_REQS_MAX * sizeof *w->reqs);
-    size_t cells = (size_t)c->blocks_max * c->block_tokens;
     for (uint32_t i = 0; i < c->n_groups; i++) {
-        sim_group *g = &w->groups[i];
-        free(g->slots);
-        free(g->kv);
-        free(g->stamp);
-        free(g->last_rows);
-        *g = (sim_group){
-            .slots = calloc(c->max_seqs, sizeof *g->slots),
-            .kv = calloc(cells, sizeof *g->kv),
-            .stamp = calloc(cells, sizeof *g->stamp),
-            .last_rows = calloc(2 * c->max_seqs + 2, sizeof *g->last_rows),
-        };
-        if (!g->slots || !g->kv || !g->stamp || !g->last_rows)
-            abort();
+        free_group(&w->groups[i]);
+        build_group(w, &w->groups[i]);
     }
     free(w->rows);
     w->rows = calloc(2 * c->max_seqs + 2, sizeof *w->rows);
@@ -322,8 +353,9 @@ static void settle(sim_world *w)
     hdl_sched_read_stats(w->sched, &st);
     SIM_CHECK(w, st.running == 0 && st.waiting == 0 && st.queued_tokens == 0,
               "ghosts in the queue");
-    SIM_CHECK(w, st.blocks_used == 0, "%llu blocks are still held",
-              (unsigned long long)st.blocks_used);
+    for (uint32_t i = 0; i < w->env.config.n_caches; i++)
+        SIM_CHECK(w, st.caches[i].used == 0, "%llu blocks of cache group %u are still held",
+                  (unsigned long long)st.caches[i].used, i);
     SIM_CHECK(w, st.log_tokens_used == 0, "token logs are still held");
     SIM_CHECK(w, w->draining == w->drained, "drain is not announced");
 }
@@ -369,12 +401,8 @@ const char *sim_run(sim_world *w, uint64_t seed)
 
 void sim_world_free(sim_world *w)
 {
-    for (uint32_t i = 0; i < SIM_GROUPS_MAX; i++) {
-        free(w->groups[i].slots);
-        free(w->groups[i].kv);
-        free(w->groups[i].stamp);
-        free(w->groups[i].last_rows);
-    }
+    for (uint32_t i = 0; i < SIM_GROUPS_MAX; i++)
+        free_group(&w->groups[i]);
     free(w->mem);
     free(w->reqs);
     free(w->heap);

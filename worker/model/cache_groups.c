@@ -32,8 +32,8 @@ static void gdn_state(const hdl_model_desc *desc, hdl_cache_group *g)
     g->k_dim = d->k_dim * d->v_dim + hdl_div_ceil_u32((d->conv - 1) * channels, d->n_v_heads);
 }
 
-/* What the layer's mixer keeps; its group, but for the layers in it. The scheduler gives pages for
- * all positions, so windows and chunks do not divide the layers. */
+/* What the layer's mixer keeps; its group, but for the layers in it. A window that no sequence
+ * outgrows is none: its blocks live to the end. */
 static hdl_cache_group group_of_layer(const hdl_model_desc *desc, uint32_t layer)
 {
     const hdl_layer_desc *ld = &desc->layers[layer];
@@ -42,6 +42,8 @@ static hdl_cache_group group_of_layer(const hdl_model_desc *desc, uint32_t layer
         gdn_state(desc, &g);
         return g;
     }
+    g.rule.window = ld->window < desc->max_len ? ld->window : 0;
+    g.rule.chunk = ld->chunk < desc->max_len ? ld->chunk : 0;
     g.rule.kind = ld->mixer == HDL_MIXER_MLA ? HDL_CACHE_LATENT : HDL_CACHE_KV_PAGES;
     g.n_heads = ld->mixer == HDL_MIXER_MLA ? 1 : desc->n_kv_heads;
     g.k_dim = ld->mixer == HDL_MIXER_MLA ? desc->mla.kv_rank + desc->mla.rope_dim : desc->head_dim;

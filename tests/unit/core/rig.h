@@ -32,7 +32,7 @@ static inline hdl_sched_config rig_config(void)
     c.step_tokens = 32;
     c.max_row_tokens = 32;
     c.block_tokens = 4;
-    c.blocks_max = 64;
+    c.caches[0].n_blocks = 64;
     c.max_len = 128;
     c.watermark_permille = 0;
     return c;
@@ -63,8 +63,10 @@ static inline void rig_feed(rig *r, hdl_event ev)
 
 static inline void rig_up(rig *r, uint64_t epoch)
 {
-    rig_feed(r, (hdl_event){.kind = HDL_EV_RANK_UP,
-                            .rank = {.epoch = epoch, .n_blocks = r->config.blocks_max}});
+    hdl_event up = {.kind = HDL_EV_RANK_UP, .rank = {.epoch = epoch}};
+    for (uint32_t i = 0; i < r->config.n_caches; i++)
+        up.rank.n_blocks[i] = r->config.caches[i].n_blocks;
+    rig_feed(r, up);
 }
 
 static inline hdl_ev_submit rig_request(rig *r, uint64_t id, uint32_t n_prompt, uint32_t max_new)

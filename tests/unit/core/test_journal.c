@@ -42,7 +42,7 @@ static void test_round_trip(void **state)
     s.n_stop_ids = 2;
     hdl_event submit = {.kind = HDL_EV_SUBMIT, .now_us = 5, .submit = s};
     hdl_event up = {
-        .kind = HDL_EV_RANK_UP, .now_us = 6, .rank = {.epoch = 3, .n_blocks = 9, .max_len = 40}};
+        .kind = HDL_EV_RANK_UP, .now_us = 6, .rank = {.epoch = 3, .n_blocks = {9}, .max_len = 40}};
     size_t at = HDL_JOURNAL_HEADER_BYTES;
     at += hdl_journal_event(r.s, &submit, 42, bytes + at);
     at += hdl_journal_event(r.s, &up, 42, bytes + at);
@@ -58,7 +58,7 @@ static void test_round_trip(void **state)
     assert_int_equal(rec.event.submit.n_prompt, 20);
     assert_int_equal(rec.event.submit.stop_ids[1], HDL_JOURNAL_STOP);
     assert_int_equal(hdl_journal_next(&reader, &rec), HDL_OK);
-    assert_int_equal(rec.event.rank.n_blocks, 9);
+    assert_int_equal(rec.event.rank.n_blocks[0], 9);
     assert_int_equal(hdl_journal_next(&reader, &rec), HDL_OK);
     assert_true(rec.is_digest);
     assert_int_equal(rec.digest, 0xabc);

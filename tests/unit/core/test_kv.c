@@ -11,7 +11,7 @@ static int setup(void **state)
 {
     (void)state;
     hdl_sched_config c = rig_config();
-    c.blocks_max = 4;
+    c.caches[0].n_blocks = 4;
     rig_init(&r, &c);
     kv = &r.s->groups[0].kv;
     hdl_kv_reset(kv, 4);

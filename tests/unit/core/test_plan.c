@@ -146,7 +146,7 @@ static void test_full_cache_preempts_and_all_end(void **state)
 {
     (void)state;
     hdl_sched_config c = rig_config();
-    c.blocks_max = 32;
+    c.caches[0].n_blocks = 32;
     c.prefix_cache = false;
     start(&c);
     for (uint64_t i = 1; i <= 6; i++) {
@@ -174,8 +174,8 @@ static void test_groups_share_the_load(void **state)
     c.n_groups = 2;
     rig_init(&r, &c);
     rig_up(&r, 1);
-    rig_feed(&r,
-             (hdl_event){.kind = HDL_EV_RANK_UP, .rank = {.group = 1, .epoch = 5, .n_blocks = 64}});
+    rig_feed(&r, (hdl_event){.kind = HDL_EV_RANK_UP,
+                             .rank = {.group = 1, .epoch = 5, .n_blocks = {64}}});
     rig_submit(&r, rig_request(&r, 1, 16, 50));
     assert_int_equal(rig_plan(&r, 0)->group, 0);
     const hdl_plan *first = rig_plan(&r, 0);

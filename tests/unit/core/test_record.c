@@ -45,7 +45,7 @@ static void fly(void)
 {
     const hdl_plan *flight[4];
     uint32_t n = 0;
-    feed((hdl_event){.kind = HDL_EV_RANK_UP, .rank = {.epoch = 1, .n_blocks = 64}});
+    feed((hdl_event){.kind = HDL_EV_RANK_UP, .rank = {.epoch = 1, .n_blocks = {64}}});
     for (uint64_t i = 1; i < 40 || n > 0; i++) {
         if (i < 40 && i % 3 == 0) {
             hdl_ev_submit s = rig_request(&r, i, 5 + (uint32_t)i, 9);

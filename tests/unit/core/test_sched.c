@@ -68,7 +68,7 @@ static void test_whole_life(void **state)
 
     hdl_sched_stats st = rig_stats(&r);
     assert_int_equal(st.running + st.waiting, 0);
-    assert_int_equal(st.blocks_used, 0);
+    assert_int_equal(st.caches[0].used, 0);
     assert_int_equal(st.log_tokens_used, 0);
     assert_int_equal(st.finished[HDL_FINISH_LENGTH], 1);
 }
@@ -143,7 +143,7 @@ static void test_group_shorter_than_promised(void **state)
 {
     (void)state;
     rig_submit(&r, rig_request(&r, 1, 100, 5));
-    rig_feed(&r, (hdl_event){.kind = HDL_EV_RANK_UP, .rank = {.epoch = 1, .n_blocks = 10}});
+    rig_feed(&r, (hdl_event){.kind = HDL_EV_RANK_UP, .rank = {.epoch = 1, .n_blocks = {10}}});
     assert_int_equal(rejected(), HDL_INVALID);
     assert_int_equal(rig_stats(&r).max_len, 40);
     rig_submit(&r, rig_request(&r, 2, 38, 50));
@@ -182,7 +182,7 @@ static void test_cancel_everywhere(void **state)
     assert_int_equal(done_reason(2), HDL_FINISH_CANCELLED);
     rig_cancel(&r, 2); /* again: ignored */
     assert_int_equal(rig_count(&r, HDL_ACT_DONE), 0);
-    assert_int_equal(rig_stats(&r).blocks_used, 0);
+    assert_int_equal(rig_stats(&r).caches[0].used, 0);
 }
 
 static void test_deadlines(void **state)

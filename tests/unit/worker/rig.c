@@ -52,27 +52,22 @@ void rig_open(rig_plan *p, uint32_t slot, const hdl_sampling *params)
 
 void rig_close(rig_plan *p, uint32_t slot) { p->closes[p->plan.n_closes++] = slot; }
 
-/* `need` blocks in all, the same numbers in each group of pages; a state with the first. */
+/* `need` blocks in all in each group of pages; a state with the first. */
 static void grant(rig_plan *p, uint32_t slot, uint32_t need)
 {
     hdl_plan *plan = &p->plan;
-    uint32_t from = p->given[slot], at = plan->n_blocks, n_caches = p->n_caches ? p->n_caches : 1;
-    if (from >= need)
-        return;
-    while (p->given[slot] < need)
-        p->blocks[plan->n_blocks++] = slot * RIG_BLOCKS_PER_SEQ + p->given[slot]++;
-    for (uint32_t i = 0; i < n_caches; i++) {
+    uint32_t from = p->given[slot], n_caches = p->n_caches ? p->n_caches : 1;
+    for (uint32_t i = 0; from < need && i < n_caches; i++) {
         bool is_state = p->n_caches && hdl_cache_is_state(&p->caches[i].rule);
         if (is_state && from != 0)
             continue;
-        p->grants[plan->n_grants++] = (hdl_plan_grant){.slot = slot,
-                                                       .cache = i,
-                                                       .table_at = from,
-                                                       .block_at = is_state ? plan->n_blocks : at,
-                                                       .n_blocks = is_state ? 1 : need - from};
-        if (is_state)
-            p->blocks[plan->n_blocks++] = slot;
+        uint32_t n = is_state ? 1 : need - from, ring = p->ring[i] ? p->ring[i] : UINT32_MAX;
+        p->grants[plan->n_grants++] = (hdl_plan_grant){
+            .slot = slot, .cache = i, .table_at = from, .block_at = plan->n_blocks, .n_blocks = n};
+        for (uint32_t k = from; k < from + n; k++)
+            p->blocks[plan->n_blocks++] = is_state ? slot : slot * RIG_BLOCKS_PER_SEQ + k % ring;
     }
+    p->given[slot] = hdl_max_u32(from, need);
 }
 
 void rig_row(rig_plan *p, uint32_t slot, uint32_t pos, const hdl_token *ids, uint32_t n,
@@ -177,6 +172,19 @@ hdl_result rig_step(rig_rank *r)
 
 /* ---- logits ------------------------------------------------------------------------------- */
 
+/* As many blocks as one row and the window before it lie in. */
+static void use_windows(rig_plan *p, uint32_t row_tokens, uint32_t early)
+{
+    for (uint32_t i = 0; i < p->n_caches; i++) {
+        uint32_t span = hdl_max_u32(p->caches[i].rule.window, p->caches[i].rule.chunk);
+        if (span == 0)
+            continue;
+        p->ring[i] = (span - 1 + row_tokens + HDL_BLOCK_TOKENS - 1) / HDL_BLOCK_TOKENS + 1;
+        assert_in_range(p->ring[i], 2, RIG_BLOCKS_PER_SEQ);
+        p->ring[i] -= early;
+    }
+}
+
 /* The prompt in slot 0, in chunks; the others decode beside it from steps before to steps after. */
 static void logits_script(rig_rank *r)
 {
@@ -184,6 +192,8 @@ static void logits_script(rig_rank *r)
     hdl_sampling greedy = rig_greedy();
     rig_plan *p = &r->plan;
     hdl_token first[4] = {1, 5, 9, 2};
+    if (o->frees)
+        use_windows(p, o->chunk ? o->chunk : o->n, o->early);
     rig_next(p);
     for (uint32_t i = 1; i <= o->others; i++) {
         rig_open(p, i, &greedy);

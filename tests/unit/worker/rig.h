@@ -57,6 +57,7 @@ typedef struct rig_plan {
     uint32_t given[RIG_SLOTS]; /* blocks that a slot has */
     uint32_t n_caches;         /* from the worker's info; 0: one group of pages */
     hdl_cache_capacity caches[HDL_CACHE_GROUPS_MAX];
+    uint32_t ring[HDL_CACHE_GROUPS_MAX]; /* a slot uses so many blocks in turn; 0: all it has */
 } rig_plan;
 
 void rig_plan_init(rig_plan *p, uint64_t epoch);
@@ -99,5 +100,7 @@ typedef struct rig_logits_opts {
     uint32_t n;
     uint32_t chunk;  /* 0: all at once */
     uint32_t others; /* sequences that run beside it */
+    bool frees;      /* blocks out of a window are used again as soon as may be */
+    uint32_t early;  /* ... or so many blocks too early */
 } rig_logits_opts;
 float *rig_logits(const rig_logits_opts *opts, uint32_t vocab);
