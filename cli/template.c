@@ -2,19 +2,28 @@
 /* heddle template: the prompt that a chat is rendered to, as the server would render it. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/json.h"
+#include "base/json_write.h"
 #include "cli/cli.h"
+#include "cli/ids_file.h"
 #include "scheduler/text/template.h"
 
 enum { FILE_BYTES_MAX = 64 << 20 };
 
 static const hdl_arg_opt template_opts[] = {
     {.name = "tools", .value = "F", .doc = "JSON array of tool definitions"},
+    {.name = "documents", .value = "F", .doc = "JSON array of documents"},
+    {.name = "kwargs",
+     .value = "JSON",
+     .doc = "object of further variables, e.g. '{\"enable_thinking\": false}'"},
+    {.name = "reasoning-effort", .value = "LEVEL", .doc = "the variable reasoning_effort"},
     {.name = "no-generation-prompt", .doc = "leave out the opening of the assistant's turn"},
     {.name = "continue-final", .doc = "leave the last message open, for the model to go on with"},
+    {.name = "ids", .doc = "the prompt's token ids, one a line: what the model gets"},
 };
 
 static const hdl_args_spec template_spec = {
@@ -40,8 +49,43 @@ static hdl_err load_json(const char *path, hdl_json **doc, hdl_errmsg *why)
 typedef struct parts {
     hdl_tokenizer *tok;
     hdl_template *tpl;
-    hdl_json *messages, *tools;
+    hdl_json *messages, *tools, *documents, *kwargs, *effort;
+    hdl_ranges own; /* of the rendered text: where special tokens are read */
 } parts;
+
+/* A JSON file that an option names, or none. */
+static hdl_err load_option(const hdl_args *args, const char *name, hdl_json **doc, hdl_errmsg *why)
+{
+    return hdl_args_has(args, name) ? load_json(hdl_args_str(args, name, ""), doc, why) : HDL_OK;
+}
+
+static hdl_err read_variables(const hdl_args *args, parts *p, hdl_errmsg *why)
+{
+    const char *kwargs = hdl_args_str(args, "kwargs", NULL);
+    if (kwargs != NULL) {
+        hdl_err err = hdl_json_parse(kwargs, strlen(kwargs), 0, &p->kwargs, why);
+        hdl_jv root = err == HDL_OK ? hdl_json_root(p->kwargs) : (hdl_jv){0};
+        if (err == HDL_OK)
+            err = hdl_jv_expect(&root, HDL_JSON_OBJECT, why);
+        if (err != HDL_OK)
+            return hdl_fail_prefix(err, why, "--kwargs");
+    }
+    if (!hdl_args_has(args, "reasoning-effort"))
+        return HDL_OK;
+    hdl_buf text;
+    hdl_json_writer w;
+    hdl_buf_init(&text, 4096);
+    hdl_jw_init(&w, &text);
+    hdl_jw_cstr(&w, hdl_args_str(args, "reasoning-effort", ""));
+    hdl_err err = hdl_json_parse((const char *)hdl_buf_data(&text), text.len, 0, &p->effort, why);
+    hdl_buf_deinit(&text);
+    return err;
+}
+
+static hdl_jv root_of(const hdl_json *doc)
+{
+    return doc != NULL ? hdl_json_root(doc) : (hdl_jv){0};
+}
 
 static hdl_err render(const hdl_args *args, parts *p, hdl_buf *out, hdl_errmsg *why)
 {
@@ -54,22 +98,47 @@ static hdl_err render(const hdl_args *args, parts *p, hdl_buf *out, hdl_errmsg *
                         args->positionals[0]);
     HDL_TRY(hdl_template_open(&p->tpl, info->chat_template, info->chat_template_len, why));
     HDL_TRY(load_json(args->positionals[1], &p->messages, why));
-    hdl_jv messages = hdl_json_root(p->messages), tools = {0};
-    if (hdl_args_has(args, "tools")) {
-        HDL_TRY(load_json(hdl_args_str(args, "tools", ""), &p->tools, why));
-        tools = hdl_json_root(p->tools);
-    }
+    HDL_TRY(load_option(args, "tools", &p->tools, why));
+    HDL_TRY(load_option(args, "documents", &p->documents, why));
+    HDL_TRY(read_variables(args, p, why));
+    hdl_jv messages = hdl_json_root(p->messages), tools = root_of(p->tools);
+    hdl_jv documents = root_of(p->documents), kwargs = root_of(p->kwargs);
+    hdl_jv effort = root_of(p->effort);
     bool continue_final = hdl_args_has(args, "continue-final");
     return hdl_template_render(
         p->tpl,
         &(hdl_chat){.messages = &messages,
                     .tools = p->tools != NULL ? &tools : NULL,
+                    .documents = p->documents != NULL ? &documents : NULL,
+                    .kwargs = p->kwargs != NULL ? &kwargs : NULL,
+                    .reasoning_effort = p->effort != NULL ? &effort : NULL,
                     .special = &info->special,
                     .continue_final = continue_final,
                     .add_generation_prompt =
                         !continue_final && !hdl_args_has(args, "no-generation-prompt"),
-                    .now_wall_us = hdl_clock_wall_us()},
+                    .now_wall_us = hdl_clock_wall_us(),
+                    .own = &p->own},
         out, why);
+}
+
+/* As the server encodes a chat: special tokens from the template's own words alone. */
+static hdl_err print_ids(const parts *p, const hdl_buf *text, hdl_errmsg *why)
+{
+    hdl_tok_scratch *scratch;
+    hdl_ids ids;
+    HDL_TRY(hdl_tok_scratch_new(&scratch));
+    hdl_ids_init(&ids, CLI_IDS_MAX);
+    hdl_encode_args args = {.text = (const char *)hdl_buf_data(text),
+                            .len = text->len,
+                            .scratch = scratch,
+                            .parse_special = true,
+                            .special_in = &p->own};
+    hdl_err err = hdl_tokenizer_encode(p->tok, &args, &ids, why);
+    for (size_t i = 0; i < ids.n && err == HDL_OK; i++)
+        printf("%d\n", ids.v[i]);
+    hdl_ids_deinit(&ids);
+    hdl_tok_scratch_free(scratch);
+    return err;
 }
 
 int cli_template(char **argv)
@@ -79,12 +148,20 @@ int cli_template(char **argv)
     if (rc >= 0)
         return rc;
     parts p = {0};
+    hdl_ranges_init(&p.own);
     hdl_buf out;
     hdl_buf_init(&out, FILE_BYTES_MAX);
     hdl_errmsg why = {0};
     hdl_err err = render(&args, &p, &out, &why);
-    rc = err == HDL_OK ? cli_print(&out) : cli_fail(err, &why);
+    bool ids = hdl_args_has(&args, "ids");
+    if (err == HDL_OK && ids)
+        err = print_ids(&p, &out, &why);
+    rc = err != HDL_OK ? cli_fail(err, &why) : ids ? CLI_OK : cli_print(&out);
     hdl_buf_deinit(&out);
+    hdl_ranges_deinit(&p.own);
+    hdl_json_close(p.effort);
+    hdl_json_close(p.kwargs);
+    hdl_json_close(p.documents);
     hdl_json_close(p.tools);
     hdl_json_close(p.messages);
     hdl_template_free(p.tpl);

@@ -46,9 +46,12 @@ typedef struct hdl_api_params {
     bool echo, ignore_eos, include_stop;
     bool keep_special; /* special tokens are part of the text */
     bool add_generation_prompt, continue_final;
-    bool add_special;       /* COMPLETION: the tokenizer's own bos and the like */
-    hdl_jv template_kwargs; /* absent: none */
-    const char *cache_salt; /* NULL: none */
+    bool no_tools;                      /* tool_choice "none" */
+    bool add_special;                   /* COMPLETION: the tokenizer's own bos and the like */
+    hdl_jv template_kwargs;             /* absent: none */
+    hdl_jv tools;                       /* checked; absent: none, or not to be told of */
+    hdl_jv documents, reasoning_effort; /* absent: none */
+    const char *cache_salt;             /* NULL: none */
     hdl_stop_text stops[HDL_STOP_STRINGS_MAX];
     uint32_t n_stops;
     hdl_token stop_ids[HDL_STOP_IDS_MAX];
@@ -74,7 +77,16 @@ bool hdl_api_admit(const hdl_api_params *params, const hdl_engine_info *info,
 bool hdl_api_admit_length(const hdl_api_params *params, const hdl_engine_info *info,
                           size_t n_prompt, uint32_t *max_new, hdl_api_error *err) HDL_MUST_CHECK;
 
-/* openai_messages.c: checks an array of messages; when the template could not take it as it is
- * (content in parts, developer role), *plain becomes a document of an equivalent one. */
-bool hdl_api_check_messages(const hdl_jv *messages, hdl_json **plain,
+/* openai_messages.c: checks an array of messages. */
+typedef struct hdl_api_message_facts {
+    bool plain; /* a template can take them as they are: no parts, no developer role, no calls */
+    bool calls; /* there are tool calls; their arguments are text here and objects to templates */
+} hdl_api_message_facts;
+bool hdl_api_check_messages(const hdl_jv *messages, hdl_api_message_facts *facts,
                             hdl_api_error *err) HDL_MUST_CHECK;
+/* A document of equivalent plain messages. */
+bool hdl_api_plain_messages(const hdl_jv *messages, bool arguments_as_text, hdl_json **plain,
+                            hdl_api_error *err) HDL_MUST_CHECK;
+
+/* openai_tools.c: checks tool definitions. */
+bool hdl_api_check_tools(const hdl_jv *tools, hdl_api_error *err) HDL_MUST_CHECK;

@@ -98,14 +98,15 @@ static bool check_part(const hdl_jv *part, hdl_api_error *err)
     return true;
 }
 
-static bool check_content(const hdl_jv *message, uint32_t role, bool *plain, hdl_api_error *err)
+static bool check_content(const hdl_jv *message, uint32_t role, hdl_api_message_facts *facts,
+                          hdl_api_error *err)
 {
     hdl_jv content = hdl_jv_get(message, "content");
     hdl_jv calls = hdl_jv_get(message, "tool_calls");
     switch (hdl_jv_kind(&content)) {
     case HDL_JSON_STRING: return true;
     case HDL_JSON_ARRAY:
-        *plain = false;
+        facts->plain = false;
         if (hdl_jv_len(&content) == 0)
             return hdl_api_fail_at(err, &content, "must not be empty");
         for (size_t i = 0; i < hdl_jv_len(&content); i++) {
@@ -126,7 +127,8 @@ static bool check_content(const hdl_jv *message, uint32_t role, bool *plain, hdl
     }
 }
 
-static bool check_tool_calls(const hdl_jv *message, hdl_api_error *err)
+static bool check_tool_calls(const hdl_jv *message, hdl_api_message_facts *facts,
+                             hdl_api_error *err)
 {
     hdl_jv calls = hdl_jv_get(message, "tool_calls");
     const char *text;
@@ -135,6 +137,7 @@ static bool check_tool_calls(const hdl_jv *message, hdl_api_error *err)
     if (hdl_jv_expect(&calls, HDL_JSON_ARRAY, &err->message) != HDL_OK)
         return fail_typed(&calls, err);
     for (size_t i = 0; i < hdl_jv_len(&calls); i++) {
+        facts->calls = true;
         hdl_jv call = hdl_jv_at(&calls, i);
         hdl_jv function = hdl_jv_get(&call, "function");
         hdl_jv name = hdl_jv_get(&function, "name");
@@ -149,7 +152,7 @@ static bool check_tool_calls(const hdl_jv *message, hdl_api_error *err)
     return true;
 }
 
-static bool check_message(const hdl_jv *message, bool *plain, hdl_api_error *err)
+static bool check_message(const hdl_jv *message, hdl_api_message_facts *facts, hdl_api_error *err)
 {
     uint32_t role = 0;
     void *iter = NULL;
@@ -159,14 +162,14 @@ static bool check_message(const hdl_jv *message, bool *plain, hdl_api_error *err
     if (!read_role(message, &role, err))
         return false;
     if (role == DEVELOPER)
-        *plain = false;
+        facts->plain = false;
     while (hdl_jv_next(message, &iter, &member))
         if (!check_member(&member, role, err))
             return false;
     hdl_jv id = hdl_jv_get(message, "tool_call_id");
     if (role == TOOL && !hdl_jv_given(&id))
         return hdl_api_fail_at(err, &id, "is missing");
-    return check_content(message, role, plain, err) && check_tool_calls(message, err);
+    return check_content(message, role, facts, err) && check_tool_calls(message, facts, err);
 }
 
 static void write_text_parts(hdl_json_writer *w, const hdl_jv *content)
@@ -185,33 +188,84 @@ static void write_text_parts(hdl_json_writer *w, const hdl_jv *content)
     hdl_buf_deinit(&text);
 }
 
-static void write_plain_message(hdl_json_writer *w, const hdl_jv *message)
+static void write_value(hdl_json_writer *w, const hdl_jv *v)
+{
+    hdl_buf raw;
+    hdl_buf_init(&raw, HDL_HTTP_BODY_BYTES_MAX);
+    if (hdl_jv_dump(v, &raw) == HDL_OK)
+        hdl_jw_raw(w, (const char *)hdl_buf_data(&raw), raw.len);
+    else
+        hdl_jw_null(w);
+    hdl_buf_deinit(&raw);
+}
+
+/* Text that is a JSON object becomes one, none at all an empty one; other text stays. */
+static void write_arguments(hdl_json_writer *w, const hdl_jv *v)
+{
+    const char *text = "";
+    size_t len = 0;
+    hdl_json *doc = NULL;
+    (void)!hdl_jv_string(v, &text, &len, NULL);
+    hdl_err err = hdl_json_parse(len > 0 ? text : "{}", len > 0 ? len : 2, 0, &doc, NULL);
+    hdl_jv root = err == HDL_OK ? hdl_json_root(doc) : (hdl_jv){0};
+    bool object = hdl_jv_kind(&root) == HDL_JSON_OBJECT;
+    write_value(w, object ? &root : v);
+    hdl_json_close(doc);
+}
+
+/* An object with one member written by another function. */
+static void write_object(hdl_json_writer *w, const hdl_jv *object, const char *name,
+                         void (*write)(hdl_json_writer *w, const hdl_jv *v))
+{
+    void *iter = NULL;
+    hdl_jv member;
+    hdl_jw_begin_object(w);
+    while (hdl_jv_next(object, &iter, &member)) {
+        hdl_jw_key(w, member.key);
+        (strcmp(member.key, name) == 0 ? write : write_value)(w, &member);
+    }
+    hdl_jw_end_object(w);
+}
+
+static void write_function(hdl_json_writer *w, const hdl_jv *v)
+{
+    write_object(w, v, "arguments", write_arguments);
+}
+
+static void write_calls(hdl_json_writer *w, const hdl_jv *calls)
+{
+    hdl_jw_begin_array(w);
+    for (size_t i = 0; i < hdl_jv_len(calls); i++) {
+        hdl_jv call = hdl_jv_at(calls, i);
+        write_object(w, &call, "function", write_function);
+    }
+    hdl_jw_end_array(w);
+}
+
+static void write_plain_message(hdl_json_writer *w, const hdl_jv *message, bool arguments_as_text)
 {
     void *iter = NULL;
     hdl_jv member;
     hdl_jw_begin_object(w);
     while (hdl_jv_next(message, &iter, &member)) {
         const char *text;
+        bool list = hdl_jv_kind(&member) == HDL_JSON_ARRAY;
         hdl_jw_key(w, member.key);
-        if (strcmp(member.key, "content") == 0 && hdl_jv_kind(&member) == HDL_JSON_ARRAY) {
+        if (strcmp(member.key, "content") == 0 && list)
             write_text_parts(w, &member);
-        } else if (strcmp(member.key, "role") == 0 &&
-                   hdl_jv_string(&member, &text, NULL, NULL) == HDL_OK) {
+        else if (strcmp(member.key, "tool_calls") == 0 && list && !arguments_as_text)
+            write_calls(w, &member);
+        else if (strcmp(member.key, "role") == 0 &&
+                 hdl_jv_string(&member, &text, NULL, NULL) == HDL_OK)
             hdl_jw_cstr(w, strcmp(text, "developer") == 0 ? "system" : text);
-        } else {
-            hdl_buf raw;
-            hdl_buf_init(&raw, HDL_HTTP_BODY_BYTES_MAX);
-            if (hdl_jv_dump(&member, &raw) == HDL_OK)
-                hdl_jw_raw(w, (const char *)hdl_buf_data(&raw), raw.len);
-            else
-                hdl_jw_null(w);
-            hdl_buf_deinit(&raw);
-        }
+        else
+            write_value(w, &member);
     }
     hdl_jw_end_object(w);
 }
 
-static bool make_plain(const hdl_jv *messages, hdl_json **plain, hdl_api_error *err)
+bool hdl_api_plain_messages(const hdl_jv *messages, bool arguments_as_text, hdl_json **plain,
+                            hdl_api_error *err)
 {
     hdl_buf buf;
     hdl_json_writer w;
@@ -222,7 +276,7 @@ static bool make_plain(const hdl_jv *messages, hdl_json **plain, hdl_api_error *
     hdl_jw_begin_array(&w);
     for (size_t i = 0; i < hdl_jv_len(messages); i++) {
         hdl_jv message = hdl_jv_at(messages, i);
-        write_plain_message(&w, &message);
+        write_plain_message(&w, &message, arguments_as_text);
     }
     hdl_jw_end_array(&w);
     bool ok = hdl_buf_ok(&buf) && hdl_json_parse((const char *)hdl_buf_data(&buf), buf.len,
@@ -231,18 +285,19 @@ static bool make_plain(const hdl_jv *messages, hdl_json **plain, hdl_api_error *
     return ok || hdl_api_fail(err, 503, "messages", "messages do not fit into memory");
 }
 
-bool hdl_api_check_messages(const hdl_jv *messages, hdl_json **plain, hdl_api_error *err)
+bool hdl_api_check_messages(const hdl_jv *messages, hdl_api_message_facts *facts,
+                            hdl_api_error *err)
 {
-    bool is_plain = true;
-    *plain = NULL;
+    *facts = (hdl_api_message_facts){.plain = true};
     if (hdl_jv_expect(messages, HDL_JSON_ARRAY, &err->message) != HDL_OK)
         return fail_typed(messages, err);
     if (hdl_jv_len(messages) == 0)
         return hdl_api_fail_at(err, messages, "must not be empty");
     for (size_t i = 0; i < hdl_jv_len(messages); i++) {
         hdl_jv message = hdl_jv_at(messages, i);
-        if (!check_message(&message, &is_plain, err))
+        if (!check_message(&message, facts, err))
             return false;
     }
-    return is_plain || make_plain(messages, plain, err);
+    facts->plain &= !facts->calls;
+    return true;
 }

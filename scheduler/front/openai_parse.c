@@ -36,7 +36,7 @@ struct field {
 
 static field_fn read_prompt, read_stop, read_bias, read_seed, read_logprobs, read_stop_ids,
     read_stream_options, read_response_format, read_modalities, read_tool_choice, read_empty,
-    read_skip_special, read_best_of, read_template_kwargs;
+    read_skip_special, read_best_of, read_template_kwargs, read_tools, read_documents, read_effort;
 
 #define AT(member)               .offset = offsetof(hdl_api_params, member)
 #define NUM(member, min_, max_)  .kind = F_INT, AT(member), .min = (min_), .max = (max_)
@@ -81,8 +81,10 @@ static const field fields[] = {
     {"modalities", CHAT, .kind = F_CALL, .fn = read_modalities},
     {"tool_choice", CHAT, .kind = F_CALL, .fn = read_tool_choice},
     {"function_call", CHAT, .kind = F_CALL, .fn = read_tool_choice},
-    {"tools", CHAT, .kind = F_CALL, .fn = read_empty, .hint = "tool calls are not served yet"},
-    {"functions", CHAT, .kind = F_CALL, .fn = read_empty, .hint = "tool calls are not served yet"},
+    {"tools", CHAT, .kind = F_CALL, .fn = read_tools},
+    {"documents", CHAT, .kind = F_CALL, .fn = read_documents},
+    {"reasoning_effort", CHAT, .kind = F_CALL, .fn = read_effort},
+    {"functions", CHAT, .kind = F_CALL, .fn = read_empty, .hint = "is served as tools"},
     /* Labels, and wishes about how or where the work is done: they cannot change the answer. */
     {"user", BOTH, .kind = F_IGNORE}, {"safety_identifier", BOTH, .kind = F_IGNORE},
     {"metadata", BOTH, .kind = F_IGNORE}, {"store", BOTH, .kind = F_IGNORE},
@@ -90,7 +92,6 @@ static const field fields[] = {
     {"prompt_cache_retention", BOTH, .kind = F_IGNORE}, {"prediction", CHAT, .kind = F_IGNORE},
     {"parallel_tool_calls", CHAT, .kind = F_IGNORE}, {"request_id", BOTH, .kind = F_IGNORE},
     {"suffix", TEXT, .kind = F_REFUSE, .hint = "filling in the middle is not served; leave it out"},
-    {"reasoning_effort", CHAT, .kind = F_REFUSE, .hint = "is not served; leave it out"},
     {"verbosity", CHAT, .kind = F_REFUSE, .hint = "is not served; say it in the prompt"},
     {"audio", CHAT, .kind = F_REFUSE, .hint = "is not served; this model answers in text"},
     {"web_search_options", CHAT, .kind = F_REFUSE, .hint = "is not served here"},
@@ -372,13 +373,33 @@ static bool read_modalities(hdl_api_params *p, const hdl_jv *v, hdl_api_error *e
 
 static bool read_tool_choice(hdl_api_params *p, const hdl_jv *v, hdl_api_error *err)
 {
-    (void)p;
     const char *text = "";
     if (hdl_jv_kind(v) == HDL_JSON_STRING && !get_string(v, &text, NULL, err))
         return false;
-    if (strcmp(text, "none") != 0 && strcmp(text, "auto") != 0)
-        return hdl_api_fail_at(err, v, "must be \"none\"; tool calls are not served yet");
+    p->no_tools = strcmp(text, "none") == 0;
+    if (!p->no_tools && strcmp(text, "auto") != 0)
+        return hdl_api_fail_at(err, v,
+                               "must be \"auto\" or \"none\"; forcing a call is not served");
     return true;
+}
+
+static bool read_tools(hdl_api_params *p, const hdl_jv *v, hdl_api_error *err)
+{
+    p->tools = *v;
+    return hdl_api_check_tools(v, err);
+}
+
+static bool read_documents(hdl_api_params *p, const hdl_jv *v, hdl_api_error *err)
+{
+    p->documents = *v;
+    return get_kind(v, HDL_JSON_ARRAY, err);
+}
+
+static bool read_effort(hdl_api_params *p, const hdl_jv *v, hdl_api_error *err)
+{
+    const char *text;
+    p->reasoning_effort = *v;
+    return get_string(v, &text, NULL, err);
 }
 
 static bool read_empty(hdl_api_params *p, const hdl_jv *v, hdl_api_error *err)
@@ -387,7 +408,7 @@ static bool read_empty(hdl_api_params *p, const hdl_jv *v, hdl_api_error *err)
     if (!get_kind(v, HDL_JSON_ARRAY, err))
         return false;
     return hdl_jv_len(v) == 0 ||
-           hdl_api_fail_at(err, v, "is not served yet; leave it out to get a plain answer");
+           hdl_api_fail_at(err, v, "is not served; define the functions as tools");
 }
 
 /* ---- the whole body ---- */
@@ -448,6 +469,8 @@ static bool check_together(hdl_api_params *p, hdl_api_error *err)
                                 "max_tokens and max_completion_tokens differ; give one of them");
         p->max_tokens = p->max_completion_tokens;
     }
+    if (p->no_tools || hdl_jv_len(&p->tools) == 0)
+        p->tools = (hdl_jv){0};
     if (chat && p->logprobs_n >= 0 && !p->logprobs)
         return hdl_api_fail(err, 400, "top_logprobs", "top_logprobs needs \"logprobs\": true");
     if (p->best_of >= 0 && p->best_of != p->n)

@@ -45,26 +45,82 @@ bool hdl_prep_check_model(const hdl_front_model *model, const char *name, hdl_ap
     return false;
 }
 
-bool hdl_prep_render(const hdl_front_model *model, const hdl_api_params *p, hdl_buf *out,
-                     hdl_api_error *err)
+void hdl_prompt_text_init(hdl_prompt_text *prompt)
 {
-    hdl_json *plain = NULL;
-    hdl_errmsg why = {0};
-    if (!model->chat || !model->tokenizer)
-        return hdl_api_fail(err, 400, "messages",
-                            "this model has no chat template; use /v1/completions");
-    if (!hdl_api_check_messages(&p->messages, &plain, err))
-        return false;
-    hdl_jv messages = plain ? hdl_json_root(plain) : p->messages;
-    hdl_chat chat = {.messages = &messages,
+    hdl_buf_init(&prompt->text, 8 * (size_t)HDL_HTTP_BODY_BYTES_MAX);
+    hdl_ranges_init(&prompt->own);
+}
+
+void hdl_prompt_text_deinit(hdl_prompt_text *prompt)
+{
+    hdl_buf_deinit(&prompt->text);
+    hdl_ranges_deinit(&prompt->own);
+}
+
+/* What a model's template cannot show to the model is refused, not left out. */
+static bool check_taken(const hdl_template *chat, const hdl_jv *v, hdl_api_error *err)
+{
+    return !hdl_jv_present(v) || hdl_template_takes(chat, v->key) ||
+           hdl_api_fail_at(err, v, "is not taken by this model's chat template; leave it out");
+}
+
+/* One rendering; the messages may be a plain copy. */
+static hdl_err render_once(const hdl_front_model *model, const hdl_api_params *p,
+                           const hdl_jv *messages, hdl_prompt_text *out, hdl_errmsg *why)
+{
+    const hdl_jv *effort = &p->reasoning_effort;
+    hdl_chat chat = {.messages = messages,
+                     .tools = hdl_jv_present(&p->tools) ? &p->tools : NULL,
+                     .documents = hdl_jv_present(&p->documents) ? &p->documents : NULL,
+                     .reasoning_effort = hdl_jv_present(effort) ? effort : NULL,
                      .kwargs = hdl_jv_present(&p->template_kwargs) ? &p->template_kwargs : NULL,
                      .special = &hdl_tokenizer_info(model->tokenizer)->special,
                      .add_generation_prompt = p->add_generation_prompt,
                      .continue_final = p->continue_final,
-                     .now_wall_us = hdl_clock_wall_us()};
-    hdl_err code = hdl_template_render(model->chat, &chat, out, &why);
+                     .now_wall_us = hdl_clock_wall_us(),
+                     .own = &out->own};
+    hdl_buf_clear(&out->text);
+    hdl_ranges_cut(&out->own, 0);
+    return hdl_template_render(model->chat, &chat, &out->text, why);
+}
+
+static bool render_plain(const hdl_front_model *model, const hdl_api_params *p, bool as_text,
+                         hdl_prompt_text *out, hdl_err *code, hdl_errmsg *why, hdl_api_error *err)
+{
+    hdl_json *plain;
+    if (!hdl_api_plain_messages(&p->messages, as_text, &plain, err))
+        return false;
+    hdl_jv messages = hdl_json_root(plain);
+    *code = render_once(model, p, &messages, out, why);
     hdl_json_close(plain);
-    if (code == HDL_OK && hdl_buf_ok(out))
+    return true;
+}
+
+bool hdl_prep_render(const hdl_front_model *model, const hdl_api_params *p, hdl_prompt_text *out,
+                     hdl_api_error *err)
+{
+    hdl_errmsg why = {0}, other = {0};
+    hdl_api_message_facts facts;
+    hdl_err code = HDL_OK;
+    if (!model->chat || !model->tokenizer)
+        return hdl_api_fail(err, 400, "messages",
+                            "this model has no chat template; use /v1/completions");
+    if (!hdl_api_check_messages(&p->messages, &facts, err) ||
+        !check_taken(model->chat, &p->tools, err) ||
+        !check_taken(model->chat, &p->documents, err) ||
+        !check_taken(model->chat, &p->reasoning_effort, err))
+        return false;
+    if (facts.plain)
+        code = render_once(model, p, &p->messages, out, &why);
+    else if (!render_plain(model, p, false, out, &code, &why, err))
+        return false;
+    /* A few templates write the arguments of calls as the text that they are in the API. */
+    hdl_err second = code;
+    if (code == HDL_INVALID && facts.calls &&
+        !render_plain(model, p, true, out, &second, &other, err))
+        return false;
+    code = second == HDL_OK ? HDL_OK : code;
+    if (code == HDL_OK && hdl_buf_ok(&out->text))
         return true;
     if (code == HDL_INVALID || code == HDL_UNSUPPORTED || code == HDL_BUSY)
         return hdl_api_fail(err, 400, "messages", "the model's chat template refuses messages; %s",
@@ -131,15 +187,16 @@ static bool copy_ids(hdl_prep *prep, hdl_prompt *out, const hdl_jv *array)
 
 static bool read_chat(hdl_prep *prep, hdl_tok_scratch *scratch)
 {
-    hdl_buf text;
-    hdl_buf_init(&text, 8 * (size_t)HDL_HTTP_BODY_BYTES_MAX);
-    bool ok = hdl_prep_render(prep->model, &prep->params, &text, &prep->err);
-    hdl_encode_args args = {.text = (const char *)hdl_buf_data(&text),
-                            .len = text.len,
+    hdl_prompt_text prompt;
+    hdl_prompt_text_init(&prompt);
+    bool ok = hdl_prep_render(prep->model, &prep->params, &prompt, &prep->err);
+    hdl_encode_args args = {.text = (const char *)hdl_buf_data(&prompt.text),
+                            .len = prompt.text.len,
                             .scratch = scratch,
-                            .parse_special = true};
+                            .parse_special = true,
+                            .special_in = &prompt.own};
     ok = ok && tokenize(prep, &prep->prompts[0], &args);
-    hdl_buf_deinit(&text);
+    hdl_prompt_text_deinit(&prompt);
     return ok;
 }
 

@@ -36,6 +36,12 @@ void hdl_prompts_free(hdl_prompt *prompts, uint32_t n);
 /* 404 model_not_found unless name is the model's or an alias. */
 bool hdl_prep_check_model(const hdl_front_model *model, const char *name,
                           hdl_api_error *err) HDL_MUST_CHECK;
-/* The chat's messages through the model's template, appended to out. */
-bool hdl_prep_render(const hdl_front_model *model, const hdl_api_params *p, hdl_buf *out,
+/* The chat's messages through the model's template. */
+typedef struct hdl_prompt_text {
+    hdl_buf text;
+    hdl_ranges own; /* the template's own words: special tokens may be read there alone */
+} hdl_prompt_text;
+void hdl_prompt_text_init(hdl_prompt_text *prompt);
+void hdl_prompt_text_deinit(hdl_prompt_text *prompt);
+bool hdl_prep_render(const hdl_front_model *model, const hdl_api_params *p, hdl_prompt_text *out,
                      hdl_api_error *err) HDL_MUST_CHECK;

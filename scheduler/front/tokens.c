@@ -46,7 +46,10 @@ static bool read_member(tokens_body *b, const hdl_jv *v, hdl_api_error *err)
                                                "return_token_strs",
                                                "add_generation_prompt",
                                                "continue_final_message",
-                                               "chat_template_kwargs"};
+                                               "chat_template_kwargs",
+                                               "tools",
+                                               "documents",
+                                               "reasoning_effort"};
     static const char *const decode_names[] = {"model", "tokens"};
     const char *const *names = b->encode ? encode_names : decode_names;
     size_t n = b->encode ? HDL_ARRAY_LEN(encode_names) : HDL_ARRAY_LEN(decode_names);
@@ -75,9 +78,16 @@ static bool read_member(tokens_body *b, const hdl_jv *v, hdl_api_error *err)
     case 4: return read_bool(v, &b->strings, err);
     case 5: return read_bool(v, &b->chat.add_generation_prompt, err);
     case 6: return read_bool(v, &b->chat.continue_final, err);
-    default:
+    case 7:
         b->chat.template_kwargs = *v;
         return hdl_jv_expect(v, HDL_JSON_OBJECT, &err->message) == HDL_OK || fail_typed(v, err);
+    case 8: b->chat.tools = *v; return hdl_api_check_tools(v, err);
+    case 9:
+        b->chat.documents = *v;
+        return hdl_jv_expect(v, HDL_JSON_ARRAY, &err->message) == HDL_OK || fail_typed(v, err);
+    default:
+        b->chat.reasoning_effort = *v;
+        return hdl_jv_expect(v, HDL_JSON_STRING, &err->message) == HDL_OK || fail_typed(v, err);
     }
 }
 
@@ -97,7 +107,7 @@ static bool read_body(tokens_body *b, hdl_api_error *err)
 }
 
 /* Text of the prompt, or of the rendered messages, into out. */
-static bool read_text(tokens_body *b, hdl_buf *out, hdl_api_error *err)
+static bool read_text(tokens_body *b, hdl_prompt_text *out, hdl_api_error *err)
 {
     bool chat = hdl_jv_present(&b->chat.messages);
     if (chat == hdl_jv_present(&b->prompt))
@@ -110,7 +120,7 @@ static bool read_text(tokens_body *b, hdl_buf *out, hdl_api_error *err)
     size_t len;
     if (hdl_jv_string(&b->prompt, &text, &len, &err->message) != HDL_OK)
         return fail_typed(&b->prompt, err);
-    return hdl_buf_append(out, text, len) == HDL_OK ||
+    return hdl_buf_append(&out->text, text, len) == HDL_OK ||
            hdl_api_fail(err, 503, NULL, "out of memory");
 }
 
@@ -146,25 +156,27 @@ static void write_tokens(tokens_body *b, const hdl_ids *ids)
 
 static bool encode(tokens_body *b, hdl_tok_scratch *scratch, hdl_api_error *err)
 {
-    hdl_buf text;
+    hdl_prompt_text text;
     hdl_ids ids;
     hdl_errmsg why = {0};
-    hdl_buf_init(&text, 8 * (size_t)HDL_HTTP_BODY_BYTES_MAX);
+    hdl_prompt_text_init(&text);
     hdl_ids_init(&ids, IDS_MAX);
     bool ok = read_text(b, &text, err);
     if (ok) {
-        hdl_encode_args args = {.text = (const char *)hdl_buf_data(&text),
-                                .len = text.len,
+        bool chat = hdl_jv_present(&b->chat.messages);
+        hdl_encode_args args = {.text = (const char *)hdl_buf_data(&text.text),
+                                .len = text.text.len,
                                 .scratch = scratch,
                                 .add_special = b->add_special,
-                                .parse_special = true};
+                                .parse_special = true,
+                                .special_in = chat ? &text.own : NULL};
         if (hdl_tokenizer_encode(b->model->tokenizer, &args, &ids, &why) != HDL_OK)
             ok = hdl_api_fail(err, 400, "prompt", "the text cannot be tokenised; %s", why.text);
         else
             write_tokens(b, &ids);
     }
     hdl_ids_deinit(&ids);
-    hdl_buf_deinit(&text);
+    hdl_prompt_text_deinit(&text);
     return ok;
 }
 

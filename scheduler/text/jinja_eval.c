@@ -177,17 +177,20 @@ static hdl_err exec_for(hdl_jrun *run, const hdl_jnode *node)
 
 hdl_err hdl_jcapture(hdl_jrun *run, const hdl_jnode *body, hdl_jframe *frame, hdl_jval *out)
 {
-    hdl_buf text, *outer_out = run->out;
+    hdl_buf text;
+    hdl_jout inner, *outer = run->out;
     hdl_jframe *outer_frame = run->frame;
     hdl_jnode_kind jump;
     hdl_buf_init(&text, HDL_JRUN_OUTPUT_MAX);
-    run->out = &text;
+    hdl_jout_init(&inner, &text);
+    run->out = &inner;
     run->frame = frame;
     hdl_err err = hdl_jexec(run, body, &jump);
     if (err == HDL_OK)
-        err = hdl_jstring(&run->mem, (hdl_text){(const char *)hdl_buf_data(&text), text.len}, out);
-    run->out = outer_out;
+        err = hdl_jout_string(&inner, &run->mem, out);
+    run->out = outer;
     run->frame = outer_frame;
+    hdl_jout_deinit(&inner);
     hdl_buf_deinit(&text);
     return err;
 }
@@ -227,7 +230,7 @@ static hdl_err exec_call_block(hdl_jrun *run, const hdl_jnode *node)
     HDL_TRY(define(run, node, &v[call->n_items]));
     names[call->n_items] = "caller";
     HDL_TRY(hdl_jcall(run, &callee, &(hdl_jargs){v, call->n_items + 1, names}, &result));
-    return hdl_jval_str(&result, run->out);
+    return hdl_jout_put(run->out, &run->mem, &result);
 }
 
 static hdl_err exec_with(hdl_jrun *run, const hdl_jnode *node, hdl_jnode_kind *jump)
@@ -250,8 +253,10 @@ static hdl_err exec_one(hdl_jrun *run, const hdl_jnode *node, hdl_jnode_kind *ju
 {
     hdl_jval v;
     switch (node->kind) {
-    case HDL_JN_TEXT: return hdl_buf_append(run->out, node->value.s.p, node->value.s.len);
-    case HDL_JN_PRINT: HDL_TRY(hdl_jeval(run, node->a, &v)); return hdl_jval_str(&v, run->out);
+    case HDL_JN_TEXT: return hdl_jout_put(run->out, &run->mem, &node->value);
+    case HDL_JN_PRINT:
+        HDL_TRY(hdl_jeval(run, node->a, &v));
+        return hdl_jout_put(run->out, &run->mem, &v);
     case HDL_JN_IF: return exec_if(run, node, jump);
     case HDL_JN_FOR: return exec_for(run, node);
     case HDL_JN_SET: HDL_TRY(hdl_jeval(run, node->a, &v)); return assign(run, node->target, &v);
@@ -260,7 +265,7 @@ static hdl_err exec_one(hdl_jrun *run, const hdl_jnode *node, hdl_jnode_kind *ju
         return assign(run, node->target, &v);
     case HDL_JN_FILTER_BLOCK:
         HDL_TRY(capture_here(run, node, &v));
-        return hdl_jval_str(&v, run->out);
+        return hdl_jout_put(run->out, &run->mem, &v);
     case HDL_JN_MACRO:
         HDL_TRY(define(run, node, &v));
         return hdl_jframe_set(run, run->frame, node->name, v);
@@ -281,7 +286,7 @@ hdl_err hdl_jexec(hdl_jrun *run, const hdl_jnode *body, hdl_jnode_kind *jump)
         HDL_TRY(enter(run));
         HDL_TRY(exec_one(run, body, &own));
         run->depth--;
-        if (!hdl_buf_ok(run->out))
+        if (!hdl_buf_ok(run->out->text))
             return hdl_jfail(run, HDL_BUSY, "more than %d bytes of text", HDL_JRUN_OUTPUT_MAX);
     }
     if (own != HDL_JN_TEXT)

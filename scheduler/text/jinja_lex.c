@@ -365,7 +365,9 @@ static hdl_err normalize_newlines(lexer *lx, hdl_text source)
         n--;
     lx->p = copy;
     lx->len = n;
-    return HDL_OK;
+    return hdl_jmem_note(lx->mem, (hdl_text){copy, n}) == HDL_OK
+               ? HDL_OK
+               : fail(lx, "the template is too large");
 }
 
 hdl_err hdl_jlex(hdl_jmem *mem, hdl_text source, hdl_jtokens *out, hdl_errmsg *why)

@@ -284,7 +284,8 @@ hdl_err hdl_jrecase(hdl_jrun *run, hdl_text s, hdl_jcase how, hdl_jval *out)
         }
     }
     if (err == HDL_OK)
-        err = hdl_jstring(&run->mem, (hdl_text){(const char *)hdl_buf_data(&text), text.len}, out);
+        err = hdl_jstring_own(&run->mem, (hdl_text){(const char *)hdl_buf_data(&text), text.len},
+                              hdl_jmem_is_own(&run->mem, s), out);
     hdl_buf_deinit(&text);
     return err;
 }

@@ -415,7 +415,7 @@ static bool wants_parts(const hdl_jtokens *tokens)
 hdl_err hdl_jprogram_init(hdl_jprogram *program, hdl_text source, hdl_errmsg *why)
 {
     *program = (hdl_jprogram){0};
-    hdl_jmem_init(&program->mem, PROGRAM_BYTES_MAX);
+    hdl_jmem_init(&program->mem, PROGRAM_BYTES_MAX, NULL);
     if (source.len > SOURCE_BYTES_MAX || hdl_utf8_valid_prefix(source.p, source.len) < source.len ||
         memchr(source.p, '\0', source.len) != NULL)
         return hdl_fail(HDL_INVALID, why, "chat template: longer than %d bytes, or not UTF-8 text",

@@ -29,7 +29,7 @@ typedef struct hdl_jrun {
     const hdl_jprogram *program;
     hdl_jmem mem;
     hdl_jframe *frame; /* innermost */
-    hdl_buf *out;      /* where text goes now */
+    hdl_jout *out;     /* where text goes now */
     uint64_t steps;
     uint32_t depth, line;
     uint64_t now_wall_us;

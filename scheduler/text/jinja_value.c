@@ -7,62 +7,7 @@
 #include "scheduler/text/unicode.h"
 #include "scheduler/text/utf8.h"
 
-enum { STRING_CHUNK = 32 << 10, INDEX_FROM = 16, NEST_MAX = 128 };
-
-void hdl_jmem_init(hdl_jmem *mem, size_t cap_bytes)
-{
-    *mem = (hdl_jmem){0};
-    hdl_pool_arena_init(&mem->arena, cap_bytes);
-}
-
-void hdl_jmem_deinit(hdl_jmem *mem) { hdl_pool_arena_deinit(&mem->arena); }
-
-void *hdl_jmem_alloc(hdl_jmem *mem, size_t bytes)
-{
-    return hdl_pool_arena_alloc(&mem->arena, bytes);
-}
-
-/* Room for n more bytes of strings at chunk + used; a new chunk has as much again to spare, so that
- * growing is linear. */
-static bool string_room(hdl_jmem *mem, size_t n)
-{
-    if (mem->chunk != NULL && n <= mem->size - mem->used)
-        return true;
-    size_t size = n < STRING_CHUNK / 4 ? STRING_CHUNK : 2 * n;
-    if (n > SIZE_MAX / 4)
-        return false;
-    char *chunk = hdl_pool_arena_alloc(&mem->arena, size);
-    if (chunk == NULL)
-        return false;
-    mem->chunk = chunk;
-    mem->size = size;
-    mem->used = 0;
-    return true;
-}
-
-hdl_err hdl_jstring(hdl_jmem *mem, hdl_text text, hdl_jval *out)
-{
-    return hdl_jconcat(mem, (hdl_text){"", 0}, text, out);
-}
-
-hdl_err hdl_jconcat(hdl_jmem *mem, hdl_text a, hdl_text b, hdl_jval *out)
-{
-    bool at_end = a.len > 0 && mem->chunk != NULL && a.p + a.len == mem->chunk + mem->used;
-    if (at_end && b.len <= mem->size - mem->used) {
-        memcpy(mem->chunk + mem->used, b.p, b.len);
-        mem->used += b.len;
-        *out = hdl_jslice((hdl_text){a.p, a.len + b.len});
-        return HDL_OK;
-    }
-    if (!string_room(mem, a.len + b.len))
-        return HDL_BUSY;
-    char *p = mem->chunk + mem->used;
-    memcpy(p, a.p, a.len);
-    memcpy(p + a.len, b.p, b.len);
-    mem->used += a.len + b.len;
-    *out = hdl_jslice((hdl_text){p, a.len + b.len});
-    return HDL_OK;
-}
+enum { INDEX_FROM = 16, NEST_MAX = 128 };
 
 hdl_err hdl_jlist_new(hdl_jmem *mem, size_t room, hdl_jlist **out)
 {

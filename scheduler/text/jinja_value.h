@@ -69,19 +69,52 @@ typedef struct hdl_jdict {
     size_t n_slots;
 } hdl_jdict;
 
+/* Memory of strings, and for each byte of it whether it is the template's own: written in its
+ * source, and not taken from a message. Only own text may become special tokens, so whatever copies
+ * strings copies their origin too. */
+typedef struct hdl_jchunk {
+    char *p;
+    size_t size;
+    unsigned char *own; /* [size] 1 or 0; NULL: all of it is */
+} hdl_jchunk;
+
 /* Where values live. A string that was built last can grow in place: `s = s ~ x` in a loop stays
  * linear. */
 typedef struct hdl_jmem {
     hdl_pool_arena arena;
-    char *chunk; /* of strings */
-    size_t used, size;
+    hdl_jchunk *chunks; /* [n_chunks] by address; the arena's */
+    size_t n_chunks, chunks_max;
+    hdl_jchunk at;                    /* the chunk that strings go to now */
+    size_t used;                      /* of it */
+    const struct hdl_jmem *constants; /* the compiled template's memory; NULL: this is it */
 } hdl_jmem;
 
-void hdl_jmem_init(hdl_jmem *mem, size_t cap_bytes);
+/* jinja_mem.c */
+void hdl_jmem_init(hdl_jmem *mem, size_t cap_bytes, const hdl_jmem *constants);
 void hdl_jmem_deinit(hdl_jmem *mem);
 void *hdl_jmem_alloc(hdl_jmem *mem, size_t bytes); /* zeroed; NULL: the cap is reached */
-hdl_err hdl_jstring(hdl_jmem *mem, hdl_text text, hdl_jval *out) HDL_MUST_CHECK; /* copies */
+/* This memory of the arena holds strings of the template's source. */
+hdl_err hdl_jmem_note(hdl_jmem *mem, hdl_text text) HDL_MUST_CHECK;
+/* Copies. Text from elsewhere is not the template's own. */
+hdl_err hdl_jstring(hdl_jmem *mem, hdl_text text, hdl_jval *out) HDL_MUST_CHECK;
+hdl_err hdl_jstring_own(hdl_jmem *mem, hdl_text text, bool own, hdl_jval *out) HDL_MUST_CHECK;
 hdl_err hdl_jconcat(hdl_jmem *mem, hdl_text a, hdl_text b, hdl_jval *out) HDL_MUST_CHECK;
+/* The origin of each byte; and: is all of it the template's own. */
+void hdl_jmem_origin(const hdl_jmem *mem, hdl_text text, unsigned char *own);
+bool hdl_jmem_is_own(const hdl_jmem *mem, hdl_text text);
+
+/* Text that comes out, with its origin. */
+typedef struct hdl_jout {
+    hdl_buf *text; /* borrowed */
+    hdl_buf own;   /* a byte 1 or 0 for each byte that was put here */
+} hdl_jout;
+void hdl_jout_init(hdl_jout *out, hdl_buf *text);
+void hdl_jout_deinit(hdl_jout *out);
+/* str() of a value. */
+hdl_err hdl_jout_put(hdl_jout *out, const hdl_jmem *mem, const hdl_jval *v) HDL_MUST_CHECK;
+/* All that was put, as a string; the text has nothing else. */
+hdl_err hdl_jout_string(const hdl_jout *out, hdl_jmem *mem, hdl_jval *v) HDL_MUST_CHECK;
+
 hdl_err hdl_jlist_new(hdl_jmem *mem, size_t room, hdl_jlist **out) HDL_MUST_CHECK;
 hdl_err hdl_jlist_push(hdl_jmem *mem, hdl_jlist *list, hdl_jval v) HDL_MUST_CHECK;
 hdl_err hdl_jdict_new(hdl_jmem *mem, hdl_jdict **out) HDL_MUST_CHECK;

@@ -34,6 +34,12 @@ void hdl_template_free(hdl_template *tpl)
     free(tpl);
 }
 
+bool hdl_template_takes(const hdl_template *tpl, const char *variable)
+{
+    hdl_text word = {variable, strlen(variable)};
+    return hdl_jnames_find(&tpl->program.names, word) != NULL;
+}
+
 /* A variable of the outermost scope; one that the template never names is not even made. */
 static hdl_err define(hdl_jrun *run, const char *name, hdl_jval v)
 {
@@ -69,9 +75,14 @@ static hdl_err define_special(hdl_jrun *run, const hdl_special_texts *special)
                   {"eos_token", special->eos},
                   {"pad_token", special->pad},
                   {"unk_token", special->unk}};
-    for (size_t i = 0; i < HDL_ARRAY_LEN(tokens); i++)
-        if (tokens[i].text != NULL)
-            HDL_TRY(define(run, tokens[i].name, hdl_jcstr(tokens[i].text)));
+    for (size_t i = 0; i < HDL_ARRAY_LEN(tokens); i++) {
+        hdl_jval v;
+        if (tokens[i].text == NULL)
+            continue;
+        hdl_text text = {tokens[i].text, strlen(tokens[i].text)};
+        HDL_TRY(hdl_jstring_own(&run->mem, text, true, &v));
+        HDL_TRY(define(run, tokens[i].name, v));
+    }
     return HDL_OK;
 }
 
@@ -129,10 +140,26 @@ static hdl_err alias_reasoning(hdl_jrun *run, hdl_jval *message)
     return HDL_OK;
 }
 
+/* Templates write special tokens around the role ("<|" + role + "|>"), so that the names of roles
+ * are as good as their own words. Other roles stay text. */
+static hdl_err trust_role(hdl_jrun *run, hdl_jval *message)
+{
+    static const char *const roles[] = {
+        "system",      "user",          "assistant",      "tool",    "developer",
+        "function",    "model",         "ipython",        "context", "documents",
+        "observation", "tool_response", "latest_reminder"};
+    hdl_jval *role = hdl_jdict_get(message->dict, hdl_jcstr("role"));
+    for (size_t i = 0; i < HDL_ARRAY_LEN(roles) && role != NULL; i++)
+        if (hdl_jval_is(role, roles[i]))
+            return hdl_jstring_own(&run->mem, role->s, true, role);
+    return HDL_OK;
+}
+
 static hdl_err prepare_message(hdl_jrun *run, hdl_jval *message, size_t i)
 {
     if (message->kind != HDL_J_DICT)
         return hdl_fail(HDL_INVALID, run->why, "messages[%zu] must be an object", i);
+    HDL_TRY(trust_role(run, message));
     HDL_TRY(alias_reasoning(run, message));
     hdl_jval *content = hdl_jdict_get(message->dict, hdl_jcstr("content"));
     if (content == NULL || content->kind != HDL_J_LIST || run->program->wants_parts)
@@ -202,7 +229,7 @@ static hdl_err render(hdl_jrun *run, const hdl_chat *chat)
 {
     hdl_jval messages;
     hdl_text final = {0};
-    size_t before = run->out->len;
+    size_t before = run->out->text->len;
     hdl_jnode_kind jump;
     if (chat->add_generation_prompt && chat->continue_final)
         return hdl_fail(
@@ -222,22 +249,45 @@ static hdl_err render(hdl_jrun *run, const hdl_chat *chat)
         HDL_TRY(define_special(run, chat->special));
     HDL_TRY(define_json(run, "tools", chat->tools));
     HDL_TRY(define_json(run, "documents", chat->documents));
+    if (chat->reasoning_effort != NULL)
+        HDL_TRY(define_json(run, "reasoning_effort", chat->reasoning_effort));
     HDL_TRY(define(run, "add_generation_prompt", hdl_jbool(chat->add_generation_prompt)));
     HDL_TRY(define_kwargs(run, chat->kwargs));
     HDL_TRY(define(run, "messages", messages));
     HDL_TRY(hdl_jexec(run, run->program->body, &jump));
-    return chat->continue_final ? cut_at_mark(run, run->out, before, final) : HDL_OK;
+    return chat->continue_final ? cut_at_mark(run, run->out->text, before, final) : HDL_OK;
+}
+
+static hdl_err give_ranges(const hdl_jout *out, size_t before, hdl_ranges *ranges)
+{
+    const unsigned char *own = hdl_buf_data(&out->own);
+    size_t n = out->text->len - before; /* less than there was where the end was cut off */
+    for (size_t at = 0; at < n;) {
+        const unsigned char *start = memchr(own + at, 1, n - at);
+        const unsigned char *end = start ? memchr(start, 0, (size_t)(own + n - start)) : NULL;
+        if (start == NULL)
+            break;
+        at = end ? (size_t)(end - own) : n;
+        HDL_TRY(hdl_ranges_add(ranges, (hdl_range){before + (size_t)(start - own), before + at}));
+    }
+    return HDL_OK;
 }
 
 hdl_err hdl_template_render(const hdl_template *tpl, const hdl_chat *chat, hdl_buf *out,
                             hdl_errmsg *why)
 {
     hdl_errmsg said = {""};
+    hdl_jout put;
+    size_t before = out->len;
     hdl_jrun run = {
-        .program = &tpl->program, .out = out, .now_wall_us = chat->now_wall_us, .why = &said};
-    hdl_jmem_init(&run.mem, HDL_JRUN_MEMORY_MAX);
+        .program = &tpl->program, .out = &put, .now_wall_us = chat->now_wall_us, .why = &said};
+    hdl_jout_init(&put, out);
+    hdl_jmem_init(&run.mem, HDL_JRUN_MEMORY_MAX, &tpl->program.mem);
     hdl_err err = render(&run, chat);
+    if (err == HDL_OK && chat->own != NULL)
+        err = give_ranges(&put, before, chat->own);
     hdl_jmem_deinit(&run.mem);
+    hdl_jout_deinit(&put);
     if (err != HDL_OK && said.text[0] == '\0')
         return hdl_fail(err, why,
                         "chat template, line %u: %s; the conversation is too large for it",

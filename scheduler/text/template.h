@@ -21,18 +21,24 @@ typedef struct hdl_template hdl_template; /* immutable */
 hdl_err hdl_template_open(hdl_template **out, const char *source, size_t len,
                           hdl_errmsg *why) HDL_MUST_CHECK;
 void hdl_template_free(hdl_template *tpl);
+/* Does the template name this variable anywhere? What it does not name cannot reach the prompt. */
+bool hdl_template_takes(const hdl_template *tpl, const char *variable);
 
 /* One conversation. All borrowed for the call. */
 typedef struct hdl_chat {
-    const hdl_jv *messages;  /* array of objects {role, content, ...} */
-    const hdl_jv *tools;     /* array, or NULL */
-    const hdl_jv *documents; /* array, or NULL */
+    const hdl_jv *messages;         /* array of objects {role, content, ...} */
+    const hdl_jv *tools;            /* array, or NULL */
+    const hdl_jv *documents;        /* array, or NULL */
+    const hdl_jv *reasoning_effort; /* a variable of its own, or NULL */
     const hdl_jv
         *kwargs; /* object whose members become variables (chat_template_kwargs), or NULL */
     const hdl_special_texts *special; /* bos_token, eos_token, ...; may be NULL */
     bool add_generation_prompt;       /* end with the opening of the assistant's turn */
     bool continue_final;  /* leave the last message open for the model to go on with it */
     uint64_t now_wall_us; /* for strftime_now: passed in, since text code reads no clock */
+    /* Out, when not NULL: where the text is the template's own words (its source, the special
+     * tokens' texts, the names of roles) and not a value's. Special tokens may be read there. */
+    hdl_ranges *own;
 } hdl_chat;
 
 /* Appends to out. INVALID with the template's own words after raise_exception, or what it tripped

@@ -49,11 +49,14 @@ static bool read_body(const hdl_json *doc, hdl_api_kind kind, hdl_api_error *err
 {
     hdl_api_params params;
     hdl_json *plain = NULL;
+    hdl_api_message_facts facts = {0};
     hdl_jv root = hdl_json_root(doc);
     bool ok = hdl_api_parse(&params, kind, &root, err) && hdl_api_admit(&params, &info, err) &&
-              (kind != HDL_API_CHAT || hdl_api_check_messages(&params.messages, &plain, err));
+              (kind != HDL_API_CHAT || hdl_api_check_messages(&params.messages, &facts, err));
     if (ok)
         check_taken(&params);
+    if (ok && kind == HDL_API_CHAT)
+        HDL_ASSERT(hdl_api_plain_messages(&params.messages, !facts.calls, &plain, err));
     hdl_json_close(plain);
     hdl_api_params_deinit(&params);
     return ok;

@@ -3,12 +3,14 @@
  *
  * Each record on stdin: u32 length of the template, template, u32 length of the chat, chat as JSON
  * {messages, tools, documents, kwargs, special, add_generation_prompt, continue_final, now}.
- * Answer: u32 hdl_err, u32 length, text or message. */
+ * Answer: u32 hdl_err, u32 length, text or message, u32 count, where the text is the template's own
+ * (u32 at, u32 end each). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "scheduler/text/template.h"
+#include "scheduler/text/vocab.h"
 
 static char *read_block(uint32_t *len)
 {
@@ -36,8 +38,13 @@ static bool flag_of(const hdl_jv *object, const char *key)
     return hdl_jv_bool(&v, &flag, NULL) == HDL_OK && flag;
 }
 
-static hdl_err render(const char *source, uint32_t n_source, const hdl_jv *root, hdl_buf *out,
-                      hdl_errmsg *why)
+typedef struct answer {
+    hdl_buf text;
+    hdl_ranges own;
+    hdl_errmsg why;
+} answer;
+
+static hdl_err render(hdl_text source, const hdl_jv *root, answer *out)
 {
     const hdl_jv_range any = {0, INT64_MAX};
     hdl_jv messages = hdl_jv_get(root, "messages"), tools = hdl_jv_get(root, "tools");
@@ -54,12 +61,30 @@ static hdl_err render(const char *source, uint32_t n_source, const hdl_jv *root,
                      .special = &texts,
                      .add_generation_prompt = flag_of(root, "add_generation_prompt"),
                      .continue_final = flag_of(root, "continue_final"),
-                     .now_wall_us = (uint64_t)now_us};
+                     .now_wall_us = (uint64_t)now_us,
+                     .own = &out->own};
     hdl_template *tpl;
-    HDL_TRY(hdl_template_open(&tpl, source, n_source, why));
-    hdl_err err = hdl_template_render(tpl, &chat, out, why);
+    HDL_TRY(hdl_template_open(&tpl, source.p, source.len, &out->why));
+    hdl_err err = hdl_template_render(tpl, &chat, &out->text, &out->why);
     hdl_template_free(tpl);
     return err;
+}
+
+static void put(uint32_t v) { fwrite(&v, sizeof v, 1, stdout); }
+
+static void write_answer(hdl_err err, const answer *a)
+{
+    const char *text = err == HDL_OK ? (const char *)hdl_buf_data(&a->text) : a->why.text;
+    uint32_t len = (uint32_t)(err == HDL_OK ? a->text.len : strlen(text));
+    put((uint32_t)err);
+    put(len);
+    fwrite(text, 1, len, stdout);
+    put((uint32_t)a->own.n);
+    for (size_t i = 0; i < a->own.n; i++) {
+        put((uint32_t)a->own.v[i].at);
+        put((uint32_t)a->own.v[i].end);
+    }
+    fflush(stdout);
 }
 
 int main(void)
@@ -68,21 +93,16 @@ int main(void)
     for (char *source; (source = read_block(&n_source)) != NULL; free(source)) {
         char *chat = read_block(&n_chat);
         hdl_json *doc;
-        hdl_errmsg why = {""};
-        hdl_buf out;
-        if (chat == NULL || hdl_json_parse(chat, n_chat, 0, &doc, &why) != HDL_OK) {
-            fprintf(stderr, "template_probe: %s\n", why.text);
+        answer a = {0};
+        if (chat == NULL || hdl_json_parse(chat, n_chat, 0, &doc, &a.why) != HDL_OK) {
+            fprintf(stderr, "template_probe: %s\n", a.why.text);
             return 1;
         }
-        hdl_buf_init(&out, 64u << 20);
+        hdl_buf_init(&a.text, 64u << 20);
         hdl_jv root = hdl_json_root(doc);
-        uint32_t err = render(source, n_source, &root, &out, &why);
-        uint32_t len = err == HDL_OK ? (uint32_t)out.len : (uint32_t)strlen(why.text);
-        fwrite(&err, sizeof err, 1, stdout);
-        fwrite(&len, sizeof len, 1, stdout);
-        fwrite(err == HDL_OK ? (const char *)hdl_buf_data(&out) : why.text, 1, len, stdout);
-        fflush(stdout);
-        hdl_buf_deinit(&out);
+        write_answer(render((hdl_text){source, n_source}, &root, &a), &a);
+        hdl_buf_deinit(&a.text);
+        hdl_ranges_deinit(&a.own);
         hdl_json_close(doc);
         free(chat);
     }

@@ -15,7 +15,12 @@
 enum { WAIT_MS = 10000, BYTES_MAX = 64 * 1024 * 1024 };
 
 static const char template_source[] =
+    "{% if tools %}tools {{ tools|tojson }}\n{% endif %}{% if reasoning_effort %}effort "
+    "{{ reasoning_effort }}\n{% endif %}"
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    "{% for call in message.tool_calls %}{{ call.function.name }}"
+    "{% if as_text %}{{ ':' + call.function.arguments }}{% else %}"
+    "{{ call.function.arguments|tojson }}{% endif %}{% endfor %}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 void rig_open(rig *r, const hdl_front_opts *opts)
