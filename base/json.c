@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/json_write.h"
 #include "heddle/limits.h"
@@ -52,9 +53,16 @@ static hdl_err check_shape(const char *text, size_t len, hdl_errmsg *why)
     return HDL_OK;
 }
 
-hdl_err hdl_json_parse(const char *text, size_t len, size_t max_bytes, hdl_json **out,
-                       hdl_errmsg *why)
+typedef struct source {
+    const char *text;
+    size_t len, max_bytes;
+    size_t flags; /* jansson's */
+} source;
+
+static hdl_err parse(source s, hdl_json **out, hdl_errmsg *why)
 {
+    const char *text = s.text;
+    size_t len = s.len, max_bytes = s.max_bytes;
     *out = NULL;
     if (max_bytes == 0)
         max_bytes = BYTES_MAX_DEFAULT;
@@ -63,7 +71,7 @@ hdl_err hdl_json_parse(const char *text, size_t len, size_t max_bytes, hdl_json 
                         len, max_bytes);
     HDL_TRY(check_shape(text, len, why));
     json_error_t error;
-    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    json_t *root = json_loadb(text, len, s.flags, &error);
     if (!root) {
         enum json_error_code code = json_error_code(&error);
         return hdl_fail(code == json_error_out_of_memory ? HDL_NOMEM : HDL_INVALID, why,
@@ -78,6 +86,20 @@ hdl_err hdl_json_parse(const char *text, size_t len, size_t max_bytes, hdl_json 
     doc->root = root;
     *out = doc;
     return HDL_OK;
+}
+
+hdl_err hdl_json_parse(const char *text, size_t len, size_t max_bytes, hdl_json **out,
+                       hdl_errmsg *why)
+{
+    source s = {text, len, max_bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY};
+    return parse(s, out, why);
+}
+
+hdl_err hdl_json_parse_nul(const char *text, size_t len, size_t max_bytes, hdl_json **out,
+                           hdl_errmsg *why)
+{
+    source s = {text, len, max_bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL};
+    return parse(s, out, why);
 }
 
 void hdl_json_close(hdl_json *doc)
@@ -228,9 +250,13 @@ hdl_err hdl_jv_double(const hdl_jv *v, double *out, hdl_errmsg *why)
 hdl_err hdl_jv_string(const hdl_jv *v, const char **out, size_t *len, hdl_errmsg *why)
 {
     HDL_TRY(hdl_jv_expect(v, HDL_JSON_STRING, why));
-    *out = json_string_value((const json_t *)v->node);
+    const char *text = json_string_value((const json_t *)v->node);
+    size_t n = json_string_length((const json_t *)v->node);
+    if (memchr(text, '\0', n) != NULL)
+        return hdl_jv_fail(v, why, "must not hold \\u0000");
+    *out = text;
     if (len)
-        *len = json_string_length((const json_t *)v->node);
+        *len = n;
     return HDL_OK;
 }
 

@@ -39,6 +39,10 @@ typedef struct hdl_jv {
  * may be any value. */
 hdl_err hdl_json_parse(const char *text, size_t len, size_t max_bytes, hdl_json **out,
                        hdl_errmsg *why) HDL_MUST_CHECK;
+/* As hdl_json_parse, but strings may hold U+0000 (vocabularies show the byte 0 so); hdl_jv_string
+ * still refuses those. */
+hdl_err hdl_json_parse_nul(const char *text, size_t len, size_t max_bytes, hdl_json **out,
+                           hdl_errmsg *why) HDL_MUST_CHECK;
 void hdl_json_close(hdl_json *doc);
 
 hdl_jv hdl_json_root(const hdl_json *doc);

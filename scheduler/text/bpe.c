@@ -25,12 +25,11 @@ static hdl_err find_bytes(hdl_bpe *bpe, hdl_errmsg *why)
         if (bpe->byte_ids[b] >= 0 || !byte_of_utf8(b))
             continue;
         bpe->covers = false;
-        if (!bpe->opt.chars)
-            return hdl_fail(
-                HDL_UNSUPPORTED, why,
-                "tokenizer: byte 0x%02x has no token in the vocabulary; text with it could "
-                "not be encoded; heddle needs the full byte alphabet",
-                b);
+        if (!bpe->opt.chars && bpe->opt.by_vocab)
+            return hdl_fail(HDL_INVALID, why,
+                            "tokenizer: byte 0x%02x has no token; every byte must be one; the "
+                            "file is broken",
+                            b);
     }
     for (unsigned c = 0; c < 128; c++) {
         char byte = (char)c;
@@ -208,8 +207,10 @@ void hdl_bpe_work_reset(hdl_bpe_work *work)
 
 static hdl_err encode_piece(const hdl_bpe *bpe, hdl_bpe_work *work, hdl_text word, hdl_ids *out)
 {
-    if (word.len == 1 && !bpe->opt.chars)
-        return hdl_ids_push(out, bpe->byte_ids[(unsigned char)word.p[0]]);
+    if (word.len == 1 && !bpe->opt.chars) {
+        hdl_token id = bpe->byte_ids[(unsigned char)word.p[0]];
+        return id >= 0 ? hdl_ids_push(out, id) : HDL_OK;
+    }
     hdl_word *slot = hdl_words_slot(&work->words, word);
     if (hdl_word_is(slot, word))
         return hdl_ids_append(out, slot->ids, slot->n_ids);

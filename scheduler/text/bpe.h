@@ -54,8 +54,8 @@ typedef struct hdl_bpe {
     bool makes_special;        /* plain text can become a special token by merging alone */
 } hdl_bpe;
 
-/* vocab holds all learned tokens. UNSUPPORTED when text could not be encoded: a byte of UTF-8 (or a
- * byte of the fallback) without a token. */
+/* vocab holds all learned tokens. Bytes and characters without a token (and without a fallback or
+ * unk) are left out of the text, as in Hugging Face's BPE; INVALID when by_vocab lacks a byte. */
 hdl_err hdl_bpe_init(hdl_bpe *bpe, hdl_pool_arena *arena, const hdl_vocab *vocab,
                      const hdl_bpe_options *opt, hdl_errmsg *why) HDL_MUST_CHECK;
 

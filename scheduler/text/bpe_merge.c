@@ -76,11 +76,13 @@ size_t hdl_bpe_symbols(const hdl_bpe *bpe, hdl_text word, hdl_token *ids, uint32
 {
     if (bpe->opt.chars)
         return char_symbols(bpe, word, ids, at);
+    size_t n = 0;
     for (size_t i = 0; i < word.len; i++) {
-        ids[i] = bpe->byte_ids[(unsigned char)word.p[i]];
-        at[i] = (uint32_t)i;
+        ids[n] = bpe->byte_ids[(unsigned char)word.p[i]];
+        at[n] = (uint32_t)i;
+        n += ids[n] >= 0;
     }
-    return word.len;
+    return n;
 }
 
 hdl_err hdl_bpe_push_unknown(const hdl_bpe *bpe, hdl_text text, hdl_ids *out)
@@ -115,12 +117,13 @@ static inline __attribute__((always_inline)) void look_up(const hdl_bpe *bpe, hd
 static void first_round(const hdl_bpe *bpe, hdl_text word, short_word *s)
 {
     const unsigned char *b = (const unsigned char *)word.p;
-    for (size_t i = 0; i + 1 < s->n && bpe->byte_pairs != NULL; i++) {
+    bool bytes = bpe->byte_pairs != NULL && s->n == word.len; /* none was left out */
+    for (size_t i = 0; i + 1 < s->n && bytes; i++) {
         hdl_bpe_merge m = bpe->byte_pairs[(size_t)b[i] << 8 | b[i + 1]];
         s->ranks[i] = m.rank;
         s->to[i] = m.id;
     }
-    for (size_t i = 0; i + 1 < s->n && bpe->byte_pairs == NULL; i++)
+    for (size_t i = 0; i + 1 < s->n && !bytes; i++)
         look_up(bpe, word, s, i, bpe->opt.by_vocab);
 }
 

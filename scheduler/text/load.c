@@ -4,10 +4,11 @@
 #include <string.h>
 
 #include "base/fs.h"
+#include "base/gguf.h"
 #include "base/json.h"
 #include "scheduler/text/tokenizer_impl.h"
 
-enum { CONFIG_BYTES_MAX = 16 << 20, TEMPLATE_BYTES_MAX = 1 << 20, PATH_BYTES = 4096 };
+enum { CONFIG_BYTES_MAX = 16 << 20, PATH_BYTES = 4096 };
 
 /* HDL_OK with *text NULL when there is no such file. The text is the caller's to free. */
 static hdl_err read_optional(const char *dir, const char *name, size_t bytes_max, hdl_text *out,
@@ -64,7 +65,7 @@ static hdl_err take_specials(hdl_tokenizer *tok, const hdl_jv *json)
     return take_special(tok, json, "unk_token", &s->unk);
 }
 
-static hdl_err set_template(hdl_tokenizer *tok, hdl_text source)
+hdl_err hdl_tokenizer_set_template(hdl_tokenizer *tok, hdl_text source)
 {
     tok->info.chat_template = hdl_pool_arena_copy(&tok->arena, source.p, source.len);
     tok->info.chat_template_len = source.len;
@@ -80,7 +81,7 @@ static hdl_err take_template(hdl_tokenizer *tok, const hdl_jv *json, hdl_errmsg 
         return HDL_OK;
     if (hdl_jv_kind(&v) != HDL_JSON_ARRAY) {
         HDL_TRY(hdl_jv_string(&v, &source.p, &source.len, why));
-        return set_template(tok, source);
+        return hdl_tokenizer_set_template(tok, source);
     }
     for (size_t i = 0; i < hdl_jv_len(&v); i++) {
         hdl_jv item = hdl_jv_at(&v, i), name = hdl_jv_get(&item, "name"),
@@ -89,14 +90,15 @@ static hdl_err take_template(hdl_tokenizer *tok, const hdl_jv *json, hdl_errmsg 
         HDL_TRY(hdl_jv_string(&name, &is, NULL, why));
         if (strcmp(is, "default") == 0) {
             HDL_TRY(hdl_jv_string(&text, &source.p, &source.len, why));
-            return set_template(tok, source);
+            return hdl_tokenizer_set_template(tok, source);
         }
     }
     return HDL_OK;
 }
 
-static hdl_err add_eos(hdl_tok_info *info, hdl_token id, hdl_errmsg *why)
+hdl_err hdl_tokenizer_add_eos(hdl_tokenizer *tok, hdl_token id, hdl_errmsg *why)
 {
+    hdl_tok_info *info = &tok->info;
     for (uint32_t i = 0; i < info->n_eos_ids; i++)
         if (info->eos_ids[i] == id)
             return HDL_OK;
@@ -119,7 +121,7 @@ static hdl_err take_eos_ids(hdl_tokenizer *tok, const hdl_jv *json, hdl_errmsg *
         int64_t id;
         HDL_TRY(hdl_jv_int(&item, range, &id, why));
         if (id >= 0)
-            HDL_TRY(add_eos(&tok->info, (hdl_token)id, why));
+            HDL_TRY(hdl_tokenizer_add_eos(tok, (hdl_token)id, why));
     }
     return HDL_OK;
 }
@@ -166,8 +168,8 @@ static hdl_err load_beside(hdl_tokenizer *tok, const char *dir, hdl_errmsg *why)
     }
     /* Newer folders keep the template in a file of its own, which then counts. */
     hdl_text source;
-    HDL_TRY(read_optional(dir, "chat_template.jinja", TEMPLATE_BYTES_MAX, &source, why));
-    hdl_err err = source.p ? set_template(tok, source) : HDL_OK;
+    HDL_TRY(read_optional(dir, "chat_template.jinja", HDL_TOKENIZER_TEMPLATE_MAX, &source, why));
+    hdl_err err = source.p ? hdl_tokenizer_set_template(tok, source) : HDL_OK;
     free((void *)source.p);
     return err;
 }
@@ -178,30 +180,81 @@ static hdl_err finish(hdl_tokenizer *tok, hdl_errmsg *why)
     if (info->special.bos != NULL)
         info->bos_id = hdl_tokenizer_find(tok, info->special.bos);
     hdl_token eos = info->special.eos ? hdl_tokenizer_find(tok, info->special.eos) : -1;
-    return eos >= 0 ? add_eos(info, eos, why) : HDL_OK;
+    return eos >= 0 ? hdl_tokenizer_add_eos(tok, eos, why) : HDL_OK;
 }
 
-hdl_err hdl_tokenizer_open(hdl_tokenizer **out, const char *model_dir, hdl_errmsg *why)
+static hdl_err open_tokenizer_json(hdl_tokenizer **out, const char *dir, hdl_text text,
+                                   hdl_errmsg *why)
 {
-    hdl_text json;
-    HDL_TRY(read_optional(model_dir, "tokenizer.json", HDL_TOKENIZER_JSON_MAX, &json, why));
-    if (json.p == NULL)
-        return hdl_fail(HDL_NOTFOUND, why,
-                        "%.200s/tokenizer.json: not found; heddle needs it to turn text into "
-                        "tokens; give a complete "
-                        "Hugging Face model folder",
-                        model_dir);
+    (void)dir;
+    return hdl_tokenizer_open_json(out, text.p, text.len, why);
+}
+
+static hdl_err open_tekken(hdl_tokenizer **out, const char *dir, hdl_text text, hdl_errmsg *why)
+{
+    (void)dir;
+    return hdl_tokenizer_open_tekken(out, text.p, text.len, why);
+}
+
+static hdl_err open_tiktoken(hdl_tokenizer **out, const char *dir, hdl_text text, hdl_errmsg *why)
+{
+    hdl_json *doc;
+    HDL_TRY(read_optional_json(dir, "tokenizer_config.json", &doc, why));
+    hdl_jv root = doc != NULL ? hdl_json_root(doc) : (hdl_jv){0};
+    hdl_err err = hdl_tokenizer_open_tiktoken(out, text, &root, why);
+    hdl_json_close(doc);
+    return err;
+}
+
+/* The first vocabulary file that there is. */
+static hdl_err open_vocabulary(hdl_tokenizer **out, const char *dir, hdl_errmsg *why)
+{
+    static const struct {
+        const char *name;
+        hdl_err (*open)(hdl_tokenizer **out, const char *dir, hdl_text text, hdl_errmsg *why);
+    } files[] = {{"tokenizer.json", open_tokenizer_json},
+                 {"tekken.json", open_tekken},
+                 {"tiktoken.model", open_tiktoken}};
+    for (size_t i = 0; i < HDL_ARRAY_LEN(files); i++) {
+        hdl_text text;
+        HDL_TRY(read_optional(dir, files[i].name, HDL_TOKENIZER_JSON_MAX, &text, why));
+        if (text.p == NULL)
+            continue;
+        hdl_err err = files[i].open(out, dir, text, why);
+        free((void *)text.p);
+        return err;
+    }
+    return hdl_fail(HDL_NOTFOUND, why,
+                    "%.200s/tokenizer.json: not found, nor tekken.json or tiktoken.model; heddle "
+                    "needs one to turn text into tokens; give a complete Hugging Face model folder",
+                    dir);
+}
+
+static hdl_err open_folder(hdl_tokenizer **out, const char *dir, hdl_errmsg *why)
+{
     hdl_tokenizer *tok = NULL;
-    hdl_err err = hdl_tokenizer_open_json(&tok, json.p, json.len, why);
-    free((void *)json.p);
+    hdl_err err = open_vocabulary(&tok, dir, why);
+    if (err == HDL_NOTFOUND)
+        return err;
     if (err == HDL_OK)
-        err = load_beside(tok, model_dir, why);
+        err = load_beside(tok, dir, why);
     if (err == HDL_OK)
         err = finish(tok, why);
     if (err != HDL_OK) {
         hdl_tokenizer_free(tok);
-        return hdl_fail_prefix(err, why, "%.200s", model_dir);
+        return hdl_fail_prefix(err, why, "%.200s", dir);
     }
     *out = tok;
     return HDL_OK;
+}
+
+hdl_err hdl_tokenizer_open(hdl_tokenizer **out, const char *model, hdl_errmsg *why)
+{
+    hdl_gguf *gguf;
+    if (hdl_fs_is_dir(model) || !hdl_fs_exists(model))
+        return open_folder(out, model, why);
+    HDL_TRY(hdl_gguf_open(&gguf, model, why));
+    hdl_err err = hdl_tokenizer_open_gguf(out, gguf, why);
+    hdl_gguf_close(gguf);
+    return err == HDL_OK ? HDL_OK : hdl_fail_prefix(err, why, "%.200s", model);
 }

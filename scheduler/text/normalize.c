@@ -94,6 +94,18 @@ static hdl_err add_step(hdl_normalizer *normalizer, hdl_pool_arena *arena, const
     return read_step(&normalizer->steps[normalizer->n_steps++], arena, json, why);
 }
 
+hdl_err hdl_normalizer_add(hdl_normalizer *normalizer, const hdl_normalize_step *step,
+                           hdl_errmsg *why)
+{
+    if (normalizer->n_steps == HDL_NORMALIZE_STEPS_MAX) {
+        hdl_regex_free(step->regex);
+        return hdl_fail(HDL_UNSUPPORTED, why, "tokenizer: more than %d normalizers",
+                        HDL_NORMALIZE_STEPS_MAX);
+    }
+    normalizer->steps[normalizer->n_steps++] = *step;
+    return HDL_OK;
+}
+
 hdl_err hdl_normalizer_init(hdl_normalizer *normalizer, hdl_pool_arena *arena, const hdl_jv *json,
                             hdl_errmsg *why)
 {
@@ -165,9 +177,42 @@ static hdl_err replace(const hdl_normalize_step *step, hdl_regex_work *work, hdl
     }
 }
 
-static hdl_err run_step(const hdl_normalize_step *step, hdl_regex_work *work, hdl_text text,
-                        hdl_buf *out)
+/* The longest rule at each place, then U+2581 for spaces: as SentencePiece normalises, and GGUF's
+ * t5 with it. */
+static hdl_err sentencepiece(const hdl_normalize_step *step, hdl_text text, bool part, hdl_buf *out)
 {
+    static const char space[] = "\xe2\x96\x81";
+    bool in_word = false, begun = part || !step->add_prefix;
+    for (size_t at = 0; at < text.len;) {
+        hdl_charsmap_hit hit = {0};
+        size_t next = at;
+        if (step->map.n_units > 0)
+            HDL_TRY(
+                hdl_charsmap_find(&step->map, (hdl_text){text.p + at, text.len - at}, true, &hit));
+        if (hit.len == 0) {
+            hdl_utf8_next(text.p, &next);
+            hit = (hdl_charsmap_hit){next - at, {text.p + at, next - at}};
+        }
+        at += hit.len;
+        for (size_t i = 0; i < hit.with.len; i++) {
+            bool is_space = hit.with.p[i] == ' ';
+            if (!is_space && !in_word && (step->merge_spaces || !begun))
+                HDL_TRY(hdl_buf_append(out, space, 3));
+            if (is_space && !step->merge_spaces)
+                HDL_TRY(hdl_buf_append(out, space, 3));
+            if (!is_space)
+                HDL_TRY(hdl_buf_append(out, hit.with.p + i, 1));
+            begun |= !is_space;
+            in_word = !is_space;
+        }
+    }
+    return HDL_OK;
+}
+
+static hdl_err run_step(const hdl_normalize_step *step, const hdl_normalize_work *normalize,
+                        hdl_text text, hdl_buf *out)
+{
+    hdl_regex_work *work = normalize->regex;
     switch (step->kind) {
     case HDL_NORMALIZE_NFC: return hdl_unicode_normalize(HDL_NFC, text, out);
     case HDL_NORMALIZE_NFD: return hdl_unicode_normalize(HDL_NFD, text, out);
@@ -180,6 +225,7 @@ static hdl_err run_step(const hdl_normalize_step *step, hdl_regex_work *work, hd
         hdl_regex_scan scan = {.regex = step->regex, .work = work, .subject = text};
         return hdl_charsmap_graphemes(&step->map, &scan, out);
     }
+    case HDL_NORMALIZE_SENTENCEPIECE: return sentencepiece(step, text, normalize->part, out);
     case HDL_NORMALIZE_STRIP: break;
     }
     return HDL_BUG;
@@ -212,7 +258,7 @@ hdl_err hdl_normalizer_run(const hdl_normalizer *normalizer, hdl_normalize_work 
         hdl_buf *out = &work->bufs[to];
         to = !to;
         hdl_buf_clear(out);
-        HDL_TRY(run_step(step, work->regex, *text, out));
+        HDL_TRY(run_step(step, work, *text, out));
         *text = (hdl_text){(const char *)hdl_buf_data(out), out->len};
     }
     return HDL_OK;

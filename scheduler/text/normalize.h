@@ -19,14 +19,17 @@ typedef enum hdl_normalize_kind {
     HDL_NORMALIZE_PREPEND,
     HDL_NORMALIZE_REPLACE,
     HDL_NORMALIZE_PRECOMPILED,
+    HDL_NORMALIZE_SENTENCEPIECE,
 } hdl_normalize_kind;
 
 typedef struct hdl_normalize_step {
     hdl_normalize_kind kind;
-    bool left, right; /* STRIP */
-    hdl_text text;    /* PREPEND and REPLACE: what is put in; the arena's */
-    hdl_regex *regex; /* REPLACE: what is replaced; PRECOMPILED: one grapheme; owned */
-    hdl_charsmap map; /* PRECOMPILED */
+    bool left, right;  /* STRIP */
+    hdl_text text;     /* PREPEND and REPLACE: what is put in; the arena's */
+    hdl_regex *regex;  /* REPLACE: what is replaced; PRECOMPILED: one grapheme; owned */
+    hdl_charsmap map;  /* PRECOMPILED, SENTENCEPIECE (n_units 0: none) */
+    bool add_prefix;   /* SENTENCEPIECE: a space before the first word */
+    bool merge_spaces; /* SENTENCEPIECE: one space before each word, none elsewhere */
 } hdl_normalize_step;
 
 typedef struct hdl_normalizer {
@@ -38,6 +41,9 @@ typedef struct hdl_normalizer {
 hdl_err hdl_normalizer_init(hdl_normalizer *normalizer, hdl_pool_arena *arena, const hdl_jv *json,
                             hdl_errmsg *why) HDL_MUST_CHECK;
 void hdl_normalizer_deinit(hdl_normalizer *normalizer);
+/* A step of a format that is not tokenizer.json; takes over what it owns, also on failure. */
+hdl_err hdl_normalizer_add(hdl_normalizer *normalizer, const hdl_normalize_step *step,
+                           hdl_errmsg *why) HDL_MUST_CHECK;
 
 typedef struct hdl_normalize_work {
     hdl_regex_work *regex;

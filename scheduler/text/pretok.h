@@ -46,8 +46,7 @@ hdl_err hdl_pretok_init(hdl_pretok *pretok, const hdl_jv *json, hdl_errmsg *why)
 void hdl_pretok_deinit(hdl_pretok *pretok);
 /* One more step that makes every match of a pattern a piece; for formats whose patterns are known.
  */
-hdl_err hdl_pretok_add_split(hdl_pretok *pretok, const char *pattern,
-                             hdl_errmsg *why) HDL_MUST_CHECK;
+hdl_err hdl_pretok_add_split(hdl_pretok *pretok, hdl_text pattern, hdl_errmsg *why) HDL_MUST_CHECK;
 
 typedef struct hdl_span {
     uint32_t at, len;

@@ -2,12 +2,9 @@
 /* From "pre_tokenizer" of tokenizer.json to the steps of pretok.c. */
 #include <string.h>
 
+#include "scheduler/text/pattern.h"
 #include "scheduler/text/pretok.h"
 #include "scheduler/text/utf8.h"
-
-/* GPT-2's own pattern, which ByteLevel uses unless it is told not to. */
-static const char GPT2_PATTERN[] =
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 static hdl_err read_flag(const hdl_jv *json, const char *key, bool fallback, bool *out,
                          hdl_errmsg *why)
@@ -81,8 +78,8 @@ static hdl_err add_byte_level(hdl_pretok *pretok, const hdl_jv *json, hdl_errmsg
     HDL_TRY(read_flag(json, "add_prefix_space", true, &step.prefix, why));
     HDL_TRY(read_flag(json, "use_regex", true, &use_regex, why));
     if (use_regex)
-        HDL_TRY(
-            hdl_regex_open(&step.regex, (hdl_text){GPT2_PATTERN, sizeof GPT2_PATTERN - 1}, why));
+        HDL_TRY(hdl_regex_open(&step.regex,
+                               (hdl_text){HDL_PATTERN_GPT2, sizeof HDL_PATTERN_GPT2 - 1}, why));
     pretok->byte_level = true;
     return step.regex || step.prefix ? add_step(pretok, step, why) : HDL_OK;
 }
@@ -181,7 +178,9 @@ hdl_err hdl_pretok_init(hdl_pretok *pretok, const hdl_jv *json, hdl_errmsg *why)
     return HDL_OK;
 }
 
-hdl_err hdl_pretok_add_split(hdl_pretok *pretok, const char *pattern, hdl_errmsg *why)
+hdl_err hdl_pretok_add_split(hdl_pretok *pretok, hdl_text pattern, hdl_errmsg *why)
 {
-    return add_pattern(pretok, pattern, HDL_SPLIT_ISOLATED, why);
+    hdl_pretok_step step = {.behavior = HDL_SPLIT_ISOLATED};
+    HDL_TRY(hdl_regex_open(&step.regex, pattern, why));
+    return add_step(pretok, step, why);
 }

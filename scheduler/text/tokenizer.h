@@ -16,6 +16,7 @@
 #include "scheduler/text/ids.h"
 #include "scheduler/text/ranges.h"
 
+struct hdl_gguf;
 typedef struct hdl_tokenizer hdl_tokenizer;     /* immutable */
 typedef struct hdl_tok_scratch hdl_tok_scratch; /* one thread's */
 
@@ -34,15 +35,21 @@ typedef struct hdl_tok_info {
     hdl_special_texts special;
     const char *chat_template; /* source, NUL-terminated; NULL: the model has none */
     size_t chat_template_len;
+    const char *tekken_version; /* of tekken.json, which decides how chats are written; else NULL */
 } hdl_tok_info;
 
-/* Reads tokenizer.json of a model folder and, where present, tokenizer_config.json,
- * special_tokens_map.json, generation_config.json and chat_template.jinja. NOTFOUND, INVALID
- * (broken file) or UNSUPPORTED (says what is missing). */
-hdl_err hdl_tokenizer_open(hdl_tokenizer **out, const char *model_dir,
-                           hdl_errmsg *why) HDL_MUST_CHECK;
+/* Of a model: a .gguf file, or a folder with tokenizer.json (or else tekken.json or tiktoken.model)
+ * and, where present, tokenizer_config.json, special_tokens_map.json, generation_config.json and
+ * chat_template.jinja.
+ * NOTFOUND, INVALID (broken file) or UNSUPPORTED (says what is missing). */
+hdl_err hdl_tokenizer_open(hdl_tokenizer **out, const char *model, hdl_errmsg *why) HDL_MUST_CHECK;
 /* From the text of a tokenizer.json alone: no eos, bos or chat template are known then. */
 hdl_err hdl_tokenizer_open_json(hdl_tokenizer **out, const char *json, size_t len,
+                                hdl_errmsg *why) HDL_MUST_CHECK;
+hdl_err hdl_tokenizer_open_tekken(hdl_tokenizer **out, const char *json, size_t len,
+                                  hdl_errmsg *why) HDL_MUST_CHECK;
+/* From the metadata of a GGUF file, which may be closed afterwards. */
+hdl_err hdl_tokenizer_open_gguf(hdl_tokenizer **out, const struct hdl_gguf *gguf,
                                 hdl_errmsg *why) HDL_MUST_CHECK;
 void hdl_tokenizer_free(hdl_tokenizer *tok);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inside of hdl_tokenizer: filled from one of the formats (tokenizer_open.c and model_open.c and
- * post_open.c: tokenizer.json), then by load.c from the files beside it; used by tokenizer.c and
- * detok.c. */
+/* Inside of hdl_tokenizer: filled from one of the formats (tokenizer_open.c, model_open.c and
+ * post_open.c: tokenizer.json; gguf_vocab.c; tekken.c; tiktoken.c), then by load.c from the files
+ * beside it; used by tokenizer.c and detok.c. */
 #pragma once
 
 #include "base/arena.h"
@@ -19,6 +19,7 @@ enum {
     HDL_TOKENIZER_JSON_MAX = 64 << 20, /* Gemma's, the largest published, has 33 MB */
     HDL_TOKENIZER_ARENA_MAX = 1 << 30,
     HDL_TOKENIZER_TEXT_MAX = 256 << 20, /* of one encode; request bodies end long before */
+    HDL_TOKENIZER_TEMPLATE_MAX = 1 << 20,
     HDL_POST_IDS_MAX = 8,
 };
 
@@ -48,6 +49,14 @@ struct hdl_tokenizer {
 
 /* Empty, with its arena and serial. */
 hdl_err hdl_tokenizer_alloc(hdl_tokenizer **out) HDL_MUST_CHECK;
+
+/* load.c: one more id that ends an answer; the chat template's source, copied. */
+hdl_err hdl_tokenizer_add_eos(hdl_tokenizer *tok, hdl_token id, hdl_errmsg *why) HDL_MUST_CHECK;
+hdl_err hdl_tokenizer_set_template(hdl_tokenizer *tok, hdl_text source) HDL_MUST_CHECK;
+
+/* tiktoken.c: the text of tiktoken.model, and tokenizer_config.json with the special tokens. */
+hdl_err hdl_tokenizer_open_tiktoken(hdl_tokenizer **out, hdl_text text, const hdl_jv *config,
+                                    hdl_errmsg *why) HDL_MUST_CHECK;
 
 /* An id of tokenizer.json. */
 hdl_err hdl_tokenizer_read_id(const hdl_jv *v, uint32_t *out, hdl_errmsg *why) HDL_MUST_CHECK;

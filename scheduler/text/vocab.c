@@ -82,8 +82,10 @@ static hdl_err map_to_raw(const hdl_vocab *vocab, hdl_pool_arena *arena, hdl_tex
 {
     *mapped = true;
     *raw = text;
-    if (vocab->plain)
+    if (vocab->plain || hdl_utf8_valid_prefix(text.p, text.len) < text.len) {
+        *mapped = vocab->plain;
         return HDL_OK;
+    }
     char *bytes = hdl_pool_arena_alloc(arena, text.len + 1);
     if (bytes == NULL)
         return HDL_NOMEM;

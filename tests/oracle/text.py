@@ -5,7 +5,8 @@
     python3 tests/oracle/text.py [--probe PROGRAM] [--lines 20000] [--seed 2] [tokenizer.json|FOLDER ...]
 
 Without files: makes tests/golden/text anew and compares with its tokenizers, with T5's and XLM-R's full rewriting rules,
-and with the bundled model's.  Besides the lines, random ids are decoded: half characters, bytes that are no text.
+with the bundled model's, with SentencePiece's through GGUF files, with mistral-common's and with tiktoken's.  Besides the
+lines, random ids are decoded: half characters, bytes that are no text.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from tokenizers import Tokenizer
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/golden/text"))
 import families  # noqa: E402
+import make_gguf  # noqa: E402
+import make_ranked  # noqa: E402
 from lines import lines  # noqa: E402
 from make import MARKED, corpus  # noqa: E402
 
@@ -96,6 +99,35 @@ def compare(program, path, texts):
     return wrong
 
 
+def compare_with(program, path, texts, encode, special, decode):
+    """With another library's functions; special: with special tokens in the text, or None."""
+    probe, wrong, ties = Probe(program, path), 0, 0
+    for text in texts:
+        for flags, reference in ((0, encode), (PARSE, special)):
+            if reference is None:
+                continue
+            want = reference(text)
+            got = probe.ask(text, flags)
+            if want != got[0] and make_gguf.tied(path.stem, decode, want, got[0]):
+                ties += 1
+            elif (want, decode(want)) != got:
+                wrong += 1
+                if wrong <= 5:
+                    print(f"{path}: flags {flags} text {text!r}\n  want {want}\n  got  {got[0]}\n  want {decode(want)!r}\n  got  {got[1]!r}")
+    wrong += probe.close() != 0
+    print(f"{path}: {len(texts)} lines, {wrong} wrong" + (f", {ties} of equal score" if ties else ""))
+    return wrong
+
+
+def other_formats(program, folder, texts):
+    wrong = 0
+    for name, (encode, decode) in make_gguf.build(folder).items():
+        wrong += compare_with(program, folder / f"{name}.gguf", [t for t in texts if not make_gguf.apart(name, t)], encode, None, decode)
+    for name, (encode, special, decode) in make_ranked.build(folder).items():
+        wrong += compare_with(program, folder / name, texts, encode, special, decode)
+    return wrong
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--probe", default=ROOT / "build/release/tests/text_probe")
@@ -106,13 +138,16 @@ def main():
     if not Path(args.probe).exists():
         subprocess.run(["cmake", "--build", "--preset", "release", "--target", "text_probe"], cwd=ROOT, check=True)
     if not args.files:
-        subprocess.run([sys.executable, ROOT / "tests/golden/text/make.py"], check=True)
+        for script in ("make.py", "make_gguf.py", "make_ranked.py"):
+            subprocess.run([sys.executable, ROOT / "tests/golden/text" / script], check=True)
     files = args.files or sorted((ROOT / "tests/golden/text").glob("*.json")) + [ROOT / "deploy/demo-model"]
     files = [f for f in files if f.name not in ("lines.json", "family_lines.json", "templates.json")]
     texts = [*MARKED, *lines(args.lines, args.seed)]
     with tempfile.TemporaryDirectory() as folder:
         files += [] if args.files else full_rules(Path(folder))
-        sys.exit(1 if sum(compare(args.probe, f, texts) for f in files) else 0)
+        wrong = sum(compare(args.probe, f, texts) for f in files)
+        wrong += 0 if args.files else other_formats(args.probe, Path(folder), texts)
+        sys.exit(1 if wrong else 0)
 
 
 if __name__ == "__main__":

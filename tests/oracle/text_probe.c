@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Encodes and decodes on request, for text.py to compare with Hugging Face.
  *
- * text_probe tokenizer.json|FOLDER: for each record u32 flags, u32 length, text on stdin
+ * text_probe tokenizer.json|FOLDER|x.gguf: for each record u32 flags, u32 length, text on stdin
  * (little-endian) answers u32 count, ids, u32 length, decoded text on stdout. Flags: 1 add_special,
  * 2 parse_special, 4 skip_special when decoding, 8: the text is ids (i32 each) to be decoded. */
 #include <stdio.h>
@@ -17,7 +17,8 @@ static hdl_err open_any(hdl_tokenizer **tok, const char *path, hdl_errmsg *why)
 {
     char *json;
     size_t len;
-    if (hdl_fs_is_dir(path))
+    const char *end = strrchr(path, '.');
+    if (hdl_fs_is_dir(path) || (end != NULL && strcmp(end, ".gguf") == 0))
         return hdl_tokenizer_open(tok, path, why);
     HDL_TRY(hdl_fs_read(path, (size_t)1 << 30, &json, &len, why));
     hdl_err err = hdl_tokenizer_open_json(tok, json, len, why);
@@ -69,7 +70,7 @@ int main(int argc, char **argv)
     if (argc != 2 || open_any(&tok, argv[1], &why) != HDL_OK ||
         hdl_tok_scratch_new(&scratch) != HDL_OK) {
         fprintf(stderr, "text_probe: %s\n",
-                argc == 2 ? why.text : "usage: text_probe tokenizer.json|FOLDER");
+                argc == 2 ? why.text : "usage: text_probe tokenizer.json|FOLDER|x.gguf");
         return 1;
     }
     uint32_t head[2];

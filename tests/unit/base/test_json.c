@@ -196,6 +196,22 @@ static void test_typed(void **state)
     hdl_json_close(doc);
 }
 
+static void test_nul(void **state)
+{
+    static const char source[] = "{\"a\":\"x\\u0000y\",\"b\":\"z\"}";
+    hdl_json *doc = NULL;
+    hdl_errmsg why = {0};
+    const char *text;
+    (void)state;
+    assert_err(hdl_json_parse(source, sizeof source - 1, 0, &doc, &why), INVALID);
+    assert_ok(hdl_json_parse_nul(source, sizeof source - 1, 0, &doc, &why));
+    hdl_jv root = hdl_json_root(doc), a = hdl_jv_get(&root, "a"), b = hdl_jv_get(&root, "b");
+    assert_err(hdl_jv_string(&a, &text, NULL, &why), INVALID);
+    assert_string_equal(why.text, "a must not hold \\u0000");
+    assert_ok(hdl_jv_string(&b, &text, NULL, &why));
+    hdl_json_close(doc);
+}
+
 static void test_dump(void **state)
 {
     (void)state;
@@ -222,7 +238,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused),        cmocka_unit_test(test_caps),
         cmocka_unit_test(test_values_bounded), cmocka_unit_test(test_walk),
-        cmocka_unit_test(test_typed),          cmocka_unit_test(test_dump),
+        cmocka_unit_test(test_typed),          cmocka_unit_test(test_nul), cmocka_unit_test(test_dump),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
