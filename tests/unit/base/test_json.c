@@ -238,7 +238,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused),        cmocka_unit_test(test_caps),
         cmocka_unit_test(test_values_bounded), cmocka_unit_test(test_walk),
-        cmocka_unit_test(test_typed),          cmocka_unit_test(test_nul), cmocka_unit_test(test_dump),
+        cmocka_unit_test(test_typed),          cmocka_unit_test(test_nul),
+        cmocka_unit_test(test_dump),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
