@@ -93,7 +93,7 @@
          .value = "LEVEL",                                                                         \
          .config = "log.level",                                                                    \
          .group = "Log",                                                                           \
-         .doc = "error, warn, info or debug"},                                                     \
+         .doc = "error, warn, info or debug (default: warn)"},                                     \
         CLI_REFUSED("gpu-memory-utilization", "say the cache's size instead: --kv-bytes SIZE"),    \
         CLI_REFUSED("block-size", "set kv.block_tokens in the configuration file"),                \
         CLI_REFUSED("dtype", "say --weights bf16 or f32"),                                         \

@@ -16,6 +16,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/ring.h"
+#include "base/run_dir.h"
 #include "base/thread.h"
 #include "cli/engine_options.h"
 #include "cli/workers.h"
@@ -28,7 +29,8 @@ enum { EMITS = 1 << 16, PATH_BYTES = 512, STALL_US = 120 * 1000 * 1000 };
 struct hdl_local {
     hdl_config config; /* strings borrowed from the caller's and from this struct */
     hdl_cfg *cfg;      /* owned; NULL when the caller keeps the configuration */
-    char folder[PATH_BYTES], config_path[PATH_BYTES], listen[PATH_BYTES];
+    hdl_run_dir dir;
+    char config_path[PATH_BYTES], listen[PATH_BYTES];
     hdl_cluster *cluster;
     hdl_engine engine;
     hdl_ring *emits;
@@ -181,10 +183,10 @@ static hdl_err wait_ready(hdl_local *local, hdl_errmsg *why)
 static hdl_err prepare(hdl_local *local, const hdl_config *config, hdl_errmsg *why)
 {
     local->config = *config;
-    HDL_TRY(hdl_fs_mkdtemp(local->folder, sizeof local->folder, "heddle-", why));
-    snprintf(local->listen, sizeof local->listen, "unix:%.400s/rpc.sock", local->folder);
+    HDL_TRY(hdl_run_dir_open(&local->dir, why));
+    snprintf(local->listen, sizeof local->listen, "unix:%s/rpc.sock", local->dir.path);
     HDL_TRY(
-        hdl_fs_join(local->config_path, sizeof local->config_path, local->folder, "heddle.yaml"));
+        hdl_fs_join(local->config_path, sizeof local->config_path, local->dir.path, "heddle.yaml"));
     local->config.rpc_listen = local->listen;
     local->config.die_with_parent = true;
     HDL_TRY(cli_workers_write_config(&local->config, local->config_path, why));
@@ -325,8 +327,7 @@ void hdl_local_close(hdl_local *local)
     hdl_ring_close(local->emits);
     hdl_template_free(local->chat);
     hdl_tokenizer_free(local->tok);
-    if (local->folder[0] != '\0')
-        (void)!hdl_fs_remove_tree(local->folder);
+    hdl_run_dir_close(&local->dir);
     hdl_log_stop();
     hdl_cfg_close(local->cfg);
     free(local);

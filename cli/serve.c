@@ -12,7 +12,9 @@
 
 #include "base/config.h"
 #include "base/fs.h"
+#include "base/json.h"
 #include "base/log.h"
+#include "base/run_dir.h"
 #include "base/thread.h"
 #include "cli/engine_options.h"
 #include "cli/http_client.h"
@@ -78,7 +80,8 @@ static const hdl_args_spec serve_spec = {
 
 typedef struct service {
     hdl_config *config;
-    char folder[PATH_BYTES], config_path[PATH_BYTES], listen[PATH_BYTES], url[PATH_BYTES];
+    hdl_run_dir dir;
+    char config_path[PATH_BYTES], listen[PATH_BYTES], url[PATH_BYTES];
     hdl_loop *loop;
     hdl_spawn *spawn;
     hdl_spawn_child *scheduler;
@@ -86,6 +89,7 @@ typedef struct service {
     hdl_client *client; /* asks our own /readyz */
     hdl_timer poll;
     uint64_t started_us;
+    char shown[64];
     bool ready, stopping, failed;
 } service;
 
@@ -135,8 +139,38 @@ static bool on_worker(void *arg, hdl_spawn_child *child, hdl_spawn_event event, 
     return true;
 }
 
-static void say_ready(const service *s)
+static void say_start(const service *s)
 {
+    fprintf(stderr, "heddle " HDL_VERSION ": starting %s on %u worker%s; Ctrl-C ends it\n",
+            s->config->model_path, s->n_workers, s->n_workers == 1 ? "" : "s");
+}
+
+/* On a terminal: what a no of /readyz says, "loading 43 %". NULL: no more. */
+static void show_state(service *s, const char *state)
+{
+    if (!isatty(STDERR_FILENO) || (state && strcmp(s->shown, state) == 0))
+        return;
+    snprintf(s->shown, sizeof s->shown, "%s", state ? state : "");
+    fprintf(stderr, "\r\033[K%s%s", s->shown, state ? " " : "");
+    fflush(stderr);
+}
+
+static void show_answer(service *s, const hdl_buf *answer)
+{
+    hdl_json *doc = NULL;
+    const char *state;
+    size_t len;
+    if (hdl_json_parse((const char *)hdl_buf_data(answer), answer->len, 0, &doc, NULL) != HDL_OK)
+        return;
+    hdl_jv root = hdl_json_root(doc), value = hdl_jv_get(&root, "state");
+    if (hdl_jv_string(&value, &state, &len, NULL) == HDL_OK)
+        show_state(s, state);
+    hdl_json_close(doc);
+}
+
+static void say_ready(service *s)
+{
+    show_state(s, NULL);
     printf("ready after %.2f s: %s on %u worker%s, API at %s/v1\n"
            "  heddle run %s\n",
            (double)(hdl_clock_now_us() - s->started_us) / 1e6, s->config->model_path, s->n_workers,
@@ -144,7 +178,7 @@ static void say_ready(const service *s)
     fflush(stdout);
 }
 
-/* Asks /readyz until it says yes. The body of a no is shown as progress on a terminal. */
+/* Asks /readyz until it says yes. */
 static void poll_ready(hdl_loop *loop, hdl_timer *timer)
 {
     service *s = timer->arg;
@@ -158,10 +192,12 @@ static void poll_ready(hdl_loop *loop, hdl_timer *timer)
     if (s->client != NULL &&
         hdl_client_send(s->client,
                         &(hdl_client_request){.path = "/readyz", .answer = &answer, .timeout_s = 2},
-                        &status, NULL) == HDL_OK &&
-        status == 200) {
-        s->ready = true;
-        say_ready(s);
+                        &status, NULL) == HDL_OK) {
+        s->ready = status == 200;
+        if (s->ready)
+            say_ready(s);
+        else
+            show_answer(s, &answer);
     }
     hdl_buf_deinit(&answer);
     if (!s->ready && !s->stopping)
@@ -207,9 +243,10 @@ static hdl_err start(service *s, hdl_errmsg *why)
 {
     s->started_us = hdl_clock_now_us();
     HDL_TRY(cli_workers_plan(s->config, &s->n_workers, why));
-    HDL_TRY(hdl_fs_mkdtemp(s->folder, sizeof s->folder, "heddle-", why));
-    snprintf(s->listen, sizeof s->listen, "unix:%.400s/rpc.sock", s->folder);
-    HDL_TRY(hdl_fs_join(s->config_path, sizeof s->config_path, s->folder, "heddle.yaml"));
+    say_start(s);
+    HDL_TRY(hdl_run_dir_open(&s->dir, why));
+    snprintf(s->listen, sizeof s->listen, "unix:%s/rpc.sock", s->dir.path);
+    HDL_TRY(hdl_fs_join(s->config_path, sizeof s->config_path, s->dir.path, "heddle.yaml"));
     s->config->rpc_listen = s->listen;
     HDL_TRY(cli_workers_write_config(s->config, s->config_path, why));
     HDL_TRY(hdl_loop_open(&s->loop, why));
@@ -256,8 +293,7 @@ static hdl_err serve(service *s, hdl_errmsg *why)
     hdl_spawn_close(s->spawn);
     hdl_client_close(s->client);
     hdl_loop_close(s->loop);
-    if (s->folder[0] != '\0')
-        (void)!hdl_fs_remove_tree(s->folder);
+    hdl_run_dir_close(&s->dir);
     return err;
 }
 
@@ -279,6 +315,14 @@ int cli_serve(char **argv)
         hdl_fail(HDL_INVALID, &why, "no model is named; give its folder");
         hdl_cfg_close(cfg);
         return cli_usage(&serve_spec, &why);
+    }
+    /* Somebody watches: what is not wrong is said once, by us. */
+    if (strcmp(hdl_cfg_origin(cfg, "log.level"), "default") == 0)
+        config.log_level = HDL_LOG_WARN;
+    err = hdl_log_setup(&(hdl_log_opts){.level = (hdl_log_level)config.log_level}, &why);
+    if (err != HDL_OK) {
+        hdl_cfg_close(cfg);
+        return cli_fail(err, &why);
     }
     hdl_thread_block_signals();
     service s = {.config = &config};

@@ -295,8 +295,8 @@ static void on_turn(hdl_loop *loop, void *arg)
     hdl_time_us next_us = hdl_registry_tick(c);
     if (c->late && next_us > c->now_us + LATE_RETRY_US)
         next_us = c->now_us + LATE_RETRY_US;
-    set_timer(c, next_us);
-    hdl_status_publish(c);
+    const hdl_time_us publish_us = hdl_status_turn(c);
+    set_timer(c, publish_us < next_us ? publish_us : next_us);
     if (c->stopping)
         hdl_loop_stop(loop);
 }

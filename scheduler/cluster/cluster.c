@@ -214,8 +214,7 @@ void hdl_cluster_close(hdl_cluster *c)
     free(c->sampling_refs);
     free(c->statuses);
     free(c->groups);
-    if (c->socket_dir[0] && hdl_fs_remove_tree(c->socket_dir) != HDL_OK)
-        HDL_LOG(WARN, CLUSTER, "socket_left", "dir=%s", HDL_LOG_QUOTE(c->socket_dir));
+    hdl_run_dir_close(&c->socket_dir);
     pthread_mutex_destroy(&c->lock);
     free(c);
 }

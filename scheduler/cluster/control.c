@@ -7,7 +7,6 @@
 
 #include <heddle/types.h>
 
-#include "base/fs.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "scheduler/cluster/state.h"
@@ -196,8 +195,8 @@ hdl_err hdl_control_open(hdl_cluster *c, hdl_errmsg *why)
     char address[192];
     const char *listen = config->rpc_listen;
     if (listen[0] == '\0') { /* for workers of this machine and user alone */
-        HDL_TRY(hdl_fs_mkdtemp(c->socket_dir, sizeof c->socket_dir, "heddle-", why));
-        snprintf(address, sizeof address, "unix:%s/scheduler", c->socket_dir);
+        HDL_TRY(hdl_run_dir_open(&c->socket_dir, why));
+        snprintf(address, sizeof address, "unix:%s/scheduler", c->socket_dir.path);
         listen = address;
     }
     const hdl_rpc_tls tls = {

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/loop.h"
 #include "base/ring.h"
+#include "base/run_dir.h"
 #include "base/thread.h"
 #include "proto/health.h"
 #include "proto/rpc.h"
@@ -156,11 +157,19 @@ typedef struct hdl_note {
 
 /* -- the cluster ----------------------------------------------------------------------------- */
 
+/* Of ranks and groups, what is told at once when it changes. Compared as bytes. */
+typedef struct hdl_standing {
+    uint64_t epochs; /* the sum of them */
+    uint32_t n_present, n_ready, n_groups_up;
+    uint16_t draining, in_trouble; /* 0 or 1 */
+} hdl_standing;
+_Static_assert(sizeof(hdl_standing) == 24, "no padding");
+
 struct hdl_cluster {
     const hdl_config *config;   /* borrowed */
     uint32_t n_groups, n_ranks; /* ranks of one group */
     uint64_t instance;          /* of this scheduler's life; part of collective addresses */
-    char socket_dir[128];       /* made by us for a unix socket; "" if not */
+    hdl_run_dir socket_dir;     /* made by us for a unix socket */
     char token[HDL_WIRE_TEXT_BYTES];
 
     /* any thread */
@@ -202,8 +211,10 @@ struct hdl_cluster {
     uint32_t n_caches; /* cache groups of the model, and the most that a group brings of each */
     hdl_cache_capacity caches[HDL_CACHE_GROUPS_MAX];
     hdl_sched_stats stats, counted; /* counted: what the metrics have been told */
-    const hdl_result *result;       /* while its event is absorbed */
-    hdl_time_us wait_left_us;       /* of TURN_WAIT_US */
+    hdl_standing published;
+    hdl_time_us publish_at_us; /* not before, unless the standing changes */
+    const hdl_result *result;  /* while its event is absorbed */
+    hdl_time_us wait_left_us;  /* of TURN_WAIT_US */
 };
 
 /* brain.c: feeds one event to the core and does what it wants. */
@@ -243,3 +254,6 @@ void hdl_conn_free(hdl_conn *conn);
 
 /* status.c: what others see of the brain. */
 void hdl_status_publish(hdl_cluster *c);
+/* The same when it is time, or when the standing of the ranks has changed. Returns when it wants to
+ * be called again, so that the last turn before a silence is published too. */
+hdl_time_us hdl_status_turn(hdl_cluster *c);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What others see of the brain: the engine's info, the ranks' states, gauges. Written once a turn
- * under a lock that nobody holds for longer than a copy. */
+/* What others see of the brain: the engine's info, the ranks' states, gauges. Written at most every
+ * PUBLISH_US, and in the turn in which a rank or a group comes or goes; under a lock that nobody
+ * holds for longer than a copy. */
 #include <stdio.h>
 #include <string.h>
 
@@ -9,22 +10,25 @@
 #include "base/metrics.h"
 #include "scheduler/cluster/state.h"
 
+enum { PUBLISH_US = 100 * 1000 };
+
 typedef struct census {
-    uint32_t n_present, n_ready, n_groups_up;
+    hdl_standing now;
     uint64_t bytes_done, bytes_total;
 } census;
 
 static census count(hdl_cluster *c)
 {
-    census n = {0};
+    census n = {.now = {.draining = c->draining, .in_trouble = c->trouble[0] != '\0'}};
     for (uint32_t g = 0; g < c->n_groups; g++) {
-        n.n_groups_up += c->groups[g].state == HDL_GROUP_UP;
+        n.now.n_groups_up += c->groups[g].state == HDL_GROUP_UP;
+        n.now.epochs += c->groups[g].epoch;
         for (uint32_t r = 0; r < c->n_ranks; r++) {
             hdl_conn *conn = c->groups[g].ranks[r];
             if (!conn)
                 continue;
-            n.n_present++;
-            n.n_ready += conn->state >= HDL_CONN_READY && conn->state <= HDL_CONN_JOINED;
+            n.now.n_present++;
+            n.now.n_ready += conn->state >= HDL_CONN_READY && conn->state <= HDL_CONN_JOINED;
             n.bytes_done += atomic_load_explicit(&conn->bytes_done, memory_order_relaxed);
             n.bytes_total += atomic_load_explicit(&conn->bytes_total, memory_order_relaxed);
         }
@@ -37,16 +41,16 @@ static void say_state(const hdl_cluster *c, const census *n, char *out, size_t s
     const uint32_t n_all = c->n_groups * c->n_ranks;
     if (c->draining)
         snprintf(out, size, "draining");
-    else if (n->n_groups_up == c->n_groups)
+    else if (n->now.n_groups_up == c->n_groups)
         snprintf(out, size, "ready");
     else if (c->trouble[0])
         snprintf(out, size, "a worker failed: %.*s", (int)size - 20, c->trouble);
-    else if (n->n_present < n_all)
-        snprintf(out, size, "waiting for workers: %u of %u", n->n_present, n_all);
-    else if (n->n_ready < n_all && n->bytes_total)
+    else if (n->now.n_present < n_all)
+        snprintf(out, size, "waiting for workers: %u of %u", n->now.n_present, n_all);
+    else if (n->now.n_ready < n_all && n->bytes_total)
         snprintf(out, size, "loading %u %%", (unsigned)(n->bytes_done * 100 / n->bytes_total));
     else
-        snprintf(out, size, n->n_ready < n_all ? "loading" : "joining");
+        snprintf(out, size, n->now.n_ready < n_all ? "loading" : "joining");
 }
 
 static void count_metrics(hdl_cluster *c)
@@ -103,6 +107,16 @@ static void fill_rank(hdl_cluster *c, uint32_t g, uint32_t r, hdl_rank_status *o
            sizeof out->device);
 }
 
+hdl_time_us hdl_status_turn(hdl_cluster *c)
+{
+    const hdl_standing now = count(c).now;
+    if (c->now_us < c->publish_at_us && memcmp(&now, &c->published, sizeof now) == 0)
+        return c->publish_at_us;
+    hdl_status_publish(c);
+    c->publish_at_us = c->now_us + PUBLISH_US;
+    return UINT64_MAX;
+}
+
 void hdl_status_publish(hdl_cluster *c)
 {
     if (c->sched) {
@@ -110,11 +124,12 @@ void hdl_status_publish(hdl_cluster *c)
         count_metrics(c);
     }
     const census n = count(c);
+    c->published = n.now;
     hdl_engine_info info = {
-        .ready = n.n_groups_up > 0 && !c->draining,
+        .ready = n.now.n_groups_up > 0 && !c->draining,
         .draining = c->draining,
         .n_ranks = c->n_groups * c->n_ranks,
-        .n_ranks_ready = n.n_ready,
+        .n_ranks_ready = n.now.n_ready,
         .load_bytes_done = n.bytes_done,
         .load_bytes_total = n.bytes_total,
         .max_len = c->sched ? c->stats.max_len : 0,
@@ -128,7 +143,7 @@ void hdl_status_publish(hdl_cluster *c)
         info.epoch = info.epoch > c->groups[g].epoch ? info.epoch : c->groups[g].epoch;
     say_state(c, &n, info.state, sizeof info.state);
     hdl_metric_set(HDL_METRIC_WORKERS_WANTED, 0, c->n_groups * c->n_ranks);
-    hdl_metric_set(HDL_METRIC_WORKERS_READY, 0, n.n_ready);
+    hdl_metric_set(HDL_METRIC_WORKERS_READY, 0, n.now.n_ready);
     pthread_mutex_lock(&c->lock);
     bool was_ready = c->info.ready;
     c->info = info;
@@ -143,7 +158,7 @@ void hdl_status_publish(hdl_cluster *c)
                                                 .running = c->stats.running,
                                                 .waiting = c->stats.waiting},
                                      .kv_tokens_held = c->stats.kv_tokens_used,
-                                     .replicas = n.n_groups_up,
+                                     .replicas = n.now.n_groups_up,
                                      .now_us = c->now_us ? c->now_us : hdl_clock_now_us(),
                                  });
 }
