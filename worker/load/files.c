@@ -323,7 +323,8 @@ static bool harmless(const hdl_files *f, const hdl_model_desc *desc, const char 
                is_later_layer(desc, name);
     if (len >= sizeof(inv) - 1 && strcmp(name + len - (sizeof(inv) - 1), inv) == 0)
         return true;
-    return desc->tied && strcmp(name, "lm_head.weight") == 0; /* the embedding once more */
+    const hdl_weight_name *head = hdl_arch_weight(hdl_arch_of(desc), HDL_WSLOT_LM_HEAD);
+    return desc->tied && head && strcmp(name, head->pattern) == 0; /* the embedding once more */
 }
 
 hdl_err hdl_files_check_unknown(const hdl_files *f, const hdl_model_desc *desc, hdl_errmsg *why)

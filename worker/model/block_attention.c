@@ -16,6 +16,7 @@ static hdl_err projection_norms(hdl_forward *f, const hdl_layer *w, uint32_t n_t
                             .w = w->q_norm,
                             .stride = w->qkv.n,
                             .dim = q_dim(m),
+                            .own = q_dim(m),
                             .whole = d->n_heads * d->head_dim,
                             .n_leaves = m->shard.o_leaves,
                             .n_tokens = n_tokens};
@@ -24,6 +25,8 @@ static hdl_err projection_norms(hdl_forward *f, const hdl_layer *w, uint32_t n_t
     norm.w = w->k_norm;
     norm.dim = kv_dim(m);
     norm.whole = d->n_kv_heads * d->head_dim;
+    norm.own = norm.whole / m->shard.tp; /* less than dim where ranks hold the same head */
+    norm.own_at = m->shard.tp_idx * norm.own - m->shard.kv_head_at * d->head_dim;
     norm.n_leaves = m->shard.kv_leaves;
     return hdl_forward_shared_norm(f, norm);
 }
@@ -105,6 +108,7 @@ hdl_err hdl_block_attention(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
                                                          .w = w->attn_sub_norm,
                                                          .stride = q_dim(m),
                                                          .dim = q_dim(m),
+                                                         .own = q_dim(m),
                                                          .whole = desc->n_heads * desc->head_dim,
                                                          .n_leaves = m->shard.o_leaves,
                                                          .n_tokens = n}));

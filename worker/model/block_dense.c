@@ -25,6 +25,7 @@ static hdl_err dense_share(hdl_forward *f, const hdl_layer *w, const float *in, 
                                                              .w = w->ffn_sub_norm,
                                                              .stride = inter,
                                                              .dim = inter,
+                                                             .own = inter,
                                                              .whole = desc->inter,
                                                              .n_leaves = m->shard.down_leaves,
                                                              .n_tokens = n}));

@@ -133,12 +133,13 @@ void hdl_forward_idle(float *out, size_t n)
 hdl_err hdl_forward_shared_norm(hdl_forward *f, hdl_shared_norm norm)
 {
     const hdl_ops *ops = f->model->ops;
-    hdl_sumsq_args sum = {.x = norm.x,
+    HDL_ASSERT(norm.own > 0 && norm.own_at + norm.own <= norm.dim);
+    hdl_sumsq_args sum = {.x = norm.x + norm.own_at,
                           .x_stride = norm.stride,
                           .out = f->sumsq,
                           .out_stride = 1,
                           .n_tokens = norm.n_tokens,
-                          .dim = norm.dim,
+                          .dim = norm.own,
                           .n_leaves = norm.n_leaves};
     ops->sumsq(&sum, f->stream);
     HDL_TRY(hdl_coll_all_reduce(f->groups.tp, f->sumsq, norm.n_tokens));

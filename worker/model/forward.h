@@ -101,13 +101,14 @@ static inline void hdl_forward_linear(const hdl_forward *f, const hdl_weight *w,
     f->model->ops->linear(&args, f->stream);
 }
 
-/* Of a vector that the tp ranks share: in place, `whole` values on all ranks together, n_leaves of
- * them on this rank. One collective call of one float a token. */
+/* Of a vector that the tp ranks share: in place, `whole` values on all ranks together. Of its dim
+ * values a rank adds those in [own_at, own_at + own) to the sum, n_leaves of it: all of them,
+ * unless other ranks hold the same ones. One collective call of one float a token. */
 typedef struct hdl_shared_norm {
     float *x;
     const float *w;
     size_t stride;
-    uint32_t dim, whole, n_leaves, n_tokens;
+    uint32_t dim, own_at, own, whole, n_leaves, n_tokens;
 } hdl_shared_norm;
 hdl_err hdl_forward_shared_norm(hdl_forward *f, hdl_shared_norm norm) HDL_MUST_CHECK;
 

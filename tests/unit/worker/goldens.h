@@ -25,6 +25,7 @@
     X(phi3,              "phi3")                                                                   \
     X(phi3_long,         "phi3-long")                                                              \
     X(olmo2,             "olmo2")                                                                  \
+    X(olmo2_shared,      "olmo2-shared")                                                           \
     X(mixtral,           "mixtral")                                                                \
     X(mixtral_window,    "mixtral-window")                                                         \
     X(qwen2moe,          "qwen2moe")                                                               \
