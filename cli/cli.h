@@ -27,6 +27,8 @@ typedef int cli_fn(char **argv);
     X(bench, "measure: model, kernels, sched")                                                     \
     X(replay, "run a recorded scheduler history again and print its digest")                       \
     X(matrix, "which models, weight formats and layouts the tests cover")                          \
+    X(top, "a running server, live")                                                               \
+    X(cluster, "a running cluster's ranks; drain it")                                              \
     X(doctor, "is this host fit to run heddle, and what to fix")                                   \
     X(config, "every configuration key, or what a file amounts to")                                \
     X(version, "version, build and what this machine's CPU offers")

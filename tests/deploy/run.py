@@ -201,6 +201,14 @@ class Life(unittest.TestCase):
         for process in [scheduler, *workers]:
             self.supervisor.wait_for(process.pid, "WATCHDOG=1")
 
+        address = f"unix:{self.dir}/workers.sock"
+        status = json.loads(run(self.dir / "usr/bin/heddle", "cluster", "status", "--scheduler", address, "--json").stdout)
+        self.assertEqual([(r["rank"], r["state"]) for r in status["ranks"]], [(0, "running"), (1, "running")])
+        self.assertEqual({r["pid"] for r in status["ranks"]}, {w.pid for w in workers})
+        self.ask(4, []) # a rank that has not stepped has no times
+        top = json.loads(run(self.dir / "usr/bin/heddle", "top", f"http://127.0.0.1:{self.port}", "--json").stdout)
+        self.assertEqual((top["state"], top["workers_ready"], len(top["ranks"])), ("ready", 2, 2))
+
         # A drain in the middle of a request: it is answered in full, then all end well.
         answers = []
         asking = threading.Thread(target=self.ask, args=(150, answers))

@@ -10,7 +10,7 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BIN = os.environ.get("HEDDLE_BIN", os.path.join(ROOT, "build", "release", "bin"))
 MODEL = os.path.join(ROOT, "deploy", "demo-model")
-COMMANDS = ["serve", "run", "generate", "inspect", "logits", "perplexity", "tokenize", "template", "bench", "replay", "matrix", "doctor", "version"]
+COMMANDS = ["serve", "run", "generate", "inspect", "logits", "perplexity", "tokenize", "template", "bench", "replay", "matrix", "top", "cluster", "doctor", "version"]
 
 
 def heddle(*args, stdin=None):
