@@ -99,6 +99,7 @@ typedef struct hdl_q_temp {
 typedef struct hdl_mla_desc {
     uint32_t q_rank; /* 0: queries are projected directly */
     uint32_t kv_rank, nope_dim, rope_dim, v_dim;
+    float norm_eps; /* of the norms of both latents */
 } hdl_mla_desc;
 
 /* Gated DeltaNet. */
@@ -108,7 +109,8 @@ typedef struct hdl_gdn_desc {
 } hdl_gdn_desc;
 
 typedef struct hdl_model_desc {
-    char arch[HDL_MODEL_NAME_BYTES]; /* "Qwen3MoeForCausalLM": the name in config.json */
+    char arch[HDL_MODEL_NAME_BYTES];  /* "Qwen3MoeForCausalLM": the name in config.json */
+    char inner[HDL_MODEL_NAME_BYTES]; /* model_type of the text model where several may be inside */
     uint32_t n_layers, hidden, n_heads, n_kv_heads, head_dim;
     uint32_t inter;                      /* of dense layers; 0 when there are none */
     uint32_t n_experts, topk, moe_inter; /* 0 when no layer is a mixture */

@@ -16,6 +16,7 @@ void hdl_desc_begin(hdl_model_desc *desc, const hdl_arch *arch)
         .bos_id = HDL_NONE_U32,
     };
     snprintf(desc->arch, sizeof(desc->arch), "%s", arch->name);
+    snprintf(desc->inner, sizeof(desc->inner), "%s", arch->inner ? arch->inner : "");
     for (unsigned i = 0; i < HDL_LAYERS_MAX; i++) {
         desc->layers[i].mixer = (uint8_t)arch->mixer;
         desc->layers[i].ffn = (uint8_t)arch->ffn;

@@ -159,7 +159,34 @@ typedef struct layout {
     uint64_t rows;    /* of one, all that are fused in it */
     uint64_t cols;
     uint64_t row_at; /* of the slot among them */
+    uint64_t own;    /* rows of the slot */
+    hdl_found_heads heads;
 } layout;
+
+/* The slot's rows by heads, in the whole tensor. k_b is wanted with each head's matrix transposed:
+ * some files hold it so, the others are read by columns. */
+static void find_heads(layout *l, uint32_t n_heads, hdl_wslot slot)
+{
+    if (l->form->form & HDL_FORM_HEADS_TRANSPOSED) {
+        uint64_t cols = l->own / n_heads;
+        l->heads = (hdl_found_heads){.each = (uint32_t)l->cols, .step = (uint32_t)l->cols};
+        l->own = l->cols * n_heads;
+        l->rows = l->cols;
+        l->cols = cols;
+        l->experts = n_heads;
+        return;
+    }
+    l->heads = (hdl_found_heads){.each = (uint32_t)(l->own / n_heads),
+                                 .step = (uint32_t)(l->rows / n_heads),
+                                 .first = (uint32_t)(l->row_at / n_heads),
+                                 .across = slot == HDL_WSLOT_MLA_K_B};
+    l->row_at = 0;
+    l->own = l->rows;
+    if (l->form->n_fused == 0) { /* alone, with a dimension for the heads */
+        l->experts = n_heads;
+        l->rows /= n_heads;
+    }
+}
 
 static layout layout_of(const hdl_model_desc *desc, hdl_wslot slot, const hdl_weight_name *form)
 {
@@ -177,6 +204,9 @@ static layout layout_of(const hdl_model_desc *desc, hdl_wslot slot, const hdl_we
         l.row_at += before ? rows : 0;
         l.rows += form->fused[i] != slot ? rows : 0;
     }
+    l.own = own;
+    if (form->form & (HDL_FORM_HEADS | HDL_FORM_HEADS_TRANSPOSED))
+        find_heads(&l, desc->n_heads, slot);
     return l;
 }
 
@@ -214,7 +244,8 @@ static hdl_err check(const tensor *t, const layout *l, hdl_errmsg *why)
                         t->name, is, should);
     }
     const hdl_codec *codec = t->encoding < HDL_ENC_COUNT ? hdl_codec_of(t->encoding) : NULL;
-    if (!codec || (codec->block_cols != 1 && (swap || l->cols % codec->block_cols != 0)))
+    if (!codec ||
+        (codec->block_cols != 1 && (swap || l->heads.across || l->cols % codec->block_cols != 0)))
         return hdl_fail(HDL_UNSUPPORTED, why,
                         "tensor %.120s is of type %.20s; that is not supported here; use the bf16 "
                         "release of the model",
@@ -222,7 +253,7 @@ static hdl_err check(const tensor *t, const layout *l, hdl_errmsg *why)
     return HDL_OK;
 }
 
-static hdl_source source_of(const tensor *t, const layout *l, uint64_t own, uint32_t expert)
+static hdl_source source_of(const tensor *t, const layout *l, uint32_t expert)
 {
     const hdl_codec *codec = hdl_codec_of(t->encoding);
     bool swap = (l->form->form & HDL_FORM_TRANSPOSED) != 0;
@@ -236,7 +267,7 @@ static hdl_source source_of(const tensor *t, const layout *l, uint64_t own, uint
     const char *data = (const char *)t->data + at / codec->block_cols * codec->block_bytes;
     hdl_source s = {.encoding = t->encoding,
                     .row_at = (uint32_t)l->row_at,
-                    .n_rows = (uint32_t)own,
+                    .n_rows = (uint32_t)l->own,
                     .n_cols = (uint32_t)l->cols,
                     .whole_rows = (uint32_t)l->rows,
                     .scale_mul = 1,
@@ -246,6 +277,29 @@ static hdl_source source_of(const tensor *t, const layout *l, uint64_t own, uint
         row *= 2;
     }
     s.codes = (hdl_plane){.data = data, .row_step = row, .col_step = col};
+    return s;
+}
+
+static void transpose_plane(hdl_plane *p)
+{
+    int64_t step = p->row_step;
+    p->row_step = p->col_step;
+    p->col_step = step;
+}
+
+/* Rows for columns, of an encoding whose numbers stand alone. */
+static hdl_source transposed(const hdl_source *src)
+{
+    hdl_source s = *src;
+    s.row_at = src->col_at;
+    s.n_rows = s.whole_rows = src->n_cols;
+    s.col_at = src->row_at;
+    s.n_cols = src->n_rows;
+    s.scale_rows = src->scale_cols;
+    s.scale_cols = src->scale_rows;
+    transpose_plane(&s.codes);
+    transpose_plane(&s.scales);
+    transpose_plane(&s.zeros);
     return s;
 }
 
@@ -299,10 +353,11 @@ hdl_err hdl_files_find(hdl_files *f, hdl_files_ask ask, hdl_found *out, hdl_errm
     layout l = layout_of(ask.desc, ask.at.slot, form);
     HDL_TRY(check(&t, &l, why));
     f->used[t.idx] = 1;
-    uint64_t own = hdl_dim_size(ask.desc, hdl_slot_info_of(ask.at.slot)->rows);
-    *out = (hdl_found){.src = source_of(&t, &l, own, ask.at.expert),
+    hdl_source src = source_of(&t, &l, ask.at.expert);
+    *out = (hdl_found){.src = l.heads.across ? transposed(&src) : src,
                        .name = t.name,
-                       .pairs = form->form & HDL_FORM_PAIRS ? ask.desc->head_dim : 0};
+                       .pairs = form->form & HDL_FORM_PAIRS ? ask.desc->head_dim : 0,
+                       .heads = l.heads};
     return HDL_OK;
 }
 

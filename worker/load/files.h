@@ -12,11 +12,19 @@
 
 typedef struct hdl_files hdl_files;
 
+/* Where in a source the rows of a slot are whose heads take turns with those of other slots. */
+typedef struct hdl_found_heads {
+    uint32_t each;        /* rows of a head; 0: all rows are in order */
+    uint32_t step, first; /* head h begins at row h * step + first */
+    bool across;          /* columns for rows: the source shows each head's matrix transposed */
+} hdl_found_heads;
+
 typedef struct hdl_found {
     hdl_source src;   /* [rows, cols] of the slot; a vector has one column */
     const char *name; /* of the tensor, for messages; borrowed: until close */
     uint32_t pairs; /* 0: rows are in order. Else of each so many rows the first half is at the even
                        places of the file and the second half at the odd ones */
+    hdl_found_heads heads; /* each: src is the whole tensor */
 } hdl_found;
 
 /* model_path: the folder of a Hugging Face model, or a GGUF file. */

@@ -119,7 +119,7 @@ static hdl_err read_keys(hdl_model_desc *desc, const key_table *table, const hdl
 
 static hdl_err find_arch(const hdl_jv *root, const hdl_arch **out, hdl_errmsg *why)
 {
-    const char *name = "";
+    const char *name = "", *inner = "";
     hdl_jv list = hdl_jv_get(root, "architectures");
     hdl_jv first = hdl_jv_at(&list, 0);
     if (!hdl_jv_present(&first))
@@ -127,7 +127,10 @@ static hdl_err find_arch(const hdl_jv *root, const hdl_arch **out, hdl_errmsg *w
                         "config.json has no architectures; it does not say what the model is; "
                         "give the folder of a Hugging Face model");
     HDL_TRY(hdl_jv_string(&first, &name, NULL, why));
-    *out = hdl_arch_find(name);
+    hdl_jv text = hdl_jv_get(root, "text_config"), type = hdl_jv_get(&text, "model_type");
+    if (hdl_jv_given(&type))
+        HDL_TRY(hdl_jv_string(&type, &inner, NULL, why));
+    *out = hdl_arch_find(name, inner);
     if (!*out)
         return hdl_fail(HDL_UNSUPPORTED, why,
                         "architecture %.60s is not supported; %s is not built yet; choose another "

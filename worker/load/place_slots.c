@@ -129,6 +129,23 @@ static hdl_err add_gated_q(hdl_placer *p, const hdl_found *f, hdl_slice s, hdl_w
     return HDL_OK;
 }
 
+/* A matrix of its own for each head of the rank. */
+static hdl_err add_heads(hdl_placer *p, const hdl_found *f, hdl_weight *heads)
+{
+    const hdl_shard *s = &p->model->shard;
+    for (uint32_t h = 0; h < s->n_heads; h++) {
+        uint32_t at = (s->head_at + h) * f->heads.step + f->heads.first;
+        hdl_window w = {at, f->heads.each, 0, f->src.n_cols};
+        if (f->heads.across)
+            w = (hdl_window){0, f->src.n_rows, at, f->heads.each};
+        hdl_source src = hdl_source_part(&f->src, w);
+        HDL_ASSERT(src.n_rows == heads[h].n && src.n_cols == heads[h].k);
+        count(p, &src, &heads[h]);
+        HDL_TRY(add_rows(p, &src, (target){&heads[h], 0}));
+    }
+    return HDL_OK;
+}
+
 static vector_at layer_vector(const hdl_model *m, hdl_weight_at at)
 {
     const hdl_layer *layer = &m->layers[at.layer];
@@ -149,6 +166,8 @@ static vector_at layer_vector(const hdl_model *m, hdl_weight_at at)
     case HDL_WSLOT_K_BIAS: return (vector_at){layer->qkv_bias + q, 0};
     case HDL_WSLOT_V_BIAS: return (vector_at){layer->qkv_bias + q + kv, 0};
     case HDL_WSLOT_O_BIAS: return (vector_at){layer->o_bias, 0};
+    case HDL_WSLOT_MLA_Q_A_NORM: return (vector_at){layer->mla.q_a_norm, 0};
+    case HDL_WSLOT_MLA_KV_A_NORM: return (vector_at){layer->mla.kv_a_norm, 0};
     case HDL_WSLOT_SINKS: return (vector_at){layer->sinks, 0};
     case HDL_WSLOT_ATTN_SUB_NORM: return (vector_at){layer->attn_sub_norm, 0};
     case HDL_WSLOT_FFN_SUB_NORM: return (vector_at){layer->ffn_sub_norm, 0};
@@ -172,13 +191,18 @@ static target layer_matrix(const hdl_model *m, hdl_weight_at at)
     hdl_layer *layer = &m->layers[at.layer];
     const hdl_shard *sh = &m->shard;
     uint32_t q = sh->n_heads * m->desc->head_dim, kv = sh->n_kv_heads * m->desc->head_dim;
-    uint32_t e = at.expert - sh->expert_at;
+    uint32_t e = at.expert - sh->expert_at, kv_a = hdl_dim_size(m->desc, HDL_DIM_KV_A);
     switch (at.slot) {
     case HDL_WSLOT_Q:
     case HDL_WSLOT_Q_GATE: return (target){&layer->qkv, 0};
     case HDL_WSLOT_K: return (target){&layer->qkv, q};
     case HDL_WSLOT_V: return (target){&layer->qkv, q + kv};
-    case HDL_WSLOT_O: return (target){&layer->o, 0};
+    case HDL_WSLOT_O:
+    case HDL_WSLOT_MLA_O: return (target){&layer->o, 0};
+    case HDL_WSLOT_MLA_Q:
+    case HDL_WSLOT_MLA_Q_A: return (target){&layer->mla.a, 0};
+    case HDL_WSLOT_MLA_Q_B: return (target){&layer->mla.q_b, 0};
+    case HDL_WSLOT_MLA_KV_A: return (target){&layer->mla.a, layer->mla.a.n - kv_a};
     case HDL_WSLOT_GATE: return (target){&layer->gate_up, 0};
     case HDL_WSLOT_UP: return (target){&layer->gate_up, sh->inter};
     case HDL_WSLOT_DOWN: return (target){&layer->down, 0};
@@ -202,6 +226,10 @@ static hdl_err add_layer_slot(hdl_placer *p, const hdl_found *f, hdl_weight_at a
         return HDL_OK; /* others hold the leaves */
     if (hdl_slot_info_of(at.slot)->cols == HDL_DIM_NONE)
         return add_vector(p, f, s, layer_vector(m, at));
+    if (at.slot == HDL_WSLOT_MLA_K_B)
+        return add_heads(p, f, m->layers[at.layer].mla.k_b);
+    if (at.slot == HDL_WSLOT_MLA_V_B)
+        return add_heads(p, f, m->layers[at.layer].mla.v_b);
     target to = layer_matrix(m, at);
     if (at.slot == HDL_WSLOT_Q_GATE)
         return add_gated_q(p, f, s, to.dst);

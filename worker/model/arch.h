@@ -66,11 +66,13 @@ typedef struct hdl_config_key {
 
 /* Where in its tensor a slot's matrix or vector is, when it is not the whole tensor. */
 enum {
-    HDL_FORM_STACKED = 1,    /* the tensor holds the experts' one behind the other */
-    HDL_FORM_TRANSPOSED = 2, /* columns by rows */
-    HDL_FORM_EVEN = 4,       /* rows 0, 2, 4, ... of twice as many */
-    HDL_FORM_ODD = 8,        /* rows 1, 3, 5, ... */
-    HDL_FORM_PAIRS = 16,     /* the two halves of each head's rows take turns (llama.cpp) */
+    HDL_FORM_STACKED = 1,           /* the tensor holds the experts' one behind the other */
+    HDL_FORM_TRANSPOSED = 2,        /* columns by rows */
+    HDL_FORM_EVEN = 4,              /* rows 0, 2, 4, ... of twice as many */
+    HDL_FORM_ODD = 8,               /* rows 1, 3, 5, ... */
+    HDL_FORM_PAIRS = 16,            /* the two halves of each head's rows take turns (llama.cpp) */
+    HDL_FORM_HEADS = 32,            /* fused slots take turns head by head */
+    HDL_FORM_HEADS_TRANSPOSED = 64, /* [n_heads, columns, rows of a head] (llama.cpp's attn_k_b) */
 };
 enum { HDL_FUSED_MAX = 3 };
 
@@ -102,6 +104,9 @@ enum { HDL_ARCH_SKIPS_MAX = 4 };
 typedef struct hdl_arch {
     const char *name;       /* architectures[0] of config.json */
     const char *model_type; /* as transformers writes it; for messages */
+    /* Of several entries with one name: the model_type of the text model inside; NULL: any other.
+     */
+    const char *inner;
     const hdl_config_key *keys;
     size_t n_keys;
     const hdl_weight_name *names;
@@ -132,7 +137,7 @@ typedef struct hdl_arch {
 extern const hdl_config_key hdl_arch_common_keys[];
 extern const size_t hdl_arch_common_key_count;
 
-const hdl_arch *hdl_arch_find(const char *name); /* NULL: none */
+const hdl_arch *hdl_arch_find(const char *name, const char *inner); /* NULL: none */
 const hdl_arch *hdl_arch_of(const hdl_model_desc *desc);
 /* What this version lacks for an architecture that hdl_arch_find does not know; for messages. */
 const char *hdl_arch_lacks(const char *name);

@@ -194,6 +194,43 @@ const hdl_config_key hdl_arch_common_keys[] = {
     HDL_K_SKIP("max_new_tokens"),
     HDL_K_SKIP("use_bfloat16"),
     HDL_K_SKIP("torchscript"),
+    HDL_K_SKIP("cross_attention_hidden_size"),
+    HDL_K_SKIP("finetuning_task"),
+    HDL_K_SKIP("is_decoder"),
+    HDL_K_SKIP("sep_token_id"),
+    HDL_K_SKIP("tf_legacy_loss"),
+    HDL_K_SKIP("tie_encoder_decoder"),
+    HDL_K_SKIP("tokenizer_class"),
+    HDL_K_SKIP("auto_map"),
+    HDL_K_EXPECT("pruned_heads", "{}", "heads that were cut out are not supported"),
+    /* How text is generated, as transformers 4 wrote it into every file. */
+    HDL_K_SKIP("bad_words_ids"),
+    HDL_K_SKIP("begin_suppress_tokens"),
+    HDL_K_SKIP("decoder_start_token_id"),
+    HDL_K_SKIP("diversity_penalty"),
+    HDL_K_SKIP("do_sample"),
+    HDL_K_SKIP("early_stopping"),
+    HDL_K_SKIP("encoder_no_repeat_ngram_size"),
+    HDL_K_SKIP("exponential_decay_length_penalty"),
+    HDL_K_SKIP("forced_bos_token_id"),
+    HDL_K_SKIP("forced_eos_token_id"),
+    HDL_K_SKIP("length_penalty"),
+    HDL_K_SKIP("max_length"),
+    HDL_K_SKIP("min_length"),
+    HDL_K_SKIP("no_repeat_ngram_size"),
+    HDL_K_SKIP("num_beam_groups"),
+    HDL_K_SKIP("num_beams"),
+    HDL_K_SKIP("num_return_sequences"),
+    HDL_K_SKIP("output_scores"),
+    HDL_K_SKIP("prefix"),
+    HDL_K_SKIP("remove_invalid_values"),
+    HDL_K_SKIP("repetition_penalty"),
+    HDL_K_SKIP("return_dict_in_generate"),
+    HDL_K_SKIP("suppress_tokens"),
+    HDL_K_SKIP("temperature"),
+    HDL_K_SKIP("top_k"),
+    HDL_K_SKIP("top_p"),
+    HDL_K_SKIP("typical_p"),
 };
 const size_t hdl_arch_common_key_count = HDL_ARRAY_LEN(hdl_arch_common_keys);
 
@@ -203,17 +240,23 @@ static const hdl_arch *const archs[] = {
 #undef ARCH
 };
 
-const hdl_arch *hdl_arch_find(const char *name)
+const hdl_arch *hdl_arch_find(const char *name, const char *inner)
 {
-    for (size_t i = 0; i < HDL_ARRAY_LEN(archs); i++)
-        if (strcmp(archs[i]->name, name) == 0)
+    const hdl_arch *any = NULL;
+    for (size_t i = 0; i < HDL_ARRAY_LEN(archs); i++) {
+        if (strcmp(archs[i]->name, name) != 0)
+            continue;
+        if (archs[i]->inner && strcmp(archs[i]->inner, inner) == 0)
             return archs[i];
-    return NULL;
+        if (!archs[i]->inner)
+            any = archs[i];
+    }
+    return any;
 }
 
 const hdl_arch *hdl_arch_of(const hdl_model_desc *desc)
 {
-    const hdl_arch *arch = hdl_arch_find(desc->arch);
+    const hdl_arch *arch = hdl_arch_find(desc->arch, desc->inner);
     HDL_ASSERT(arch != NULL);
     return arch;
 }

@@ -68,9 +68,25 @@
         HDL_W(EXPERT_UP, HDL_HF_LAYER(p) "mlp.experts.{e}.up_proj.weight"),                        \
         HDL_W(EXPERT_DOWN, HDL_HF_LAYER(p) "mlp.experts.{e}.down_proj.weight")
 
+/* ... or one behind the other, gate rows before up rows. */
+#define HDL_HF_EXPERTS_STACKED(p)                                                                  \
+    HDL_W(ROUTER, HDL_HF_LAYER(p) "mlp.gate.weight"),                                              \
+        HDL_W_FUSED(EXPERT_GATE, HDL_HF_LAYER(p) "mlp.experts.gate_up_proj", HDL_FORM_STACKED, 2,  \
+                    HDL_WSLOT_EXPERT_GATE, HDL_WSLOT_EXPERT_UP),                                   \
+        HDL_W_FUSED(EXPERT_UP, HDL_HF_LAYER(p) "mlp.experts.gate_up_proj", HDL_FORM_STACKED, 2,    \
+                    HDL_WSLOT_EXPERT_GATE, HDL_WSLOT_EXPERT_UP),                                   \
+        HDL_W_AS(EXPERT_DOWN, HDL_HF_LAYER(p) "mlp.experts.down_proj", HDL_FORM_STACKED)
+
 /* ... and Mixtral and MiniMax. */
 #define HDL_HF_SPARSE_BLOCK(p)                                                                     \
     HDL_W(ROUTER, HDL_HF_LAYER(p) "block_sparse_moe.gate.weight"),                                 \
         HDL_W(EXPERT_GATE, HDL_HF_LAYER(p) "block_sparse_moe.experts.{e}.w1.weight"),              \
         HDL_W(EXPERT_UP, HDL_HF_LAYER(p) "block_sparse_moe.experts.{e}.w3.weight"),                \
         HDL_W(EXPERT_DOWN, HDL_HF_LAYER(p) "block_sparse_moe.experts.{e}.w2.weight")
+
+/* What Mistral3ForConditionalGeneration has around its text model: a tower and what joins it. */
+#define HDL_HF_MISTRAL3_OUTER                                                                      \
+    HDL_K_SKIP("vision_config"), HDL_K_SKIP("vision_feature_layer"),                               \
+        HDL_K_SKIP("multimodal_projector_bias"), HDL_K_SKIP("projector_hidden_act"),               \
+        HDL_K_SKIP("spatial_merge_size"), HDL_K_SKIP("image_token_index"),                         \
+        HDL_K_SKIP("image_token_id")

@@ -7,6 +7,11 @@
 
 // clang-format off
 #define HDL_ARCH_LIST(X)                                                                           \
+    X(deepseek_v2)                                                                                 \
+    X(deepseek_v3)                                                                                 \
+    X(mistral4)                                                                                    \
+    X(mistral3_mistral4)                                                                           \
+    X(kimi_k25)                                                                                    \
     X(llama)                                                                                       \
     X(mistral)                                                                                     \
     X(mistral3)                                                                                    \

@@ -47,7 +47,6 @@ static const hdl_config_key keys[] = {
     HDL_K_SKIP("use_mtp"),             /* not run */
     HDL_K_SKIP("mtp_transformer_layers"),
     HDL_K_SKIP("num_mtp_modules"),
-    HDL_K_SKIP("auto_map"),
 };
 
 static void init(hdl_model_desc *desc)

@@ -28,12 +28,7 @@ static const hdl_config_key ministral3_keys[] = {
     HDL_K_CALL("rope_scaling", hdl_arch_key_rope_and_q_temp),
 };
 
-static const hdl_config_key image_keys[] = {
-    HDL_K_SKIP("vision_config"), /* of the tower and what joins it */
-    HDL_K_SKIP("vision_feature_layer"), HDL_K_SKIP("multimodal_projector_bias"),
-    HDL_K_SKIP("projector_hidden_act"), HDL_K_SKIP("spatial_merge_size"),
-    HDL_K_SKIP("image_token_index"),    HDL_K_SKIP("image_token_id"),
-};
+static const hdl_config_key image_keys[] = {HDL_HF_MISTRAL3_OUTER};
 
 static hdl_err key_text_type(hdl_model_desc *desc, const hdl_jv *v, hdl_errmsg *why)
 {
@@ -44,7 +39,7 @@ static hdl_err key_text_type(hdl_model_desc *desc, const hdl_jv *v, hdl_errmsg *
         return HDL_OK;
     return hdl_fail(HDL_UNSUPPORTED, why,
                     "config.json: the text model is a \"%.40s\"; inside of this architecture "
-                    "mistral and ministral3 are supported; choose another model",
+                    "mistral, ministral3 and mistral4 are supported; choose another model",
                     type);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "worker/model/build.h"
+#include "worker/model/build_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,19 +8,7 @@
 #include "kernels/numeric.h"
 #include "worker/model/rope.h"
 
-/* Lays the model out twice: once without memory to measure it, once to set the pointers. */
-typedef struct cursor {
-    hdl_model *model;
-    const hdl_wkinds *kinds;
-    unsigned char *base; /* NULL: measuring */
-    size_t at, n_more;
-    size_t bytes[HDL_WFORMAT_COUNT]; /* of matrices */
-    bool overflow;
-    hdl_err err; /* the first one */
-    hdl_errmsg *why;
-} cursor;
-
-static void *take(cursor *c, size_t bytes)
+static void *take(hdl_build *c, size_t bytes)
 {
     size_t padded = 0, at = c->at;
     if (!hdl_align_up_size(bytes, 64, &padded) || !hdl_add_size(at, padded, &c->at))
@@ -28,7 +16,7 @@ static void *take(cursor *c, size_t bytes)
     return c->base ? c->base + at : NULL;
 }
 
-static float *take_floats(cursor *c, size_t n)
+static float *take_floats(hdl_build *c, size_t n)
 {
     size_t bytes = 0;
     if (!hdl_mul_size(n, sizeof(float), &bytes))
@@ -36,9 +24,12 @@ static float *take_floats(cursor *c, size_t n)
     return take(c, bytes);
 }
 
-static float *floats_if(cursor *c, bool has, size_t n) { return has ? take_floats(c, n) : NULL; }
+float *hdl_build_floats_if(hdl_build *c, bool has, size_t n)
+{
+    return has ? take_floats(c, n) : NULL;
+}
 
-static void refuse(cursor *c, const hdl_weight *w)
+static void refuse(hdl_build *c, const hdl_weight *w)
 {
     if (c->err == HDL_OK)
         c->err = hdl_fail(
@@ -48,8 +39,7 @@ static void refuse(cursor *c, const hdl_weight *w)
             w->n, w->k, hdl_wformat_info_of(w->format)->name, w->n_leaves, c->model->ops->name);
 }
 
-/* Memory for the first `rows` rows of w. */
-static hdl_weight take_weight(cursor *c, hdl_weight w, uint32_t rows)
+hdl_weight hdl_build_weight(hdl_build *c, hdl_weight w, uint32_t rows)
 {
     w.bytes = c->model->ops->weight_bytes(w.format, rows, w.k, w.n_leaves);
     if (w.bytes == 0)
@@ -59,17 +49,7 @@ static hdl_weight take_weight(cursor *c, hdl_weight w, uint32_t rows)
     return w;
 }
 
-/* Slots whose rows lie one after the other in one matrix. */
-enum { FUSED_MAX = 4 };
-typedef struct fused {
-    uint32_t k, n_leaves, layer, expert, n_parts;
-    struct {
-        hdl_wslot slot;
-        uint32_t rows;
-    } parts[FUSED_MAX];
-} fused;
-
-static hdl_wkind kind_of(cursor *c, const fused *f, uint32_t part)
+static hdl_wkind kind_of(hdl_build *c, const hdl_build_rows *f, uint32_t part)
 {
     hdl_wkind kind = {.format = HDL_WFORMAT_F32};
     hdl_weight_at at = {f->parts[part].slot, f->layer, f->expert};
@@ -78,11 +58,10 @@ static hdl_wkind kind_of(cursor *c, const fused *f, uint32_t part)
     return kind;
 }
 
-/* One matrix if all parts are of one kind, a stack of them else. */
-static hdl_weight take_fused(cursor *c, fused f)
+hdl_weight hdl_build_fused(hdl_build *c, hdl_build_rows f)
 {
-    hdl_weight w[FUSED_MAX];
-    uint32_t rows[FUSED_MAX], n = 0, left = 0;
+    hdl_weight w[HDL_BUILD_FUSED_MAX];
+    uint32_t rows[HDL_BUILD_FUSED_MAX], n = 0, left = 0;
     for (uint32_t i = 0; i < f.n_parts; i++) {
         hdl_wkind kind = kind_of(c, &f, i);
         left += f.parts[i].rows;
@@ -96,7 +75,7 @@ static hdl_weight take_fused(cursor *c, fused f)
     }
     for (uint32_t i = 0; i < n; left -= rows[i++]) {
         w[i].n = left;
-        w[i] = take_weight(c, w[i], rows[i]);
+        w[i] = hdl_build_weight(c, w[i], rows[i]);
     }
     for (uint32_t i = n - 1; i > 0; i--, c->n_more++)
         if (c->model->more) {
@@ -106,44 +85,44 @@ static hdl_weight take_fused(cursor *c, fused f)
     return w[0];
 }
 
-static hdl_weight take_matrix(cursor *c, hdl_weight_at at, hdl_weight shape)
+hdl_weight hdl_build_matrix(hdl_build *c, hdl_weight_at at, hdl_weight shape)
 {
-    return take_fused(c, (fused){.k = shape.k,
-                                 .n_leaves = shape.n_leaves,
-                                 .layer = at.layer,
-                                 .expert = at.expert,
-                                 .n_parts = 1,
-                                 .parts = {{at.slot, shape.n}}});
+    return hdl_build_fused(c, (hdl_build_rows){.k = shape.k,
+                                               .n_leaves = shape.n_leaves,
+                                               .layer = at.layer,
+                                               .expert = at.expert,
+                                               .n_parts = 1,
+                                               .parts = {{at.slot, shape.n}}});
 }
 
 /* Gate rows, then up rows. */
-static hdl_weight take_gate_up(cursor *c, hdl_weight_at gate, hdl_wslot up, uint32_t inter)
+static hdl_weight take_gate_up(hdl_build *c, hdl_weight_at gate, hdl_wslot up, uint32_t inter)
 {
-    return take_fused(c, (fused){.k = c->model->desc->hidden,
-                                 .n_leaves = 1,
-                                 .layer = gate.layer,
-                                 .expert = gate.expert,
-                                 .n_parts = 2,
-                                 .parts = {{gate.slot, inter}, {up, inter}}});
+    return hdl_build_fused(c, (hdl_build_rows){.k = c->model->desc->hidden,
+                                               .n_leaves = 1,
+                                               .layer = gate.layer,
+                                               .expert = gate.expert,
+                                               .n_parts = 2,
+                                               .parts = {{gate.slot, inter}, {up, inter}}});
 }
 
-static hdl_weight take_qkv(cursor *c, uint32_t layer, uint32_t q, uint32_t kv)
+static hdl_weight take_qkv(hdl_build *c, uint32_t layer, uint32_t q, uint32_t kv)
 {
     const hdl_model_desc *d = c->model->desc;
-    fused f = {.k = d->hidden,
-               .n_leaves = 1,
-               .layer = layer,
-               .n_parts = 3,
-               .parts = {{HDL_WSLOT_Q, q}, {HDL_WSLOT_K, kv}, {HDL_WSLOT_V, kv}}};
+    hdl_build_rows f = {.k = d->hidden,
+                        .n_leaves = 1,
+                        .layer = layer,
+                        .n_parts = 3,
+                        .parts = {{HDL_WSLOT_Q, q}, {HDL_WSLOT_K, kv}, {HDL_WSLOT_V, kv}}};
     if (d->attn_gate) {
         f.parts[0].slot = f.parts[3].slot = HDL_WSLOT_Q_GATE;
         f.parts[3].rows = q;
         f.n_parts = 4;
     }
-    return take_fused(c, f);
+    return hdl_build_fused(c, f);
 }
 
-static void place_attention(cursor *c, hdl_layer *layer, uint32_t idx)
+static void place_attention(hdl_build *c, hdl_layer *layer, uint32_t idx)
 {
     const hdl_model_desc *d = c->model->desc;
     const hdl_shard *s = &c->model->shard;
@@ -151,88 +130,92 @@ static void place_attention(cursor *c, hdl_layer *layer, uint32_t idx)
     uint32_t rows = (d->attn_gate ? 2 * q : q) + 2 * kv;
     bool projection = d->qk_norm == HDL_QK_NORM_PROJECTION;
     bool norms = projection || d->qk_norm == HDL_QK_NORM_HEAD;
-    layer->q_norm = floats_if(c, norms, projection ? q : d->head_dim);
-    layer->k_norm = floats_if(c, norms, projection ? kv : d->head_dim);
-    layer->qkv_bias = floats_if(c, d->qkv_bias, rows);
-    layer->o_bias = floats_if(c, d->o_bias, d->hidden);
-    layer->sinks = floats_if(c, d->attn_sinks, s->n_heads);
-    layer->attn_sub_norm = floats_if(c, d->sub_norm, q);
+    layer->q_norm = hdl_build_floats_if(c, norms, projection ? q : d->head_dim);
+    layer->k_norm = hdl_build_floats_if(c, norms, projection ? kv : d->head_dim);
+    layer->qkv_bias = hdl_build_floats_if(c, d->qkv_bias, rows);
+    layer->o_bias = hdl_build_floats_if(c, d->o_bias, d->hidden);
+    layer->sinks = hdl_build_floats_if(c, d->attn_sinks, s->n_heads);
+    layer->attn_sub_norm = hdl_build_floats_if(c, d->sub_norm, q);
     layer->qkv = take_qkv(c, idx, q, kv);
-    layer->o = take_matrix(c, (hdl_weight_at){HDL_WSLOT_O, idx, 0},
-                           (hdl_weight){.n = d->hidden, .k = q, .n_leaves = s->o_leaves});
+    layer->o = hdl_build_matrix(c, (hdl_weight_at){HDL_WSLOT_O, idx, 0},
+                                (hdl_weight){.n = d->hidden, .k = q, .n_leaves = s->o_leaves});
 }
 
-static void place_dense(cursor *c, hdl_layer *layer, uint32_t idx)
+static void place_dense(hdl_build *c, hdl_layer *layer, uint32_t idx)
 {
     const hdl_model_desc *d = c->model->desc;
     const hdl_shard *s = &c->model->shard;
     if (s->inter != 0) {
         hdl_weight_at gate = {HDL_WSLOT_GATE, idx, 0};
         layer->gate_up = take_gate_up(c, gate, HDL_WSLOT_UP, s->inter);
-        layer->down =
-            take_matrix(c, (hdl_weight_at){HDL_WSLOT_DOWN, idx, 0},
-                        (hdl_weight){.n = d->hidden, .k = s->inter, .n_leaves = s->down_leaves});
+        layer->down = hdl_build_matrix(
+            c, (hdl_weight_at){HDL_WSLOT_DOWN, idx, 0},
+            (hdl_weight){.n = d->hidden, .k = s->inter, .n_leaves = s->down_leaves});
     }
-    layer->gate_up_bias = floats_if(c, d->ffn_bias, (size_t)2 * s->inter);
-    layer->down_bias = floats_if(c, d->ffn_bias, d->hidden);
-    layer->ffn_sub_norm = floats_if(c, d->sub_norm, s->inter);
+    layer->gate_up_bias = hdl_build_floats_if(c, d->ffn_bias, (size_t)2 * s->inter);
+    layer->down_bias = hdl_build_floats_if(c, d->ffn_bias, d->hidden);
+    layer->ffn_sub_norm = hdl_build_floats_if(c, d->sub_norm, s->inter);
 }
 
-static hdl_weight small(const cursor *c, uint32_t n)
+hdl_weight hdl_build_small(hdl_build *c, uint32_t n)
 {
-    return (hdl_weight){
-        .format = HDL_WFORMAT_F32, .n = n, .k = c->model->desc->hidden, .n_leaves = 1};
+    hdl_weight w = {.format = HDL_WFORMAT_F32, .n = n, .k = c->model->desc->hidden, .n_leaves = 1};
+    return hdl_build_weight(c, w, n);
 }
 
-static void place_shared(cursor *c, hdl_layer *layer, uint32_t idx)
+static void place_shared(hdl_build *c, hdl_layer *layer, uint32_t idx)
 {
     const hdl_model_desc *d = c->model->desc;
     const hdl_shard *s = &c->model->shard;
     if (s->shared != 0) {
         hdl_weight_at gate = {HDL_WSLOT_SHARED_GATE, idx, 0};
         layer->shared_gate_up = take_gate_up(c, gate, HDL_WSLOT_SHARED_UP, s->shared);
-        layer->shared_down =
-            take_matrix(c, (hdl_weight_at){HDL_WSLOT_SHARED_DOWN, idx, 0},
-                        (hdl_weight){.n = d->hidden, .k = s->shared, .n_leaves = s->shared_leaves});
+        layer->shared_down = hdl_build_matrix(
+            c, (hdl_weight_at){HDL_WSLOT_SHARED_DOWN, idx, 0},
+            (hdl_weight){.n = d->hidden, .k = s->shared, .n_leaves = s->shared_leaves});
     }
     if (d->shared_gate)
-        layer->shared_on = take_weight(c, small(c, 1), 1);
+        layer->shared_on = hdl_build_small(c, 1);
 }
 
 /* The router is small and decides which experts run: always f32, as transformers computes it. */
-static void place_moe(cursor *c, hdl_layer *layer, uint32_t idx)
+static void place_moe(hdl_build *c, hdl_layer *layer, uint32_t idx)
 {
     const hdl_model_desc *d = c->model->desc;
     const hdl_shard *s = &c->model->shard;
-    layer->router = take_weight(c, small(c, d->n_experts), d->n_experts);
-    layer->router_bias = floats_if(c, d->router_bias, d->n_experts);
-    layer->correction = floats_if(c, d->router_correction, d->n_experts);
+    layer->router = hdl_build_small(c, d->n_experts);
+    layer->router_bias = hdl_build_floats_if(c, d->router_bias, d->n_experts);
+    layer->correction = hdl_build_floats_if(c, d->router_correction, d->n_experts);
     layer->expert_gate_up_bias =
-        floats_if(c, d->expert_bias, (size_t)s->n_experts * 2 * s->moe_inter);
-    layer->expert_down_bias = floats_if(c, d->expert_bias, (size_t)s->n_experts * d->hidden);
+        hdl_build_floats_if(c, d->expert_bias, (size_t)s->n_experts * 2 * s->moe_inter);
+    layer->expert_down_bias =
+        hdl_build_floats_if(c, d->expert_bias, (size_t)s->n_experts * d->hidden);
     place_shared(c, layer, idx);
     layer->expert_gate_up = c->model->experts + (size_t)idx * 2 * s->n_experts;
     layer->expert_down = layer->expert_gate_up + s->n_experts;
     for (uint32_t e = 0; e < s->n_experts; e++) {
         hdl_weight_at gate = {HDL_WSLOT_EXPERT_GATE, idx, s->expert_at + e};
         layer->expert_gate_up[e] = take_gate_up(c, gate, HDL_WSLOT_EXPERT_UP, s->moe_inter);
-        layer->expert_down[e] = take_matrix(
+        layer->expert_down[e] = hdl_build_matrix(
             c, (hdl_weight_at){HDL_WSLOT_EXPERT_DOWN, idx, s->expert_at + e},
             (hdl_weight){.n = d->hidden, .k = s->moe_inter, .n_leaves = s->moe_down_leaves});
     }
 }
 
-static void place_all(cursor *c)
+static void place_all(hdl_build *c)
 {
     hdl_model *m = c->model;
     const hdl_model_desc *d = m->desc;
     for (uint32_t i = 0; i < d->n_layers; i++) {
         hdl_layer *layer = &m->layers[i];
-        layer->attn_norm = floats_if(c, d->pre_norm, d->hidden);
-        layer->attn_post_norm = floats_if(c, d->post_norm, d->hidden);
-        layer->ffn_norm = floats_if(c, d->pre_norm, d->hidden);
-        layer->ffn_post_norm = floats_if(c, d->post_norm, d->hidden);
-        place_attention(c, layer, i);
+        layer->attn_norm = hdl_build_floats_if(c, d->pre_norm, d->hidden);
+        layer->attn_post_norm = hdl_build_floats_if(c, d->post_norm, d->hidden);
+        layer->ffn_norm = hdl_build_floats_if(c, d->pre_norm, d->hidden);
+        layer->ffn_post_norm = hdl_build_floats_if(c, d->post_norm, d->hidden);
+        if (d->layers[i].mixer == HDL_MIXER_MLA)
+            hdl_build_mla(c, layer, i);
+        else
+            place_attention(c, layer, i);
         if (d->layers[i].ffn == HDL_FFN_MOE)
             place_moe(c, layer, i);
         else
@@ -240,16 +223,16 @@ static void place_all(cursor *c)
     }
     m->final_norm = take_floats(c, d->hidden);
     m->lm_head =
-        take_matrix(c, (hdl_weight_at){.slot = d->tied ? HDL_WSLOT_EMBED : HDL_WSLOT_LM_HEAD},
-                    (hdl_weight){.n = m->shard.vocab_padded, .k = d->hidden, .n_leaves = 1});
+        hdl_build_matrix(c, (hdl_weight_at){.slot = d->tied ? HDL_WSLOT_EMBED : HDL_WSLOT_LM_HEAD},
+                         (hdl_weight){.n = m->shard.vocab_padded, .k = d->hidden, .n_leaves = 1});
     for (uint32_t i = 0; i < d->n_ropes; i++) {
         m->rope_cos[i] = take_floats(c, (size_t)m->max_len * (d->ropes[i].dim / 2));
         m->rope_sin[i] = take_floats(c, (size_t)m->max_len * (d->ropes[i].dim / 2));
     }
-    m->q_temp = floats_if(c, d->q_temp.beta != 0, m->max_len);
+    m->q_temp = hdl_build_floats_if(c, d->q_temp.beta != 0, m->max_len);
 }
 
-static hdl_err measure(cursor *c, hdl_errmsg *why)
+static hdl_err measure(hdl_build *c, hdl_errmsg *why)
 {
     place_all(c);
     HDL_TRY(c->err);
@@ -269,6 +252,7 @@ static hdl_err check_limits(const hdl_model_desc *d, hdl_errmsg *why)
         const char *what;
         uint32_t value, max;
     } limits[] = {{"head_dim", d->head_dim, HDL_HEAD_DIM_MAX},
+                  {"row of the latent cache", d->mla.kv_rank + d->mla.rope_dim, HDL_HEAD_DIM_MAX},
                   {"number of experts", d->n_experts, HDL_EXPERTS_MAX},
                   {"number of experts per token", d->topk, HDL_TOPK_MAX}};
     for (size_t i = 0; i < HDL_ARRAY_LEN(limits); i++)
@@ -309,11 +293,13 @@ hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *
     size_t n_experts = (size_t)2 * opts->shard.n_experts * opts->desc->n_layers;
     out->layers = calloc(opts->desc->n_layers, sizeof(*out->layers));
     out->experts = calloc(n_experts ? n_experts : 1, sizeof(*out->experts));
-    if (!out->layers || !out->experts) {
+    size_t n_heads = (size_t)2 * opts->shard.n_heads * opts->desc->n_layers;
+    out->heads = calloc(opts->desc->mla.kv_rank ? n_heads : 1, sizeof(*out->heads));
+    if (!out->layers || !out->experts || !out->heads) {
         err = hdl_fail(err, why, "out of memory; the machine is full; stop other programs");
         goto fail;
     }
-    cursor c = {.model = out, .kinds = opts->kinds, .why = why};
+    hdl_build c = {.model = out, .kinds = opts->kinds, .why = why};
     HDL_TRY_GOTO(measure(&c, why), fail);
     out->memory_bytes = c.at;
     out->memory = hdl_device_alloc(opts->device, c.at);
@@ -325,7 +311,7 @@ hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *
                      c.at);
         goto fail;
     }
-    c = (cursor){.model = out, .kinds = opts->kinds, .base = out->memory, .why = why};
+    c = (hdl_build){.model = out, .kinds = opts->kinds, .base = out->memory, .why = why};
     place_all(&c);
     HDL_TRY_GOTO(c.err, fail);
     for (hdl_wformat f = 0; f < HDL_WFORMAT_COUNT; f++)
@@ -344,21 +330,37 @@ void hdl_model_free(hdl_model *model)
         hdl_device_free(model->device, model->memory, model->memory_bytes);
     free(model->layers);
     free(model->experts);
+    free(model->heads);
     free(model->more);
     *model = (hdl_model){0};
+}
+
+/* Largest dimensions of the matrices around the mixers: n outputs of k inputs. */
+static void mixer_extent(const hdl_model_desc *desc, const hdl_shard *s, uint32_t *n, uint32_t *k)
+{
+    const hdl_mla_desc *m = &desc->mla;
+    if (m->kv_rank != 0) {
+        uint32_t q = s->n_heads * (m->nope_dim + m->rope_dim);
+        *n = hdl_max_u32(q, m->q_rank) + m->kv_rank + m->rope_dim;
+        *k = hdl_max_u32(hdl_max_u32(m->q_rank, m->kv_rank), s->n_heads * m->v_dim);
+        return;
+    }
+    uint32_t n_q = (desc->attn_gate ? 2 : 1) * s->n_heads;
+    *n = (n_q + 2 * s->n_kv_heads) * desc->head_dim;
+    *k = s->n_heads * desc->head_dim;
 }
 
 hdl_ops_extent hdl_model_extent(const hdl_model_desc *desc, const hdl_shard *shard,
                                 uint32_t n_tokens, uint32_t max_len)
 {
-    uint32_t n_q = (desc->attn_gate ? 2 : 1) * shard->n_heads;
-    uint32_t qkv = (n_q + 2 * shard->n_kv_heads) * desc->head_dim;
-    uint32_t inter = hdl_max_u32(shard->inter, shard->shared);
-    uint32_t n_max = hdl_max_u32(qkv, shard->vocab_padded);
+    uint32_t inter = hdl_max_u32(shard->inter, shard->shared), n = 0, k = 0;
+    mixer_extent(desc, shard, &n, &k);
+    uint32_t n_max = hdl_max_u32(n, shard->vocab_padded);
     n_max = hdl_max_u32(n_max, 2 * hdl_max_u32(inter, shard->moe_inter));
     n_max = hdl_max_u32(n_max, hdl_max_u32(desc->hidden, desc->n_experts));
-    uint32_t k_max = hdl_max_u32(desc->hidden, shard->n_heads * desc->head_dim);
+    uint32_t k_max = hdl_max_u32(desc->hidden, k);
     k_max = hdl_max_u32(k_max, hdl_max_u32(inter, shard->moe_inter));
+    uint32_t latent_row = desc->mla.kv_rank + desc->mla.rope_dim;
     return (hdl_ops_extent){
         .n_tokens = n_tokens,
         .n_rows = n_tokens,
@@ -367,11 +369,13 @@ hdl_ops_extent hdl_model_extent(const hdl_model_desc *desc, const hdl_shard *sha
         .moe_inter = shard->moe_inter,
         .n_heads = shard->n_heads,
         .n_kv_heads = shard->n_kv_heads,
-        .head_dim = desc->head_dim,
+        .head_dim = hdl_max_u32(desc->head_dim, latent_row),
         .n_experts = desc->n_experts,
         .topk = desc->topk,
         .n_max = n_max,
         .k_max = k_max,
         .max_len = max_len,
+        .latent_rank = desc->mla.kv_rank,
+        .nope_dim = desc->mla.nope_dim,
     };
 }

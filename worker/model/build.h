@@ -10,6 +10,17 @@
 #include "worker/model/slots.h"
 #include <heddle/device.h>
 
+/* Multi-head latent attention, absorbed: a head's part of kv_b_proj is applied to its query (k_b,
+ * transposed) and to its result (v_b), so that keys and values are never made. */
+typedef struct hdl_mla_layer {
+    hdl_weight a;     /* [q rows + kv_rank + rope_dim, hidden]: q_a, or all of q without q_rank */
+    hdl_weight q_b;   /* [n_heads (nope_dim + rope_dim), q_rank], with q_rank */
+    hdl_weight *k_b;  /* [n_heads] each [kv_rank, nope_dim] */
+    hdl_weight *v_b;  /* [n_heads] each [v_dim, kv_rank] */
+    float *q_a_norm;  /* [q_rank] */
+    float *kv_a_norm; /* [kv_rank] */
+} hdl_mla_layer;
+
 /* Vectors are f32 and NULL where the layer has none. */
 typedef struct hdl_layer {
     float *attn_norm, *attn_post_norm, *ffn_norm, *ffn_post_norm; /* [hidden] */
@@ -19,11 +30,12 @@ typedef struct hdl_layer {
     float *o_bias;        /* [hidden] */
     float *sinks;         /* [n_heads] */
     float *attn_sub_norm; /* [n_heads head_dim] */
-    hdl_weight qkv;     /* [(n_heads + 2 n_kv_heads) head_dim, hidden]: q, k, v rows; with an output
-                           gate n_heads counts twice: a head's query, then its gate */
-    hdl_weight o;       /* [hidden, n_heads head_dim] */
-    hdl_weight gate_up; /* [2 inter, hidden]: gate rows, then up rows; dense layers */
-    hdl_weight down;    /* [hidden, inter] */
+    hdl_weight qkv; /* [(n_heads + 2 n_kv_heads) head_dim, hidden]: q, k, v rows; with an output
+                       gate n_heads counts twice: a head's query, then its gate */
+    hdl_weight o;   /* [hidden, n_heads head_dim]; of MLA n_heads v_dim */
+    hdl_mla_layer mla;
+    hdl_weight gate_up;              /* [2 inter, hidden]: gate rows, then up rows; dense layers */
+    hdl_weight down;                 /* [hidden, inter] */
     float *gate_up_bias, *down_bias; /* [2 inter], [hidden] */
     float *ffn_sub_norm;             /* [inter] */
     hdl_weight router;               /* [n_experts of the model, hidden]; mixture layers */
@@ -49,6 +61,7 @@ typedef struct hdl_model {
     float *q_temp;                                            /* [max_len] or NULL */
     hdl_layer *layers;                                        /* [n_layers] owned, heap */
     hdl_weight *experts; /* owned, heap: what layers[].expert_* point into */
+    hdl_weight *heads;   /* owned, heap: what layers[].mla.k_b and v_b point into */
     hdl_weight *more;    /* owned, heap: later parts of stacked matrices */
     hdl_device *device;  /* borrowed */
     void *memory;        /* owned, of the device */

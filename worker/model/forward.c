@@ -23,19 +23,42 @@ static void *take(cursor *c, size_t count, size_t item)
     return c->base ? c->base + at : NULL;
 }
 
+/* Values of a token in the buffers around the mixers: the most that any of them takes. */
+typedef struct widths {
+    size_t qkv, q, attn, q_latent, latent;
+} widths;
+
+static widths widths_of(const hdl_model *m)
+{
+    const hdl_model_desc *d = m->desc;
+    const hdl_mla_desc *mla = &d->mla;
+    size_t n_heads = m->shard.n_heads, kv = (size_t)m->shard.n_kv_heads * d->head_dim;
+    size_t q = n_heads * d->head_dim;
+    if (!hdl_desc_has_mixer(d, HDL_MIXER_MLA))
+        return (widths){.qkv = (d->attn_gate ? 2 : 1) * q + 2 * kv, .q = q, .attn = q};
+    q = n_heads * (mla->nope_dim + mla->rope_dim);
+    return (widths){.qkv = (mla->q_rank ? mla->q_rank : q) + mla->kv_rank + mla->rope_dim,
+                    .q = mla->q_rank ? q : 0,
+                    .attn = n_heads * mla->v_dim,
+                    .q_latent = n_heads * (mla->kv_rank + mla->rope_dim),
+                    .latent = n_heads * mla->kv_rank};
+}
+
 static void place(hdl_forward *f, cursor *c)
 {
     const hdl_model_desc *d = f->model->desc;
     const hdl_shard *s = &f->model->shard;
-    size_t n = f->n_tokens_max, q = (size_t)s->n_heads * d->head_dim;
-    size_t kv = (size_t)s->n_kv_heads * d->head_dim, rows = f->n_logits_max;
+    size_t n = f->n_tokens_max, rows = f->n_logits_max;
+    widths w = widths_of(f->model);
     size_t inter = hdl_max_u32(s->inter, s->shared);
     bool root = s->rank == 0;
     f->x = take(c, n * d->hidden, sizeof(float));
     f->h = take(c, n * d->hidden, sizeof(float));
-    f->qkv = take(c, n * ((d->attn_gate ? 2 : 1) * q + 2 * kv), sizeof(float));
-    f->q = take(c, n * q, sizeof(float));
-    f->attn = take(c, n * q, sizeof(float));
+    f->qkv = take(c, n * w.qkv, sizeof(float));
+    f->q = take(c, n * w.q, sizeof(float));
+    f->attn = take(c, n * w.attn, sizeof(float));
+    f->q_latent = take(c, n * w.q_latent, sizeof(float));
+    f->latent = take(c, n * w.latent, sizeof(float));
     f->sumsq = take(c, n * 2, sizeof(float));
     f->gate_up = take(c, n * 2 * inter, sizeof(float));
     f->act = take(c, n * inter, sizeof(float));
@@ -82,6 +105,13 @@ void hdl_forward_close(hdl_forward *f)
     *f = (hdl_forward){0};
 }
 
+static hdl_err run_mixer(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
+{
+    if (f->model->desc->layers[layer].mixer == HDL_MIXER_MLA)
+        return hdl_block_mla(f, t, layer);
+    return hdl_block_attention(f, t, layer);
+}
+
 hdl_err hdl_forward_run(hdl_forward *f, const hdl_tokens *t)
 {
     const hdl_model *m = f->model;
@@ -93,7 +123,7 @@ hdl_err hdl_forward_run(hdl_forward *f, const hdl_tokens *t)
                             .scale = m->desc->embed_scale};
     m->ops->embed(&embed, f->stream);
     for (uint32_t layer = 0; layer < m->desc->n_layers; layer++) {
-        HDL_TRY(hdl_block_attention(f, t, layer));
+        HDL_TRY(run_mixer(f, t, layer));
         if (m->desc->layers[layer].ffn == HDL_FFN_MOE)
             HDL_TRY(hdl_block_moe(f, t, layer));
         else

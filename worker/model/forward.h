@@ -42,6 +42,8 @@ typedef struct hdl_forward {
     float *qkv;      /* [n_tokens_max, rows of qkv: (n_heads + 2 n_kv_heads) head_dim, gates] */
     float *q;        /* [n_tokens_max, n_heads head_dim] */
     float *attn;     /* [n_tokens_max, n_heads head_dim] */
+    float *q_latent; /* [n_tokens_max, n_heads, kv_rank + rope_dim] */
+    float *latent;   /* [n_tokens_max, n_heads, kv_rank] */
     float *sumsq;    /* [n_tokens_max, 2] of norms over what ranks share */
     float *gate_up;  /* [n_tokens_max, 2 inter], of a dense layer or the shared expert */
     float *act;      /* [n_tokens_max, inter] */
@@ -78,6 +80,7 @@ hdl_err hdl_forward_logits(hdl_forward *f, const uint32_t *token_idx, uint32_t n
 
 /* Blocks. Each adds its output to f->x. */
 hdl_err hdl_block_attention(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL_MUST_CHECK;
+hdl_err hdl_block_mla(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL_MUST_CHECK;
 hdl_err hdl_block_dense(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL_MUST_CHECK;
 hdl_err hdl_block_moe(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL_MUST_CHECK;
 

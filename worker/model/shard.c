@@ -62,7 +62,7 @@ static hdl_err check_attention(const hdl_model_desc *desc, uint32_t tp, hdl_errm
                         tp, desc->n_kv_heads);
     if (desc->qk_norm == HDL_QK_NORM_PROJECTION)
         HDL_TRY(check_leaves("norm over all keys", desc->n_kv_heads * desc->head_dim, tp, why));
-    return check_leaves("attention output", desc->n_heads * desc->head_dim, tp, why);
+    return check_leaves("attention output", hdl_desc_attn_width(desc), tp, why);
 }
 
 /* Dense layers of a mixture and its shared expert are a small part of it: where tp exceeds their
@@ -100,7 +100,7 @@ static void place_attention(hdl_shard *s, const hdl_model_desc *desc)
     s->n_kv_heads = hdl_max_u32(1, desc->n_kv_heads / s->tp);
     /* With fewer KV heads than ranks, several ranks hold the head that their queries read. */
     s->kv_head_at = (uint32_t)((uint64_t)s->tp_idx * desc->n_kv_heads / s->tp);
-    s->o_leaves = hdl_leaf_count(desc->n_heads * desc->head_dim) / s->tp;
+    s->o_leaves = hdl_leaf_count(hdl_desc_attn_width(desc)) / s->tp;
     s->kv_leaves = hdl_leaf_count(desc->n_kv_heads * desc->head_dim) / s->tp;
 }
 

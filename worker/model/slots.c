@@ -36,18 +36,39 @@ uint32_t hdl_dim_size(const hdl_model_desc *desc, hdl_dim dim)
     case HDL_DIM_EXPERTS: return desc->n_experts;
     case HDL_DIM_MOE_INTER: return desc->moe_inter;
     case HDL_DIM_VOCAB: return desc->vocab;
+    case HDL_DIM_Q_RANK: return desc->mla.q_rank;
+    case HDL_DIM_KV_RANK: return desc->mla.kv_rank;
+    case HDL_DIM_KV_A: return desc->mla.kv_rank + desc->mla.rope_dim;
+    case HDL_DIM_MLA_Q: return desc->n_heads * (desc->mla.nope_dim + desc->mla.rope_dim);
+    case HDL_DIM_MLA_NOPE: return desc->n_heads * desc->mla.nope_dim;
+    case HDL_DIM_MLA_V: return desc->n_heads * desc->mla.v_dim;
     }
     HDL_UNREACHABLE("dimension");
+}
+
+bool hdl_desc_has_mixer(const hdl_model_desc *desc, hdl_mixer_kind mixer)
+{
+    for (uint32_t i = 0; i < desc->n_layers; i++)
+        if (desc->layers[i].mixer == mixer)
+            return true;
+    return false;
+}
+
+uint32_t hdl_desc_attn_width(const hdl_model_desc *desc)
+{
+    bool latent = hdl_desc_has_mixer(desc, HDL_MIXER_MLA);
+    return hdl_dim_size(desc, latent ? HDL_DIM_MLA_V : HDL_DIM_Q);
 }
 
 bool hdl_slot_used(const hdl_model_desc *desc, hdl_wslot slot, uint32_t layer)
 {
     const hdl_slot_info *info = hdl_slot_info_of(slot);
-    bool moe = false, attention = false;
+    bool moe = false, attention = false, mla = false;
     if (info->scope != HDL_SCOPE_MODEL) {
         HDL_ASSERT_LT(layer, desc->n_layers);
         moe = desc->layers[layer].ffn == HDL_FFN_MOE;
         attention = desc->layers[layer].mixer == HDL_MIXER_ATTENTION;
+        mla = desc->layers[layer].mixer == HDL_MIXER_MLA;
     }
     switch (info->when) {
     case HDL_WHEN_ALWAYS: return true;
@@ -72,6 +93,9 @@ bool hdl_slot_used(const hdl_model_desc *desc, hdl_wslot slot, uint32_t layer)
     case HDL_WHEN_EXPERT_BIAS: return moe && desc->expert_bias;
     case HDL_WHEN_SHARED: return moe && desc->shared_inter != 0;
     case HDL_WHEN_SHARED_GATE: return moe && desc->shared_gate;
+    case HDL_WHEN_MLA: return mla;
+    case HDL_WHEN_MLA_PLAIN_Q: return mla && desc->mla.q_rank == 0;
+    case HDL_WHEN_MLA_Q_RANK: return mla && desc->mla.q_rank != 0;
     }
     HDL_UNREACHABLE("when");
 }
@@ -80,13 +104,22 @@ typedef struct range {
     uint32_t at, n;
 } range;
 
+/* The rank's query heads, `each` values of every one. */
+static range heads(const hdl_shard *shard, uint32_t each)
+{
+    return (range){shard->head_at * each, shard->n_heads * each};
+}
+
 static range cut(const hdl_model_desc *desc, const hdl_shard *shard, hdl_wslot slot, hdl_dim dim)
 {
-    uint32_t hd = desc->head_dim;
+    uint32_t hd = desc->head_dim, qk = desc->mla.nope_dim + desc->mla.rope_dim;
     switch (dim) {
-    case HDL_DIM_Q: return (range){shard->head_at * hd, shard->n_heads * hd};
-    case HDL_DIM_Q_GATE: return (range){2 * shard->head_at * hd, 2 * shard->n_heads * hd};
-    case HDL_DIM_HEADS: return (range){shard->head_at, shard->n_heads};
+    case HDL_DIM_MLA_Q: return heads(shard, qk);
+    case HDL_DIM_MLA_NOPE: return heads(shard, desc->mla.nope_dim);
+    case HDL_DIM_MLA_V: return heads(shard, desc->mla.v_dim);
+    case HDL_DIM_Q: return heads(shard, hd);
+    case HDL_DIM_Q_GATE: return heads(shard, 2 * hd);
+    case HDL_DIM_HEADS: return heads(shard, 1);
     case HDL_DIM_SHARED: return (range){shard->shared_at, shard->shared};
     case HDL_DIM_KV: return (range){shard->kv_head_at * hd, shard->n_kv_heads * hd};
     case HDL_DIM_INTER: return (range){shard->inter_at, shard->inter};

@@ -23,6 +23,12 @@ typedef enum hdl_dim {
     HDL_DIM_EXPERTS,
     HDL_DIM_MOE_INTER,
     HDL_DIM_VOCAB,
+    HDL_DIM_Q_RANK,   /* mla.q_rank */
+    HDL_DIM_KV_RANK,  /* mla.kv_rank */
+    HDL_DIM_KV_A,     /* mla.kv_rank + mla.rope_dim */
+    HDL_DIM_MLA_Q,    /* n_heads * (nope_dim + rope_dim) */
+    HDL_DIM_MLA_NOPE, /* n_heads * nope_dim */
+    HDL_DIM_MLA_V,    /* n_heads * v_dim */
 } hdl_dim;
 
 typedef enum hdl_scope { HDL_SCOPE_MODEL, HDL_SCOPE_LAYER, HDL_SCOPE_EXPERT } hdl_scope;
@@ -51,11 +57,14 @@ typedef enum hdl_when {
     HDL_WHEN_EXPERT_BIAS,
     HDL_WHEN_SHARED,
     HDL_WHEN_SHARED_GATE,
+    HDL_WHEN_MLA,
+    HDL_WHEN_MLA_PLAIN_Q, /* without q_rank */
+    HDL_WHEN_MLA_Q_RANK,
 } hdl_when;
 
-/* A dimension that is Q, Q_GATE, KV, HEADS, INTER, SHARED, MOE_INTER is cut over ranks wherever it
- * appears; VOCAB only in the head; the others are whole on every rank. EMBED is whole: it is read
- * in place. */
+/* A dimension that is Q, Q_GATE, KV, HEADS, INTER, SHARED, MOE_INTER, MLA_* is cut over ranks
+ * wherever it appears; VOCAB only in the head; the others are whole on every rank. EMBED is whole:
+ * it is read in place. */
 /*    slot              scope   rows       columns    when */
 // clang-format off
 #define HDL_WSLOT_LIST(X)                                                                          \
@@ -100,7 +109,16 @@ typedef enum hdl_when {
     X(SHARED_UP,        LAYER,  SHARED,    HIDDEN,    SHARED)                                      \
     X(SHARED_DOWN,      LAYER,  HIDDEN,    SHARED,    SHARED)                                      \
     X(SHARED_ON,        LAYER,  ONE,       HIDDEN,    SHARED_GATE)                                 \
-    X(FFN_POST_NORM,    LAYER,  HIDDEN,    NONE,      POST_NORM)
+    X(FFN_POST_NORM,    LAYER,  HIDDEN,    NONE,      POST_NORM)                                   \
+    X(MLA_Q,            LAYER,  MLA_Q,     HIDDEN,    MLA_PLAIN_Q)                                 \
+    X(MLA_Q_A,          LAYER,  Q_RANK,    HIDDEN,    MLA_Q_RANK)                                  \
+    X(MLA_Q_A_NORM,     LAYER,  Q_RANK,    NONE,      MLA_Q_RANK)                                  \
+    X(MLA_Q_B,          LAYER,  MLA_Q,     Q_RANK,    MLA_Q_RANK)                                  \
+    X(MLA_KV_A,         LAYER,  KV_A,      HIDDEN,    MLA)                                         \
+    X(MLA_KV_A_NORM,    LAYER,  KV_RANK,   NONE,      MLA)                                         \
+    X(MLA_K_B,          LAYER,  MLA_NOPE,  KV_RANK,   MLA)                                         \
+    X(MLA_V_B,          LAYER,  MLA_V,     KV_RANK,   MLA)                                         \
+    X(MLA_O,            LAYER,  HIDDEN,    MLA_V,     MLA)
 // clang-format on
 
 #define HDL_WSLOT_ENUM(name, scope, rows, cols, when) HDL_WSLOT_##name,
@@ -132,6 +150,11 @@ const hdl_slot_info *hdl_slot_info_of(hdl_wslot slot);
 
 /* Size of a dimension in the whole model; 1 for NONE. */
 uint32_t hdl_dim_size(const hdl_model_desc *desc, hdl_dim dim);
+
+/* Is this the mixer of some layer? */
+bool hdl_desc_has_mixer(const hdl_model_desc *desc, hdl_mixer_kind mixer);
+/* Inputs of o_proj, whatever the kind of attention. */
+uint32_t hdl_desc_attn_width(const hdl_model_desc *desc);
 
 /* Does layer `layer` (ignored for MODEL slots) have the slot? */
 bool hdl_slot_used(const hdl_model_desc *desc, hdl_wslot slot, uint32_t layer);

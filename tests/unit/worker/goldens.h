@@ -39,5 +39,11 @@
     X(gptoss,            "gptoss")                                                                 \
     X(gptoss_odd,        "gptoss-odd")                                                             \
     X(llama4_scout,      "llama4-scout")                                                           \
-    X(llama4_maverick,   "llama4-maverick")
+    X(llama4_maverick,   "llama4-maverick")                                                        \
+    X(deepseek_v2,       "deepseek-v2")                                                            \
+    X(deepseek_v2_lite,  "deepseek-v2-lite")                                                       \
+    X(deepseek_v3,       "deepseek-v3")                                                            \
+    X(kimi_k2,           "kimi-k2")                                                                \
+    X(mistral4,          "mistral4")                                                               \
+    X(mistral3_mla,      "mistral3-mla")
 // clang-format on

@@ -73,6 +73,8 @@ static const char qwen2_57b[] =
 #define QWEN3_30B  30532122624, 3353032704, 96 << 10, 7628382208
 #define LLAMA_70B  70553706496, 70553706496, 320 << 10, 17380704256
 #define MINIMAX_M2 228689764864, 11030553088, 248 << 10, 57203248128
+#define DEEPSEEK_V3 671026419200, 37552297472, 61 * 576 * 2, 169543948288
+#define KIMI_K2     1026408232448, 32861500928, 61 * 576 * 2, 258547701760
 #define SAYS(...)                                                                                  \
     {                                                                                              \
         __VA_ARGS__                                                                                \
@@ -134,6 +136,11 @@ static const row rows[] = {
     {"MiniMaxAI--MiniMax-M2.5", NULL, MINIMAX_M2, SAYS(.total = 229)},
     {"MiniMaxAI--MiniMax-M2.7", NULL, MINIMAX_M2, SAYS(.total = 229)},
     {"nvidia--MiniMax-M2.7-NVFP4", NULL, MINIMAX_M2, SAYS(.total = 229)},
+    {"deepseek-ai--DeepSeek-V3", NULL, DEEPSEEK_V3, SAYS(.total = 671)},
+    {"deepseek-ai--DeepSeek-R1", NULL, DEEPSEEK_V3, SAYS(.total = 671)},
+    {"nvidia--DeepSeek-V3.1-NVFP4", NULL, DEEPSEEK_V3, SAYS(.total = 671)},
+    {"moonshotai--Kimi-K2-Instruct", NULL, KIMI_K2, SAYS(.total = 0)},
+    {"moonshotai--Kimi-K2.5", NULL, KIMI_K2, SAYS(.total = 0)},
     /* The model card counts a token's row of the embedding as nothing. */
     {"openai--gpt-oss-20b", NULL, 20914757184, 4187440704, 24 << 10, 5094681600,
      SAYS(.total = 20.91, .active = 3.61, .more_active = -0.579)},
