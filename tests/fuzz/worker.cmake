@@ -7,3 +7,8 @@ hdl_fuzz(fuzz_model_config
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/fuzz_model_config.c
   DEPS heddle_worker heddle_base
   CORPUS model_config)
+# Their keys, as GGUF's.
+hdl_fuzz(fuzz_model_gguf
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/fuzz_model_gguf.c
+  DEPS heddle_worker heddle_base
+  CORPUS model_gguf)

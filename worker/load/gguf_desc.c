@@ -122,8 +122,11 @@ static hdl_err read_keys(hdl_model_desc *desc, const hdl_gguf *gguf, const hdl_g
 static hdl_err check_kind(const hdl_gguf *gguf, hdl_errmsg *why)
 {
     hdl_gguf_str type;
-    if (hdl_gguf_string(gguf, "general.type", &type, NULL) == HDL_OK &&
-        !(type.len == 5 && memcmp(type.data, "model", 5) == 0))
+    hdl_err err = hdl_gguf_string(gguf, "general.type", &type, why);
+    if (err == HDL_NOTFOUND)
+        return HDL_OK;
+    HDL_TRY(err);
+    if (type.len != 5 || memcmp(type.data, "model", 5) != 0)
         return hdl_fail(HDL_UNSUPPORTED, why,
                         "the file holds no model but a %.*s; give the path of the model's own file",
                         type.len < 40 ? (int)type.len : 40, type.data);

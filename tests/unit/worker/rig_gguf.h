@@ -21,6 +21,8 @@ typedef struct rig_gguf_spec {
     bool values;   /* their values as F32 instead */
     uint32_t hidden, inter, n_layers, n_heads, n_kv_heads, vocab;
     uint32_t n_experts; /* two of them for each token */
+    const char *extra;  /* a further key with a u32; NULL: none */
+    uint32_t extra_value;
 } rig_gguf_spec;
 /* Random blocks, the same for the same shape and type, of weights as large as the rig's others. */
 void rig_write_gguf(const char *path, const rig_gguf_spec *spec);

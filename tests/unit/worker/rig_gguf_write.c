@@ -240,6 +240,8 @@ static void keys(writer *w)
     kv_u32(w, "llama.feed_forward_length", s->inter);
     kv_u32(w, "llama.attention.head_count", s->n_heads);
     kv_u32(w, "llama.attention.head_count_kv", s->n_kv_heads);
+    if (s->extra)
+        kv_u32(w, s->extra, s->extra_value);
     if (s->n_experts > 0) {
         kv_u32(w, "llama.expert_count", s->n_experts);
         kv_u32(w, "llama.expert_used_count", 2);
