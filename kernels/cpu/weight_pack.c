@@ -6,7 +6,10 @@
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/source.h"
 
-enum { PIECE = 256 }; /* k of a row that are read at a time */
+enum {
+    PIECE = HDL_SOURCE_PIECE, /* k of a row that are read at a time */
+    STRIP = 32                /* rows of a transposed source whose values share cache lines */
+};
 
 size_t hdl_cpu_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_t n_leaves)
 {
@@ -92,31 +95,45 @@ static void store_ints(const packed_row *r, uint32_t at, const hdl_pack_piece *p
         quads[(i / 4 * HDL_TILE + r->lane) * 4 + i % 4] = (unsigned char)(piece->codes[i] + 128);
 }
 
-static void pack_floats(const packed_row *r, const hdl_source *src, uint32_t row)
+/* k [from, from + n) of one row, as floats; x is padded with zeros to a multiple of 32. */
+typedef void store_piece_fn(const packed_row *r, uint32_t from, uint32_t n, const float *x);
+
+static void store_float_piece(const packed_row *r, uint32_t from, uint32_t n, const float *x)
 {
-    for (uint32_t from = 0; from < r->w->k; from += PIECE) {
-        float x[PIECE] = {0};
-        hdl_span span = {.row = row, .col = from, .n = hdl_min_u32(PIECE, r->w->k - from)};
-        hdl_source_row(src, span, x);
-        for (uint32_t at = 0; at < span.n; at += 2 * HDL_LANES)
-            store_floats(r, from + at, v16_load(x + at), v16_load(x + at + HDL_LANES));
-    }
+    for (uint32_t at = 0; at < n; at += 2 * HDL_LANES)
+        store_floats(r, from + at, v16_load(x + at), v16_load(x + at + HDL_LANES));
 }
 
 /* hdl_pack_ints of floats in vectors. */
-static void quantize_q8(const packed_row *r, const hdl_source *src, uint32_t row)
+static void store_q8_piece(const packed_row *r, uint32_t from, uint32_t n, const float *x)
 {
-    for (uint32_t from = 0; from < r->w->k; from += PIECE) {
-        float x[PIECE];
-        hdl_span span = {.row = row, .col = from, .n = hdl_min_u32(PIECE, r->w->k - from)};
-        hdl_source_row(src, span, x);
-        for (uint32_t at = 0; at < span.n; at += HDL_Q8_GROUP) {
-            v16i q[2];
-            hdl_pack_piece piece;
-            piece.scales[0] = v16_q8_group(v16_load(x + at), v16_load(x + at + HDL_LANES), q);
-            v16i_store_u8((uint8_t *)piece.codes, q[0]);
-            v16i_store_u8((uint8_t *)piece.codes + HDL_LANES, q[1]);
-            store_ints(r, from + at, &piece);
+    for (uint32_t at = 0; at < n; at += HDL_Q8_GROUP) {
+        v16i q[2];
+        hdl_pack_piece piece;
+        piece.scales[0] = v16_q8_group(v16_load(x + at), v16_load(x + at + HDL_LANES), q);
+        v16i_store_u8((uint8_t *)piece.codes, q[0]);
+        v16i_store_u8((uint8_t *)piece.codes + HDL_LANES, q[1]);
+        store_ints(r, from + at, &piece);
+    }
+}
+
+static void pack_floats(const hdl_pack_args *a, store_piece_fn *store)
+{
+    float x[STRIP][PIECE] = {{0}};
+    uint32_t strip = hdl_source_is_strided(&a->src) ? STRIP : 1, k = a->dst->k;
+    for (uint32_t row = 0; row < a->src.n_rows; row += strip) {
+        uint32_t n_rows = hdl_min_u32(strip, a->src.n_rows - row);
+        for (uint32_t from = 0; from < k; from += PIECE) {
+            hdl_span span = {.row = row, .col = from, .n = hdl_min_u32(PIECE, k - from)};
+            if (strip > 1)
+                hdl_source_strip(&a->src, span, n_rows, x[0]);
+            else
+                hdl_source_row(&a->src, span, x[0]);
+            for (uint32_t i = 0; i < n_rows; i++) {
+                packed_row r = row_of(a->dst, a->row_at + row + i, NULL);
+                memset(x[i] + span.n, 0, (PIECE - span.n) * sizeof x[i][0]);
+                store(&r, from, span.n, x[i]);
+            }
         }
     }
 }
@@ -124,10 +141,6 @@ static void quantize_q8(const packed_row *r, const hdl_source *src, uint32_t row
 static void pack_ints(const packed_row *r, const hdl_source *src, uint32_t row)
 {
     hdl_wkind kind = {r->w->format, r->w->codebook};
-    if (kind.format == HDL_WFORMAT_Q8 && !hdl_kind_keeps(src->encoding, kind)) {
-        quantize_q8(r, src, row);
-        return;
-    }
     for (uint32_t at = 0; at < r->w->k; at += HDL_Q8_GROUP) {
         hdl_pack_piece piece;
         hdl_pack_ints(src, (hdl_span){row, at, HDL_Q8_GROUP}, kind, &piece);
@@ -179,15 +192,20 @@ void hdl_cpu_weight_pack(const hdl_pack_args *a)
     HDL_ASSERT_LE((uint64_t)a->row_at + a->src.n_rows, hdl_weight_rows(w));
     for (int i = 15; w->codebook && i >= 0; i--)
         index[w->codebook[i] + 128] = (uint8_t)i;
-    for (uint32_t i = 0; i < a->src.n_rows; i++) {
-        packed_row r = row_of(w, a->row_at + i, index);
-        if (hdl_wformat_is_int(w->format))
-            pack_ints(&r, &a->src, i);
-        else if (hdl_wformat_info_of(w->format)->group != 0)
-            pack_fp8(&r, &a->src, i);
-        else
-            pack_floats(&r, &a->src, i);
-    }
+    hdl_wkind kind = {w->format, w->codebook};
+    bool ints = hdl_wformat_is_int(w->format), scaled = hdl_wformat_info_of(w->format)->group != 0;
+    if (!scaled)
+        pack_floats(a, store_float_piece);
+    else if (w->format == HDL_WFORMAT_Q8 && !hdl_kind_keeps(a->src.encoding, kind))
+        pack_floats(a, store_q8_piece);
+    else
+        for (uint32_t i = 0; i < a->src.n_rows; i++) {
+            packed_row r = row_of(w, a->row_at + i, index);
+            if (ints)
+                pack_ints(&r, &a->src, i);
+            else
+                pack_fp8(&r, &a->src, i);
+        }
     if (a->row_at + a->src.n_rows != hdl_weight_rows(w))
         return;
     for (uint32_t row = hdl_weight_rows(w); row % HDL_TILE != 0; row++) {

@@ -12,9 +12,14 @@ static const struct {
     hdl_window window;
     bool transposed;
 } shapes[] = {
-    {HDL_DTYPE_F32, 20, 96, {0, 20, 0, 96}, false},  {HDL_DTYPE_F32, 33, 64, {4, 20, 32, 32}, true},
-    {HDL_DTYPE_F16, 40, 128, {1, 3, 64, 64}, false}, {HDL_DTYPE_F16, 18, 34, {0, 18, 0, 34}, true},
-    {HDL_DTYPE_BF16, 50, 70, {5, 45, 2, 66}, false}, {HDL_DTYPE_BF16, 7, 600, {0, 7, 0, 600}, true},
+    {HDL_DTYPE_F32, 20, 96, {0, 20, 0, 96}, false},
+    {HDL_DTYPE_F32, 33, 64, {4, 20, 32, 32}, true},
+    {HDL_DTYPE_F16, 40, 128, {1, 3, 64, 64}, false},
+    {HDL_DTYPE_F16, 18, 34, {0, 18, 0, 34}, true},
+    {HDL_DTYPE_BF16, 50, 70, {5, 45, 2, 66}, false},
+    {HDL_DTYPE_BF16, 7, 600, {0, 7, 0, 600}, true},
+    {HDL_DTYPE_BF16, 80, 640, {3, 70, 32, 544}, true},
+    {HDL_DTYPE_F32, 36, 320, {0, 36, 0, 320}, true},
 };
 
 static float number(const void *data, hdl_dtype dtype, size_t i)
@@ -33,6 +38,20 @@ static void *numbers(kt *t, hdl_dtype dtype, size_t n)
     for (size_t i = 0; i < n; i++)
         half[i] = (uint16_t)(kt_range(t, 0, 1) << 15 | kt_range(t, 0x3000, 0x4fff));
     return half;
+}
+
+static void check_packed(kt *t, hdl_wformat format, const hdl_source *part, hdl_tensor copy)
+{
+    for (int level = 0; level < t->n_levels; level++) {
+        const hdl_ops *ops = t->levels[level];
+        if (ops->weight_bytes(format, part->n_rows, part->n_cols, 1) == 0)
+            continue;
+        hdl_weight plain = kt_pack(t, ops, format, copy, 1), odd = plain;
+        odd.data = kt_alloc(t, odd.bytes);
+        memset(odd.data, 0xa5, odd.bytes);
+        ops->weight_pack(&(hdl_pack_args){.src = *part, .dst = &odd});
+        kt_same_bytes(t, kt_name(t, "packed window", level, 0), plain.data, odd.data, odd.bytes);
+    }
 }
 
 static void test(kt *t, int c)
@@ -61,14 +80,10 @@ static void test(kt *t, int c)
     kt_check(t,
              hdl_source_bytes(&part) == (uint64_t)w.n_rows * w.n_cols * hdl_dtype_bytes(all.dtype),
              "bytes of a window");
-    for (int level = 0; level < t->n_levels; level++) {
-        hdl_weight plain = kt_pack(t, t->levels[level], HDL_WFORMAT_F32,
-                                   hdl_tensor_2d(want, HDL_DTYPE_F32, w.n_rows, w.n_cols), 1);
-        hdl_weight odd = plain;
-        odd.data = kt_alloc(t, odd.bytes);
-        t->levels[level]->weight_pack(&(hdl_pack_args){.src = part, .dst = &odd});
-        kt_same_bytes(t, kt_name(t, "packed window", level, 0), plain.data, odd.data, odd.bytes);
-    }
+    hdl_tensor copy = hdl_tensor_2d(want, HDL_DTYPE_F32, w.n_rows, w.n_cols);
+    check_packed(t, HDL_WFORMAT_F32, &part, copy);
+    check_packed(t, HDL_WFORMAT_BF16, &part, copy);
+    check_packed(t, HDL_WFORMAT_Q8, &part, copy);
 }
 
 const kt_suite kt_source = {"source", HDL_ARRAY_LEN(shapes), test};
