@@ -132,10 +132,11 @@ static hdl_err find_arch(const hdl_jv *root, const hdl_arch **out, hdl_errmsg *w
         HDL_TRY(hdl_jv_string(&type, &inner, NULL, why));
     *out = hdl_arch_find(name, inner);
     if (!*out)
-        return hdl_fail(HDL_UNSUPPORTED, why,
-                        "architecture %.60s is not supported; %s is not built yet; choose another "
-                        "model: `heddle matrix` lists those that run",
-                        name, hdl_arch_lacks(name));
+        return hdl_fail(
+            HDL_UNSUPPORTED, why,
+            "architecture %.60s is not supported; this version lacks %s; choose another "
+            "model: `heddle matrix` lists those that run",
+            name, hdl_arch_lacks(name));
     return HDL_OK;
 }
 
