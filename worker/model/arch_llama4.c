@@ -154,6 +154,7 @@ static hdl_err finish(hdl_model_desc *desc, const hdl_jv *root, hdl_errmsg *why)
     return read_mixtures(desc, root, why);
 }
 
+/* Quantised releases hold the experts one by one: the second name of each. */
 #define BOTH (HDL_FORM_STACKED | HDL_FORM_TRANSPOSED)
 #define NAMES(p)                                                                                   \
     HDL_HF_MODEL(p), HDL_HF_ATTENTION(p), HDL_HF_DENSE(p, "feed_forward."),                        \
@@ -163,7 +164,10 @@ static hdl_err finish(hdl_model_desc *desc, const hdl_jv *root, hdl_errmsg *why)
                     HDL_WSLOT_EXPERT_GATE, HDL_WSLOT_EXPERT_UP),                                   \
         HDL_W_FUSED(EXPERT_UP, HDL_HF_LAYER(p) "feed_forward.experts.gate_up_proj", BOTH, 2,       \
                     HDL_WSLOT_EXPERT_GATE, HDL_WSLOT_EXPERT_UP),                                   \
-        HDL_W_AS(EXPERT_DOWN, HDL_HF_LAYER(p) "feed_forward.experts.down_proj", BOTH)
+        HDL_W_AS(EXPERT_DOWN, HDL_HF_LAYER(p) "feed_forward.experts.down_proj", BOTH),             \
+        HDL_W(EXPERT_GATE, HDL_HF_LAYER(p) "feed_forward.experts.{e}.gate_proj.weight"),           \
+        HDL_W(EXPERT_UP, HDL_HF_LAYER(p) "feed_forward.experts.{e}.up_proj.weight"),               \
+        HDL_W(EXPERT_DOWN, HDL_HF_LAYER(p) "feed_forward.experts.{e}.down_proj.weight")
 
 static const hdl_weight_name names[] = {NAMES("")}, inner_names[] = {NAMES("language_model.")};
 

@@ -60,6 +60,11 @@ static hdl_err check_attention(const hdl_model_desc *desc, uint32_t tp, hdl_errm
                         "tp is %u; the model's %u KV heads can neither be divided nor replicated "
                         "evenly; choose a tp that divides them or is a multiple of them",
                         tp, desc->n_kv_heads);
+    if (desc->qk_norm == HDL_QK_NORM_PROJECTION && tp > desc->n_kv_heads)
+        return hdl_fail(HDL_UNSUPPORTED, why,
+                        "tp is %u; the norm over all keys would count KV heads twice that several "
+                        "ranks hold; use a tp of at most the model's %u KV heads",
+                        tp, desc->n_kv_heads);
     if (desc->qk_norm == HDL_QK_NORM_PROJECTION)
         HDL_TRY(check_leaves("norm over all keys", desc->n_kv_heads * desc->head_dim, tp, why));
     return check_leaves("attention output", hdl_desc_attn_width(desc), tp, why);

@@ -43,6 +43,14 @@ static const char config_air[] =
     "\"first_k_dense_replace\":1,\"attention_bias\":true,\"rms_norm_eps\":1e-5,"
     "\"max_position_embeddings\":131072,\"hidden_act\":\"silu\"}";
 
+/* MiniMax-M2 with half of its KV heads: their keys have 8 leaves, more than there are heads. */
+static const char config_keys_norm[] =
+    "{\"architectures\":[\"MiniMaxM2ForCausalLM\"],\"vocab_size\":200064,\"hidden_size\":3072,"
+    "\"intermediate_size\":1536,\"num_hidden_layers\":62,\"num_attention_heads\":48,"
+    "\"num_key_value_heads\":4,\"head_dim\":128,\"rotary_dim\":64,\"num_local_experts\":256,"
+    "\"num_experts_per_tok\":8,\"rms_norm_eps\":1e-6,\"max_position_embeddings\":196608,"
+    "\"rope_theta\":5e6,\"hidden_act\":\"silu\"}";
+
 /* How many ranks hold each value of a slot. */
 static uint32_t copies_of(const hdl_layout *l, hdl_wslot slot)
 {
@@ -206,6 +214,8 @@ static void test_refusals_have_reasons(void **state)
     refused((hdl_layout){1, 2, 1, 1}, "no experts");
     describe(config_70b);
     refused((hdl_layout){16, 1, 1, 1}, "leaves");
+    describe(config_keys_norm);
+    refused((hdl_layout){8, 1, 1, 1}, "norm over all keys");
 }
 
 int main(void)
