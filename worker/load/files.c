@@ -374,7 +374,7 @@ static bool harmless(const hdl_files *f, const hdl_model_desc *desc, const char 
     size_t len = strlen(name);
     static const char inv[] = "rotary_emb.inv_freq"; /* computed anew from config.json */
     if (f->gguf)
-        return strcmp(name, "rope_freqs.weight") == 0 || /* read by gguf_rope.c */
+        return strncmp(name, "rope_f", 6) == 0 || /* freqs, factors: read by gguf_rope.c */
                is_later_layer(desc, name);
     if (len >= sizeof(inv) - 1 && strcmp(name + len - (sizeof(inv) - 1), inv) == 0)
         return true;

@@ -75,6 +75,18 @@ extern const size_t hdl_gguf_common_name_count;
 hdl_err hdl_gguf_arch_find(const hdl_gguf *gguf, const hdl_gguf_arch **out,
                            hdl_errmsg *why) HDL_MUST_CHECK;
 
+/* Parts of descriptions that several architectures have (worker/load/gguf_rope.c):
+ * yarn_log_multiplier into *log_mul (0: not there), which also says that cos and sin keep their
+ * size; temperature_scale into q_temp; biases by whether their tensors are there; a factor for each
+ * frequency. */
+hdl_err hdl_gguf_yarn_log_mul(hdl_model_desc *desc, const hdl_gguf *gguf, double *log_mul,
+                              hdl_errmsg *why) HDL_MUST_CHECK;
+hdl_err hdl_gguf_q_temp(hdl_model_desc *desc, const hdl_gguf *gguf, hdl_errmsg *why) HDL_MUST_CHECK;
+hdl_err hdl_gguf_find_biases(hdl_model_desc *desc, const hdl_gguf *gguf,
+                             hdl_errmsg *why) HDL_MUST_CHECK;
+hdl_err hdl_gguf_rope_factors(hdl_model_desc *desc, const hdl_gguf_tensor *t, float *out,
+                              hdl_errmsg *why) HDL_MUST_CHECK;
+
 /* Values of keys by their name after the prefix; as hdl_gguf_u64 and hdl_gguf_f64. */
 hdl_err hdl_gguf_arch_u32(const hdl_gguf *gguf, const char *name, uint32_t *out,
                           hdl_errmsg *why) HDL_MUST_CHECK;

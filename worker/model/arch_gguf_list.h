@@ -9,6 +9,15 @@
 #define HDL_GGUF_ARCH_LIST(X) \
     X(mixtral) \
     X(llama) \
+    X(mistral3) \
+    X(qwen2) \
+    X(gemma2) \
+    X(gemma3) \
+    X(phi3) \
+    X(olmo2) \
+    X(deepseek_v3) \
+    X(deepseek_v2) \
+    X(mistral4) \
     X(qwen2moe) \
     X(qwen3) \
     X(qwen3moe) \

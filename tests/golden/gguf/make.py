@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "models"))
-from make import file_shapes, weight  # noqa: E402
+from make import PLUS_ONE, file_shapes, weight  # noqa: E402
 
 
 def crc32c(data, table=[]):
@@ -44,8 +44,12 @@ def write_folder(folder, text):
     (folder / "config.json").write_text(text)
     config = transformers.AutoConfig.from_pretrained(folder)
     cls = getattr(transformers, config.architectures[0])
-    tensors = {name: weight(name, shape) for name, shape in file_shapes(cls, config).items()}
+    plus_one = config.architectures[0].startswith(PLUS_ONE)
+    tensors = {name: weight(name, shape, plus_one) for name, shape in file_shapes(cls, config).items()}
     save_file(tensors, str(folder / "model.safetensors"), {"format": "pt"})
+    # Some classes count the tokens, to leave out embeddings of no token.
+    vocab = {str(i): i for i in range(config.get_text_config().vocab_size)}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocab}, "added_tokens": []}))
 
 
 def convert(llama_cpp, folder, out):
@@ -90,5 +94,5 @@ if __name__ == "__main__":
     for each in names:
         try:
             make(checkout, each)
-        except (ValueError, NotImplementedError, KeyError) as e:
+        except (ValueError, NotImplementedError, KeyError, AssertionError) as e:
             print(f"{each}: the converter refuses it: {e}")

@@ -124,20 +124,46 @@ static float plus(const maker *m, hdl_wslot slot)
     return norm && m->hf->norm_plus_one && !m->desc->norm_plus_one ? 1.0f : 0.0f;
 }
 
+static float value_at(const hdl_found *f, uint32_t row, uint32_t col)
+{
+    float value = -1;
+    hdl_source_values(&f->src, (hdl_span){row, col, 1}, &value);
+    return value;
+}
+
+/* What a slot's tensor has at (row, col) of its own head, or of the whole when heads are in order.
+ */
+static float element(const hdl_found *f, uint32_t head, uint32_t row, uint32_t col)
+{
+    if (f->heads.each == 0)
+        return value_at(f, file_row(f, row), col);
+    uint32_t at = head * f->heads.step + f->heads.first;
+    return f->heads.across ? value_at(f, row, at + col) : value_at(f, at + row, col);
+}
+
+static void extent(const hdl_found *f, uint32_t *rows, uint32_t *cols)
+{
+    bool heads = f->heads.each != 0;
+    *rows = heads && !f->heads.across ? f->heads.each : f->src.n_rows;
+    *cols = heads && f->heads.across ? f->heads.each : f->src.n_cols;
+}
+
 static void ask_slot(maker *m, hdl_files *files, hdl_weight_at at)
 {
     hdl_found found = find(files, m->desc, at), hf = find(m->hf_files, m->hf, at);
-    assert_int_equal(found.src.n_rows, hf.src.n_rows);
-    assert_int_equal(found.src.n_cols, hf.src.n_cols);
-    for (uint32_t r = 0; r < found.src.n_rows; r++)
-        for (uint32_t c = 0; c < found.src.n_cols; c++) {
-            float idx = -1, value = 0;
-            hdl_source_values(&found.src, (hdl_span){file_row(&found, r), c, 1}, &idx);
-            hdl_source_values(&hf.src, (hdl_span){r, c, 1}, &value);
-            assert_true(idx >= 0 && (size_t)idx < m->data_len / 4);
-            m->want[(size_t)idx] = value + plus(m, at.slot);
-            m->made[(size_t)idx] = 1;
-        }
+    uint32_t rows, cols, hf_rows, hf_cols, n_heads = found.heads.each ? m->desc->n_heads : 1;
+    extent(&found, &rows, &cols);
+    extent(&hf, &hf_rows, &hf_cols);
+    assert_int_equal(rows, hf_rows);
+    assert_int_equal(cols, hf_cols);
+    for (uint32_t h = 0; h < n_heads; h++)
+        for (uint32_t r = 0; r < rows; r++)
+            for (uint32_t c = 0; c < cols; c++) {
+                float idx = element(&found, h, r, c);
+                assert_true(idx >= 0 && (size_t)idx < m->data_len / 4);
+                m->want[(size_t)idx] = element(&hf, h, r, c) + plus(m, at.slot);
+                m->made[(size_t)idx] = 1;
+            }
 }
 
 static void ask_all(maker *m, const char *path)

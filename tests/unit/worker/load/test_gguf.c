@@ -69,15 +69,34 @@ static void check(const char *name, double allowed)
     rig_remove(dir);
 }
 
-/* llama3 scaling is stored as a factor for each frequency, rounded to f32. */
+/* llama3 scaling is stored as a factor for each frequency, and mscale_all_dim as a tenth, rounded
+ * to f32. */
 #define GOLDEN_LIST(X)                                                                             \
     X(llama, "llama", 0)                                                                           \
     X(llama3_tied, "llama3-tied", 1e-5)                                                            \
+    X(llama_bias, "llama-bias", 0)                                                                 \
+    X(ministral3, "ministral3", 0)                                                                 \
+    X(mistral3, "mistral3", 0)                                                                     \
+    X(qwen2, "qwen2", 0)                                                                           \
+    X(qwen2_yarn, "qwen2-yarn", 0)                                                                 \
+    X(qwen3_bias, "qwen3-bias", 0)                                                                 \
+    X(gemma2, "gemma2", 0)                                                                         \
+    X(gemma3, "gemma3", 0)                                                                         \
+    X(phi3, "phi3", 0)                                                                             \
+    X(phi3_long, "phi3-long", 0)                                                                   \
+    X(olmo2, "olmo2", 0)                                                                           \
+    X(olmo2_shared, "olmo2-shared", 0)                                                             \
+    X(deepseek_v2, "deepseek-v2", 1e-5)                                                            \
+    X(deepseek_v2_lite, "deepseek-v2-lite", 0)                                                     \
+    X(deepseek_v3, "deepseek-v3", 0)                                                               \
+    X(kimi_k2, "kimi-k2", 0)                                                                       \
+    X(mistral3_mla, "mistral3-mla", 0)                                                             \
     X(mixtral, "mixtral", 0)                                                                       \
     X(qwen2moe, "qwen2moe", 0)                                                                     \
     X(qwen3, "qwen3", 0)                                                                           \
     X(qwen3moe, "qwen3moe", 0)                                                                     \
     X(glm4moe, "glm4moe", 0)                                                                       \
+    X(glm4moe_air, "glm4moe-air", 0)                                                               \
     X(glm4moe_groups, "glm4moe-groups", 0)                                                         \
     X(minimaxm2, "minimaxm2", 0)                                                                   \
     X(gptoss, "gptoss", 0)                                                                         \
