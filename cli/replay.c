@@ -19,7 +19,9 @@ static const hdl_args_spec replay_spec = {
     .usage = "FILE [options]",
     .about = "Runs a file that the flight recorder wrote (recorder.path) through a fresh scheduler "
              "core, compares its digests and prints what it came to. The file holds sizes and "
-             "pseudonyms, no text. Exit 1 when a digest differs.",
+             "pseudonyms, no text. The recorder keeps two files, FILE and FILE.1 before it; where "
+             "a file does not begin with the scheduler's start, FILE.state says how things stood. "
+             "Exit 1 when a digest differs.",
     .opts = replay_opts,
     .opts_count = HDL_ARRAY_LEN(replay_opts),
     .positionals_min = 1,
@@ -38,11 +40,12 @@ static int print_json(const hdl_replay_report *r)
     hdl_jw_init(&w, &out);
     hdl_jw_begin_object(&w);
     hdl_jw_kv_uint(&w, "events", r->n_events);
+    hdl_jw_kv_uint(&w, "from_event", r->from_event);
     hdl_jw_kv_cstr(&w, "digest", digest);
     hdl_jw_kv_uint(&w, "digests_compared", r->n_digests);
     hdl_jw_kv_bool(&w, "same", r->same);
     hdl_jw_kv_bool(&w, "torn", r->torn);
-    hdl_jw_kv_cstr(&w, "broken", r->broken);
+    hdl_jw_kv_cstr(&w, "broken", r->broken[0] ? r->broken : NULL);
     hdl_jw_kv_uint(&w, "submitted", r->stats.submitted);
     hdl_jw_kv_uint(&w, "emitted_tokens", r->stats.emitted_tokens);
     hdl_jw_kv_uint(&w, "preemptions", r->stats.preemptions);
@@ -61,13 +64,16 @@ static void print_text(const hdl_replay_report *r)
         printf("recording %" PRIu64 " digests compared, all the same\n", r->n_digests);
     else
         printf("recording differs first after %" PRIu64 " events\n", r->first_difference);
+    if (r->from_event > 0)
+        printf("began     after event %" PRIu64 ", with the state beside the file\n",
+               r->from_event);
     if (r->torn)
         puts("the file ends inside a record, as after a crash; what stands before it was run");
     printf("requests  %" PRIu64 " submitted, %" PRIu64 " refused, %" PRIu64 " tokens\n",
            r->stats.submitted, r->stats.rejected, r->stats.emitted_tokens);
     printf("steps     %" PRIu64 ", %" PRIu64 " preemptions, %" PRIu64 " requeued after a loss\n",
            r->stats.plans, r->stats.preemptions, r->stats.requeues);
-    if (r->broken != NULL)
+    if (r->broken[0] != '\0')
         printf("invariant that does not hold: %s\n", r->broken);
 }
 
@@ -86,5 +92,5 @@ int cli_replay(char **argv)
         rc = print_json(&report);
     else
         print_text(&report);
-    return report.same && report.broken == NULL && rc <= CLI_OK ? CLI_OK : CLI_FAILED;
+    return report.same && report.broken[0] == '\0' && rc <= CLI_OK ? CLI_OK : CLI_FAILED;
 }

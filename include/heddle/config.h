@@ -133,9 +133,9 @@
     X(STRING, scale_webhook, "scale.webhook", "", 0, 0,                                           \
       "URL that gets the same as JSON by POST")                                                   \
     X(STRING, recorder_path, "recorder.path", "", 0, 0,                                           \
-      "ring file of scheduler events for `heddle replay`; empty: off")                            \
+      "ring of scheduler events for `heddle replay`, in two files; empty: off")                   \
     X(SIZE, recorder_bytes, "recorder.bytes", "64MiB", 0, 0,                                      \
-      "size of that file")                                                                        \
+      "size of both")                                                                             \
     X(ENUM, log_level, "log.level", "info", 0, 0,                                                 \
       "least level that is logged")                                                               \
     X(ENUM, log_format, "log.format", "text", 0, 0,                                               \

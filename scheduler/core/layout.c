@@ -251,8 +251,6 @@ size_t hdl_layout(hdl_sched *s, unsigned char *base)
     CARVE(&c, s->table[1], hdl_page_count(s, cf->max_len) + 1u);
     CARVE(&c, s->actions, s->actions_max);
     CARVE(&c, s->emits, cf->max_seqs);
-    if (base)
-        memset(s->groups, 0, cf->n_groups * sizeof *s->groups);
     for (uint32_t i = 0; i < cf->n_groups; i++)
         carve_group(s, i, &c);
     return c.used;

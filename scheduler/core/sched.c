@@ -24,7 +24,9 @@ hdl_sched *hdl_sched_init(void *mem, size_t bytes, const hdl_sched_config *confi
     hdl_sched *s = mem;
     memset(s, 0, sizeof *s);
     s->config = *config;
-    HDL_ASSERT_LE(hdl_layout(s, mem), bytes);
+    (void)hdl_layout(s, mem);
+    memset(s->groups, 0, config->n_groups * sizeof *s->groups);
+    HDL_ASSERT_LE(hdl_layout(s, mem), bytes); /* once more: what groups point to */
 
     s->seq_free = s->pages.free_head = NONE;
     s->pages.n_free = s->pages.total / (s->pages.sheet_mask + 1);
@@ -42,6 +44,16 @@ hdl_sched *hdl_sched_init(void *mem, size_t bytes, const hdl_sched_config *confi
     for (uint32_t i = 0; i < config->n_groups; i++)
         memset(s->groups[i].decode, 0, s->slots.n_words * sizeof(uint64_t));
     s->stats.max_len = config->max_len;
+    return s;
+}
+
+hdl_sched *hdl_sched_adopt(void *mem, size_t bytes, const hdl_sched_config *config)
+{
+    HDL_ASSERT(hdl_sched_config_problem(config) == NULL);
+    HDL_ASSERT_EQ((uintptr_t)mem % 64, 0);
+    hdl_sched *s = mem;
+    s->config = *config;
+    HDL_ASSERT_LE(hdl_layout(s, mem), bytes);
     return s;
 }
 

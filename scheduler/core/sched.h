@@ -78,6 +78,11 @@ size_t hdl_sched_bytes(const hdl_sched_config *config);
  * request has needed yet are not touched, so a generous log pool costs address space only. */
 hdl_sched *hdl_sched_init(void *mem, size_t bytes, const hdl_sched_config *config);
 
+/* Makes a state of what was copied byte by byte from another one of the same configuration: it goes
+ * on where that was. What the bytes say is believed. Nothing in a state but the ways to its own
+ * arrays depends on where it lies. */
+hdl_sched *hdl_sched_adopt(void *mem, size_t bytes, const hdl_sched_config *config);
+
 /* One event in; the list of actions out, valid until the next call. */
 void hdl_sched_step(hdl_sched *sched, const hdl_event *event, hdl_actions *actions);
 

@@ -99,7 +99,7 @@ const char *sim_replay(sim_world *w)
                  (unsigned long long)report.first_difference);
         return w->why;
     }
-    if (report.torn || report.broken)
+    if (report.torn || report.broken[0])
         return "replay: torn or broken";
     if (!report.same)
         snprintf(w->why, sizeof w->why, "the replay decides otherwise at event %llu",
