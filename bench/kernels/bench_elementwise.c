@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ops that touch each activation once: rms_norm, glu, add, router. `bytes` is what they read and
- * write; with few tokens all of it is in the cache. */
+/* Ops that touch each activation once: rms_norm, glu, qkv_rope, router. `bytes` is what they read
+ * and write; with few tokens all of it is in the cache. */
 #include "bench/kernels/bench_op.h"
 
 static void call_rms_norm(void *args, const hdl_ops *ops, hdl_stream *stream)
@@ -67,12 +67,58 @@ static void add_router(hdl_bench *b, uint32_t n_tokens)
     row->args = a;
 }
 
+static void call_qkv_rope(void *args, const hdl_ops *ops, hdl_stream *stream)
+{
+    ops->qkv_rope(args, stream);
+}
+
+/* 32 query heads and 4 KV heads of 128, normed and rotated by halves. */
+static void add_qkv_rope(hdl_bench *b, uint32_t n_tokens)
+{
+    const uint32_t n_heads = 32, n_kv = 4, dim = 128, block = HDL_BLOCK_TOKENS;
+    hdl_bench_row *row = hdl_bench_add(b, "qkv_rope %ux%ux%u", n_tokens, n_heads, dim);
+    if (!row)
+        return;
+    uint32_t n_blocks = hdl_div_ceil_u32(n_tokens, block), width = (n_heads + 2 * n_kv) * dim;
+    size_t count = (size_t)n_blocks * n_kv * block * dim;
+    uint32_t *table = hdl_bench_alloc(b, n_blocks * sizeof *table);
+    hdl_attn_row *rows = hdl_bench_alloc(b, sizeof *rows);
+    hdl_qkv_rope_args *a = hdl_bench_alloc(b, sizeof *a);
+    *a = (hdl_qkv_rope_args){.qkv = hdl_bench_floats(b, (size_t)n_tokens * width),
+                             .q_norm = hdl_bench_floats(b, dim),
+                             .k_norm = hdl_bench_floats(b, dim),
+                             .norm_eps = 1e-6f,
+                             .rope_cos = hdl_bench_floats(b, (size_t)n_tokens * dim / 2),
+                             .rope_sin = hdl_bench_floats(b, (size_t)n_tokens * dim / 2),
+                             .rope_dim = dim,
+                             .n_heads = n_heads,
+                             .rows = rows,
+                             .n_rows = 1,
+                             .n_tokens = n_tokens,
+                             .kv = {.k = hdl_bench_alloc(b, count * 2),
+                                    .v = hdl_bench_alloc(b, count * 2),
+                                    .n_blocks = n_blocks,
+                                    .n_kv_heads = n_kv,
+                                    .block_tokens = block,
+                                    .head_dim = dim},
+                             .q = hdl_bench_floats(b, (size_t)n_tokens * n_heads * dim)};
+    if (b->failed)
+        return;
+    for (uint32_t i = 0; i < n_blocks; i++)
+        table[i] = i;
+    *rows = (hdl_attn_row){.n_tokens = n_tokens, .table = table};
+    row->bytes = 4.0 * n_tokens * (width + n_heads * dim + n_kv * dim);
+    row->call = call_qkv_rope;
+    row->args = a;
+}
+
 void hdl_bench_elementwise(hdl_bench *b)
 {
     const uint32_t tokens[] = {1, 512};
     for (size_t i = 0; i < HDL_ARRAY_LEN(tokens); i++) {
         add_rms_norm(b, tokens[i]);
         add_glu(b, tokens[i]);
+        add_qkv_rope(b, tokens[i]);
         add_router(b, tokens[i]);
     }
 }

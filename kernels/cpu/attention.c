@@ -74,12 +74,10 @@ static size_t row_index(const attn_job *job, const attn_block *b, uint32_t r)
 
 static void load_queries(const attn_job *job, const attn_block *b, float *q)
 {
-    uint32_t dim = job->a->kv.head_dim;
-    for (uint32_t r = 0; r < b->n_rows; r++) {
-        const float *src = job->a->q + row_index(job, b, r) * dim;
-        for (uint32_t d = 0; d < dim; d++)
-            q[(size_t)d * HDL_ATTN_ROWS + r] = src[d];
-    }
+    const float *rows[HDL_ATTN_ROWS];
+    for (uint32_t r = 0; r < b->n_rows; r++)
+        rows[r] = job->a->q + row_index(job, b, r) * job->a->kv.head_dim;
+    hdl_attn_load_queries(rows, b->n_rows, job->a->kv.head_dim, q);
 }
 
 /* Where the keys of the tile at `pos` lie. */
@@ -98,6 +96,20 @@ static void find_keys(const attn_job *job, const attn_block *b, uint32_t pos, ui
         for (; j < piece_end; j++, offset += kv->head_dim) {
             tile->k[j] = kv->k + offset;
             tile->v[j] = (job->a->latent ? kv->k : kv->v) + offset;
+        }
+    }
+}
+
+/* Which keys of the tile at `pos` each row sees. */
+static void set_visible(const attn_job *job, const attn_block *b, uint32_t pos, hdl_attn_tile *tile)
+{
+    for (uint32_t token = 0, r = 0; token < b->n_tokens; token++) {
+        span s = visible(job, b, token);
+        uint32_t lo = s.first > pos ? hdl_min_u32(s.first - pos, HDL_ATTN_TILE) : 0;
+        uint32_t hi = s.end > pos ? hdl_min_u32(s.end - pos, HDL_ATTN_TILE) : 0;
+        for (uint32_t end = r + b->n_heads; r < end; r++) {
+            tile->lo[r] = lo;
+            tile->hi[r] = hi;
         }
     }
 }
@@ -125,11 +137,7 @@ static void walk_split(const attn_job *job, const attn_block *b, uint32_t split,
         hdl_attn_tile *next = pos + HDL_ATTN_TILE < end ? &tiles[turn ^ 1] : NULL;
         if (next)
             find_keys(job, b, pos + HDL_ATTN_TILE, last.end, next);
-        for (uint32_t r = 0; r < b->n_rows; r++) {
-            span s = visible(job, b, r / b->n_heads);
-            tile->lo[r] = s.first > pos ? hdl_min_u32(s.first - pos, HDL_ATTN_TILE) : 0;
-            tile->hi[r] = s.end > pos ? hdl_min_u32(s.end - pos, HDL_ATTN_TILE) : 0;
-        }
+        set_visible(job, b, pos, tile);
         hdl_attn_add_tile(&(hdl_attn_tile_args){.tile = tile,
                                                 .next = next,
                                                 .work = work,

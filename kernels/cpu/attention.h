@@ -38,6 +38,11 @@ typedef struct hdl_attn_tile_args {
     float scale, softcap;
 } hdl_attn_tile_args;
 
-#define hdl_attn_add_tile HDL_ISA_NAME(attn_add_tile)
+#define hdl_attn_load_queries HDL_ISA_NAME(attn_load_queries)
+#define hdl_attn_add_tile     HDL_ISA_NAME(attn_add_tile)
+/* rows: [n_rows], each [head_dim], a multiple of the lanes -> q, transposed as hdl_attn_work has
+ * it.
+ */
+void hdl_attn_load_queries(const float *const *rows, uint32_t n_rows, uint32_t head_dim, float *q);
 /* Adds the tile's keys to the state of every row (ref/attention.c: add_tile). */
 void hdl_attn_add_tile(const hdl_attn_tile_args *a);

@@ -99,6 +99,20 @@ V16_FN v16i load_words(const uint16_t *p, uint32_t n_words)
 }
 #endif
 
+/* Row by row, each element would go to a line of its own: as much time as the scores take. */
+void hdl_attn_load_queries(const float *const *rows, uint32_t n_rows, uint32_t head_dim, float *q)
+{
+    for (uint32_t r = 0; r < n_rows; r += HDL_LANES)
+        for (uint32_t d = 0; d < head_dim; d += HDL_LANES) {
+            v16i word[HDL_LANES];
+            for (uint32_t i = 0; i < HDL_LANES; i++)
+                word[i] = r + i < n_rows ? v16_bits(v16_load(rows[r + i] + d)) : v16i_set1(0);
+            transpose(word);
+            for (uint32_t i = 0; i < HDL_LANES; i++)
+                v16_store(q + (size_t)(d + i) * HDL_ATTN_ROWS + r, v16_from_bits(word[i]));
+        }
+}
+
 /* keys[d][j] = f32 of k[j][d]. Two neighbouring dimensions travel as one word; keys that do not
  * exist are zeros. */
 static void transpose_keys(const hdl_attn_tile *tile, uint32_t head_dim, float *keys)
@@ -189,10 +203,6 @@ static void soften_row(const hdl_attn_tile_args *a, uint32_t r)
     float *weight = a->work->weight + (size_t)r * HDL_ATTN_TILE;
     uint32_t lo = a->tile->lo[r], hi = a->tile->hi[r];
     v16 w0 = v16_load(weight), w1 = v16_load(weight + HDL_LANES);
-    if (a->softcap != 0.0f) {
-        w0 = v16_softcap(w0, a->softcap);
-        w1 = v16_softcap(w1, a->softcap);
-    }
     if (lo > 0 || hi < HDL_ATTN_TILE) {
         v16 unseen = v16_set1(-INFINITY);
         w0 = v16_where_lanes(hdl_min_u32(lo, 16), hdl_min_u32(hi, 16), w0, unseen);
@@ -240,10 +250,20 @@ static void values_all(const hdl_attn_tile_args *a, uint32_t r, uint32_t end)
 #undef STEP
 }
 
+/* Apart from soften_row, which few models want to be longer. */
+static __attribute__((noinline)) void cap_scores(const hdl_attn_tile_args *a)
+{
+    float *score = a->work->weight;
+    for (size_t i = 0; i < (size_t)a->n_rows * HDL_ATTN_TILE; i += HDL_LANES)
+        v16_store(score + i, v16_softcap(v16_load(score + i), a->softcap));
+}
+
 void hdl_attn_add_tile(const hdl_attn_tile_args *a)
 {
     transpose_keys(a->tile, a->head_dim, a->work->keys);
     scores_all(a, 0, a->n_rows);
+    if (a->softcap != 0.0f)
+        cap_scores(a);
     for (uint32_t r = 0, end = 0; r < a->n_rows; r = end) {
         end = r + alike(a->tile, r, a->n_rows);
         if (a->tile->lo[r] >= a->tile->hi[r])
