@@ -245,8 +245,9 @@ static hdl_err open_front(hdl_local *local, hdl_errmsg *why)
 {
     HDL_TRY(hdl_tokenizer_open(&local->tok, local->config.model_path, why));
     const hdl_tok_info *info = hdl_tokenizer_info(local->tok);
-    if (info->chat_template != NULL)
-        HDL_TRY(hdl_template_open(&local->chat, info->chat_template, info->chat_template_len, why));
+    hdl_err err = hdl_template_open_model(&local->chat, info, why);
+    if (err != HDL_OK && err != HDL_NOTFOUND)
+        return err;
     hdl_front_model model = {
         .engine = &local->engine, .tokenizer = local->tok, .chat = local->chat, .name = "local"};
     hdl_front_opts opts = {.model = &model};

@@ -91,12 +91,9 @@ static hdl_err render(const hdl_args *args, parts *p, hdl_buf *out, hdl_errmsg *
 {
     HDL_TRY(hdl_tokenizer_open(&p->tok, args->positionals[0], why));
     const hdl_tok_info *info = hdl_tokenizer_info(p->tok);
-    if (info->chat_template == NULL)
-        return hdl_fail(HDL_NOTFOUND, why,
-                        "%s has no chat template; it is a base model; use "
-                        "heddle generate",
-                        args->positionals[0]);
-    HDL_TRY(hdl_template_open(&p->tpl, info->chat_template, info->chat_template_len, why));
+    hdl_err err = hdl_template_open_model(&p->tpl, info, why);
+    if (err != HDL_OK)
+        return hdl_fail_prefix(err, why, "%s", args->positionals[0]);
     HDL_TRY(load_json(args->positionals[1], &p->messages, why));
     HDL_TRY(load_option(args, "tools", &p->tools, why));
     HDL_TRY(load_option(args, "documents", &p->documents, why));

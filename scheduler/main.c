@@ -104,12 +104,10 @@ static hdl_err open_model(service *s, hdl_errmsg *why)
 {
     HDL_TRY(hdl_tokenizer_open(&s->tokenizer, s->config->model_path, why));
     const hdl_tok_info *info = hdl_tokenizer_info(s->tokenizer);
-    if (info->chat_template) {
-        hdl_errmsg chat_why = {0};
-        if (hdl_template_open(&s->chat, info->chat_template, info->chat_template_len, &chat_why) !=
-            HDL_OK)
-            HDL_LOG(WARN, MAIN, "no_chat", "why=%s", HDL_LOG_QUOTE(chat_why.text));
-    }
+    hdl_errmsg chat_why = {0};
+    hdl_err err = hdl_template_open_model(&s->chat, info, &chat_why);
+    if (err != HDL_OK && err != HDL_NOTFOUND)
+        HDL_LOG(WARN, MAIN, "no_chat", "why=%s", HDL_LOG_QUOTE(chat_why.text));
     name_model(s);
     HDL_TRY(hdl_front_sampling_load(&s->sampling, s->config->model_path, why));
     const hdl_front_model model = {.engine = &s->engine,

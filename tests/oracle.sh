@@ -10,7 +10,8 @@ if [ -z "$python" ]; then
     python=build/oracle/bin/python
     if ! [ -x "$python" ]; then
         python3 -m venv build/oracle
-        build/oracle/bin/pip install -q torch transformers tokenizers safetensors numpy jinja2 gguf
+        build/oracle/bin/pip install -q torch transformers tokenizers safetensors numpy jinja2 gguf \
+            sentencepiece protobuf tiktoken mistral_common
     fi
 fi
 for script in tests/oracle/*.py; do

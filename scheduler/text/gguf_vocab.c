@@ -421,6 +421,16 @@ static hdl_err read_template(loader *l)
     return hdl_tokenizer_set_template(l->tok, (hdl_text){source.data, source.len});
 }
 
+static hdl_err read_model_type(loader *l)
+{
+    hdl_gguf_str type;
+    hdl_err err = hdl_gguf_string(l->gguf, "general.architecture", &type, l->why);
+    if (err != HDL_OK)
+        return optional(err);
+    l->tok->info.model_type = hdl_pool_arena_copy(&l->tok->arena, type.data, type.len);
+    return l->tok->info.model_type != NULL ? HDL_OK : HDL_NOMEM;
+}
+
 static hdl_err open_all(loader *l)
 {
     static const struct {
@@ -446,6 +456,7 @@ static hdl_err open_all(loader *l)
     HDL_TRY(add_added(l));
     HDL_TRY(read_specials(l, models[i].open == open_llama));
     HDL_TRY(read_ends(l));
+    HDL_TRY(read_model_type(l));
     return read_template(l);
 }
 

@@ -141,6 +141,13 @@ static hdl_err take_specials_map(hdl_tokenizer *tok, const hdl_jv *json, hdl_err
 /* generation_config.json speaks for itself; config.json is asked only where it is silent. */
 static hdl_err take_model_config(hdl_tokenizer *tok, const hdl_jv *json, hdl_errmsg *why)
 {
+    hdl_jv type = hdl_jv_get(json, "model_type");
+    hdl_text text;
+    if (hdl_jv_string(&type, &text.p, &text.len, NULL) == HDL_OK) {
+        tok->info.model_type = hdl_pool_arena_copy(&tok->arena, text.p, text.len);
+        if (tok->info.model_type == NULL)
+            return HDL_NOMEM;
+    }
     return tok->info.n_eos_ids == 0 ? take_eos_ids(tok, json, why) : HDL_OK;
 }
 

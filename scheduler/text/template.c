@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "scheduler/text/jinja_run.h"
+#include "scheduler/text/render.h"
 
 struct hdl_template {
+    const hdl_renderer *renderer; /* NULL: the program it is */
     hdl_jprogram program;
 };
 
@@ -26,17 +28,43 @@ hdl_err hdl_template_open(hdl_template **out, const char *source, size_t len, hd
     return HDL_OK;
 }
 
+hdl_err hdl_template_open_model(hdl_template **out, const hdl_tok_info *info, hdl_errmsg *why)
+{
+    if (info->chat_template != NULL)
+        return hdl_template_open(out, info->chat_template, info->chat_template_len, why);
+    const hdl_renderer *renderer = hdl_renderer_find(info);
+    if (renderer == NULL && info->tekken_version != NULL)
+        return hdl_fail(
+            HDL_UNSUPPORTED, why,
+            "tekken.json has version %s and there is no chat template; heddle knows the "
+            "chats of v3, v7, v11 and v13; add a chat_template.jinja to the folder",
+            info->tekken_version);
+    if (renderer == NULL)
+        return hdl_fail(HDL_NOTFOUND, why,
+                        "the model has no chat template; it is a base model, or its template was "
+                        "left out; use plain completions, or add a chat_template.jinja");
+    hdl_template *tpl = calloc(1, sizeof *tpl);
+    if (tpl == NULL)
+        return HDL_NOMEM;
+    tpl->renderer = renderer;
+    *out = tpl;
+    return HDL_OK;
+}
+
 void hdl_template_free(hdl_template *tpl)
 {
     if (tpl == NULL)
         return;
-    hdl_jprogram_deinit(&tpl->program);
+    if (tpl->renderer == NULL)
+        hdl_jprogram_deinit(&tpl->program);
     free(tpl);
 }
 
 bool hdl_template_takes(const hdl_template *tpl, const char *variable)
 {
     hdl_text word = {variable, strlen(variable)};
+    if (tpl->renderer != NULL)
+        return hdl_renderer_takes(tpl->renderer, variable);
     return hdl_jnames_find(&tpl->program.names, word) != NULL;
 }
 
@@ -276,6 +304,8 @@ static hdl_err give_ranges(const hdl_jout *out, size_t before, hdl_ranges *range
 hdl_err hdl_template_render(const hdl_template *tpl, const hdl_chat *chat, hdl_buf *out,
                             hdl_errmsg *why)
 {
+    if (tpl->renderer != NULL)
+        return hdl_renderer_run(tpl->renderer, chat, out, why);
     hdl_errmsg said = {""};
     hdl_jout put;
     size_t before = out->len;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Chat messages to prompt text by the model's own chat template, as transformers'
- * apply_chat_template renders it.
+ * apply_chat_template renders it; for models that come without one, by a renderer (render.h).
  *
  * A template is compiled once (immutable, shared by threads) and rendered per request inside an
  * arena of its own. It is foreign code: steps, depth, memory and output are limited, and there is
@@ -20,6 +20,10 @@ typedef struct hdl_template hdl_template; /* immutable */
  */
 hdl_err hdl_template_open(hdl_template **out, const char *source, size_t len,
                           hdl_errmsg *why) HDL_MUST_CHECK;
+/* The model's template, or the renderer for what its files say. NOTFOUND: neither; UNSUPPORTED
+ * also for a kind of chat that heddle does not have. */
+hdl_err hdl_template_open_model(hdl_template **out, const hdl_tok_info *info,
+                                hdl_errmsg *why) HDL_MUST_CHECK;
 void hdl_template_free(hdl_template *tpl);
 /* Does the template name this variable anywhere? What it does not name cannot reach the prompt. */
 bool hdl_template_takes(const hdl_template *tpl, const char *variable);

@@ -35,7 +35,9 @@ typedef struct hdl_tok_info {
     hdl_special_texts special;
     const char *chat_template; /* source, NUL-terminated; NULL: the model has none */
     size_t chat_template_len;
-    const char *tekken_version; /* of tekken.json, which decides how chats are written; else NULL */
+    /* Of tekken.json and config.json, or NULL: what decides how chats without a template are
+     * written. */
+    const char *tekken_version, *model_type;
 } hdl_tok_info;
 
 /* Of a model: a .gguf file, or a folder with tokenizer.json (or else tekken.json or tiktoken.model)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Renders chat templates on request, for templates.py to compare with transformers.
  *
- * Each record on stdin: u32 length of the template, template, u32 length of the chat, chat as JSON
- * {messages, tools, documents, kwargs, special, add_generation_prompt, continue_final, now}.
- * Answer: u32 hdl_err, u32 length, text or message, u32 count, where the text is the template's own
- * (u32 at, u32 end each). */
+ * Each record on stdin: u32 length of the template, template (or "model_type:TYPE",
+ * "tekken:VERSION" of a model that has none), u32 length of the chat, chat as JSON {messages,
+ * tools, documents, kwargs, special, add_generation_prompt, continue_final, now}. Answer: u32
+ * hdl_err, u32 length, text or message, u32 count, where the text is the template's own (u32 at,
+ * u32 end each). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,8 @@ static char *read_block(uint32_t *len)
         free(block);
         return NULL;
     }
+    if (block != NULL)
+        block[*len] = '\0';
     return block;
 }
 
@@ -36,6 +39,19 @@ static bool flag_of(const hdl_jv *object, const char *key)
     bool flag = false;
     hdl_jv v = hdl_jv_get(object, key);
     return hdl_jv_bool(&v, &flag, NULL) == HDL_OK && flag;
+}
+
+static hdl_err open_template(hdl_template **out, hdl_text source, hdl_errmsg *why)
+{
+    static const char type[] = "model_type:", tekken[] = "tekken:";
+    hdl_tok_info info = {0};
+    if (strncmp(source.p, type, sizeof type - 1) == 0)
+        info.model_type = source.p + sizeof type - 1;
+    else if (strncmp(source.p, tekken, sizeof tekken - 1) == 0)
+        info.tekken_version = source.p + sizeof tekken - 1;
+    else
+        return hdl_template_open(out, source.p, source.len, why);
+    return hdl_template_open_model(out, &info, why);
 }
 
 typedef struct answer {
@@ -64,7 +80,7 @@ static hdl_err render(hdl_text source, const hdl_jv *root, answer *out)
                      .now_wall_us = (uint64_t)now_us,
                      .own = &out->own};
     hdl_template *tpl;
-    HDL_TRY(hdl_template_open(&tpl, source.p, source.len, &out->why));
+    HDL_TRY(open_template(&tpl, source, &out->why));
     hdl_err err = hdl_template_render(tpl, &chat, &out->text, &out->why);
     hdl_template_free(tpl);
     return err;
