@@ -14,6 +14,7 @@
 
 static const hdl_arg_opt inspect_opts[] = {
     {.name = "json", .doc = "one JSON document instead of tables"},
+    {.name = "k8s", .doc = "the resources of a worker's container, as YAML for deploy/k8s"},
     CLI_ENGINE_OPTIONS,
 };
 
@@ -29,7 +30,8 @@ static const hdl_args_spec inspect_spec = {
     .positionals_min = 1,
     .positionals_max = 1,
     .examples = "heddle inspect deploy/demo-model\tthe bundled model on one rank\n"
-                "heddle inspect MODEL --tp 8 --ep 8 --weights q8\tshares of eight ranks\n",
+                "heddle inspect MODEL --tp 8 --ep 8 --weights q8\tshares of eight ranks\n"
+                "heddle inspect MODEL --tp 2 --kv-bytes 16GiB --k8s\twhat a pod must ask for\n",
 };
 
 /* One model under one layout. */
@@ -40,6 +42,7 @@ typedef struct inspection {
     hdl_model_params params;
     uint64_t kv_bytes_per_token;
     uint64_t kv_bytes; /* of each rank, as configured; 0: not said */
+    bool on_gpu;       /* --device cuda */
     bool has_files;    /* the weights are there: stored is filled in */
     hdl_model_stored stored;
 } inspection;
@@ -182,6 +185,34 @@ static void print_ranks(const inspection *in)
     puts("\nmapped: read in place from the page cache, which ranks of one machine share");
 }
 
+/* Everything but weights and KV: programs, activations of a step, gRPC. */
+#define PROCESS_BYTES ((uint64_t)768 << 20)
+#define GIB           ((uint64_t)1 << 30)
+
+/* The largest rank's: all worker containers of a pod template are alike. What is mapped is counted
+ * too: without it in memory every prompt reads its embeddings from the disk. */
+static void print_k8s(const inspection *in)
+{
+    uint64_t device = 0, host = PROCESS_BYTES;
+    for (uint32_t rank = 0; rank < hdl_layout_ranks(&in->layout); rank++) {
+        hdl_shard_bytes bytes = bytes_of(in, rank);
+        uint64_t held = bytes.weight_bytes + rank_kv_bytes(in, &bytes);
+        device = held > device ? held : device;
+        host = PROCESS_BYTES + bytes.mapped_bytes;
+    }
+    uint64_t gib = (host + (in->on_gpu ? 0 : device) + GIB - 1) / GIB;
+    printf("# %s, tp %u, ep %u: each of %u workers\n", in->desc.arch, in->layout.tp, in->layout.ep,
+           hdl_layout_ranks(&in->layout));
+    if (in->on_gpu)
+        printf("# GPU memory: %.1f GiB and what the device's own software takes\n",
+               (double)device / (double)GIB);
+    printf("resources:\n  requests:\n    cpu: \"4\"\n    memory: %lluGi\n",
+           (unsigned long long)gib);
+    printf("  limits:\n    memory: %lluGi\n", (unsigned long long)gib);
+    if (in->on_gpu)
+        printf("    nvidia.com/gpu: 1\n");
+}
+
 static hdl_err look(inspection *in, const hdl_args *args, hdl_errmsg *why)
 {
     hdl_cfg *cfg = NULL;
@@ -193,6 +224,7 @@ static hdl_err look(inspection *in, const hdl_args *args, hdl_errmsg *why)
                               .dp = (uint32_t)config.dp};
     in->format = format_of(config.model_weights);
     in->kv_bytes = config.kv_bytes;
+    in->on_gpu = config.device == 1;
     uint32_t max_len = (uint32_t)config.model_max_len;
     hdl_cfg_close(cfg);
 
@@ -227,6 +259,10 @@ int cli_inspect(char **argv)
         return cli_fail(err, &why);
     if (hdl_args_has(&args, "json"))
         return print_json(&in);
+    if (hdl_args_has(&args, "k8s")) {
+        print_k8s(&in);
+        return CLI_OK;
+    }
     print_model(&in);
     print_ranks(&in);
     return CLI_OK;

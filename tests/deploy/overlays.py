@@ -69,6 +69,19 @@ class Kubernetes(unittest.TestCase):
         with self.assertRaises(jsonschema.ValidationError):
             jsonschema.validate(broken, SCHEMAS["ScaledObject"])
 
+    def test_inspect_prints_resources(self):
+        """What `heddle inspect --k8s` prints fits into a container, and grows with the cache."""
+        heddle = os.environ.get("HEDDLE_BIN", "build/release/bin") + "/heddle"
+        memory = []
+        for kv in ("1GiB", "9GiB"):
+            done = subprocess.run([heddle, "inspect", K8S.parent / "demo-model", "--tp", "2", "--kv-bytes", kv, "--k8s"],
+                                  capture_output=True, text=True, check=True)
+            container = {"name": "x", "image": "x", **yaml.safe_load(done.stdout)}
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"containers": [container]}}
+            kubernetes_validate.validate(pod, VERSION, strict=True)
+            memory.append(int(container["resources"]["limits"]["memory"].removesuffix("Gi")))
+        self.assertEqual(memory[1] - memory[0], 8)
+
     def test_replicas_fit(self):
         """KEDA may start as many replicas as the scheduler has groups for."""
         scaled = next(o for o in self.rendered["keda"] if o["kind"] == "ScaledObject")["spec"]
