@@ -70,7 +70,7 @@ static void store_q4(const packed_row *r, unsigned char *pairs, const int8_t *co
         unsigned char *quad = pairs + (i / 8 * HDL_TILE + r->lane) * 4;
         for (uint32_t j = 0; j < 4; j++) {
             unsigned char half = r->index[codes[i + j] + 128];
-            quad[j] = i % 8 == 0 ? half : (unsigned char)(quad[j] | half << 4);
+            quad[j] = (unsigned char)(i % 8 == 0 ? half : quad[j] | half << 4);
         }
     }
 }
