@@ -31,6 +31,8 @@ static uint32_t matches(const uint32_t *entries, uint32_t value, uint32_t mask)
 
 void hdl_prefix_reset(hdl_kv *kv)
 {
+    if (kv->n_lines == 0) /* a side has no index */
+        return;
     memset(kv->lines, 0xff, kv->n_lines * sizeof *kv->lines);
     for (uint32_t i = 0; i < kv->n_lines; i++)
         kv->lines[i].n_past = 0;
