@@ -100,7 +100,7 @@ static void unit_iq3_xxs(const uint8_t *block, uint32_t unit, const hdl_codes *o
 static void unit_iq4_xs(const uint8_t *block, uint32_t unit, const hdl_codes *out)
 {
     const uint8_t *qs = block + 8 + unit * 16;
-    uint32_t low = block[4 + unit / 2] >> unit % 2 * 4 & 15u;
+    uint32_t low = (uint32_t)block[4 + unit / 2] >> unit % 2 * 4 & 15u;
     uint32_t high = hdl_ggml_u16(block + 2) >> unit * 2 & 3u;
     out->scales[0] = hdl_ggml_f16(block) * (float)((int32_t)(low | high << 4) - 32);
     for (int i = 0; i < 16; i++) {

@@ -7,7 +7,7 @@
 /* Two bits of each of 32 bytes; four units share the bytes, and there are two such sets. */
 static uint32_t crumb(const uint8_t *qs, uint32_t unit, uint32_t i)
 {
-    return qs[unit / 4 * 32 + i] >> unit % 4 * 2 & 3u;
+    return (uint32_t)qs[unit / 4 * 32 + i] >> unit % 4 * 2 & 3u;
 }
 
 /* 16 bytes of (scale, minimum) halves; 64 bytes of crumbs; d; dmin */
@@ -28,7 +28,7 @@ static void unit_q2_k(const uint8_t *block, uint32_t unit, const hdl_codes *out)
 static int32_t q3_scale(const uint8_t *scales, uint32_t j)
 {
     uint32_t low = j < 8 ? scales[j] & 15u : scales[j - 8] >> 4;
-    uint32_t high = scales[8 + j % 4] >> j / 4 * 2 & 3u;
+    uint32_t high = (uint32_t)scales[8 + j % 4] >> j / 4 * 2 & 3u;
     return (int32_t)(low | high << 4) - 32;
 }
 
@@ -63,7 +63,7 @@ static void scale_and_min(const uint8_t *block, uint32_t j, const hdl_codes *out
 /* Low halves of 32 bytes are one unit, high halves the next. */
 static uint32_t half(const uint8_t *qs, uint32_t unit, uint32_t i)
 {
-    return qs[unit / 2 * 32 + i] >> unit % 2 * 4 & 15u;
+    return (uint32_t)qs[unit / 2 * 32 + i] >> unit % 2 * 4 & 15u;
 }
 
 /* d, dmin, 12 bytes of scales and minima, 128 bytes of halves */
