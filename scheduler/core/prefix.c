@@ -20,14 +20,29 @@ static hdl_index_line *next_line(const hdl_kv *kv, hdl_index_line *line)
     return ++line == kv->lines + kv->n_lines ? kv->lines : line;
 }
 
-/* Which of the entries have this value, as bits. All are looked at: no branch to be guessed. */
+typedef uint32_t words4 __attribute__((vector_size(16)));
+typedef char bytes16 __attribute__((vector_size(16)));
+
+/* Bit 4 * i for each of a line's tags, or of its blocks, that has this value. All are looked at at
+ * once: no branch to be guessed. */
 static uint32_t matches(const uint32_t *entries, uint32_t value, uint32_t mask)
 {
     uint32_t found = 0;
+#ifdef __SSE2__
+    const words4 *half = (const words4 *)entries; /* the eighth word is no entry */
+    const words4 want = {value, value, value, value}, care = {mask, mask, mask, mask};
+    for (uint32_t i = 0; i < 2; i++)
+        found |= (uint32_t)__builtin_ia32_pmovmskb128(
+                     (bytes16)(((half[i] ^ want) & care) == (words4){0}))
+                 << 16 * i;
+#else
     for (uint32_t i = 0; i < HDL_LINE_ENTRIES; i++)
-        found |= (uint32_t)(((entries[i] ^ value) & mask) == 0) << i;
-    return found;
+        found |= (uint32_t)(((entries[i] ^ value) & mask) == 0) << 4 * i;
+#endif
+    return found & 0x01111111u;
 }
+
+static uint32_t first_of(uint32_t matches) { return (uint32_t)__builtin_ctz(matches) / 4; }
 
 void hdl_prefix_reset(hdl_kv *kv)
 {
@@ -44,7 +59,7 @@ uint32_t hdl_prefix_find(const hdl_sched *s, const hdl_kv *kv, const hdl_prefix_
     hdl_index_line *line = hdl_prefix_home(kv, key->hash);
     for (;; line = next_line(kv, line)) {
         for (uint32_t m = matches(line->tag, (uint32_t)key->hash, mask); m; m &= m - 1) {
-            uint32_t block = line->block[__builtin_ctz(m)];
+            uint32_t block = line->block[first_of(m)];
             if (block != NONE && same_content(s, kv, block, key))
                 return block;
         }
@@ -63,8 +78,8 @@ static void insert(hdl_kv *kv, uint32_t block)
         line->n_past++;
         line = next_line(kv, line);
     }
-    line->tag[__builtin_ctz(empty)] = (uint32_t)hash;
-    line->block[__builtin_ctz(empty)] = block;
+    line->tag[first_of(empty)] = (uint32_t)hash;
+    line->block[first_of(empty)] = block;
 }
 
 uint64_t hdl_prefix_publish(hdl_sched *s, hdl_kv *kv, uint32_t block, uint64_t parent)
@@ -96,7 +111,7 @@ void hdl_prefix_forget(hdl_kv *kv, uint32_t block)
         line->n_past--;
         line = next_line(kv, line);
     }
-    line->block[__builtin_ctz(entry)] = NONE;
+    line->block[first_of(entry)] = NONE;
     b->published = false;
     for (uint32_t i = 0; i < kv->n_sides; i++)
         hdl_side_detach(&kv->sides[i], block);

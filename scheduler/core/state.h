@@ -174,8 +174,8 @@ typedef struct hdl_block {
 enum { HDL_LINE_ENTRIES = 7 };
 typedef struct hdl_index_line {
     uint32_t tag[HDL_LINE_ENTRIES];
-    uint32_t block[HDL_LINE_ENTRIES]; /* NONE: no entry */
     uint32_t n_past;                  /* entries that went past this line because it was full */
+    uint32_t block[HDL_LINE_ENTRIES]; /* NONE: no entry */
     uint32_t unused;
 } hdl_index_line;
 
