@@ -17,8 +17,9 @@ void rig_make_gguf(char dir[256], const char *hf_dir, const char *config_json, r
 
 /* A model of the architecture "llama", with experts a Mixtral, without them a Llama. */
 typedef struct rig_gguf_spec {
-    uint32_t type; /* ggml's number, of all matrices but the router */
-    bool values;   /* their values as F32 instead */
+    uint32_t type;   /* ggml's number, of all matrices but the router */
+    uint32_t larger; /* of the head, v and down (Q4_K_M does so); 0: the same */
+    bool values;     /* their values as F32 instead */
     uint32_t hidden, inter, n_layers, n_heads, n_kv_heads, vocab;
     uint32_t n_experts; /* two of them for each token */
     const char *extra;  /* a further key with a u32; NULL: none */

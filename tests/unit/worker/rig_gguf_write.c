@@ -50,7 +50,7 @@ typedef struct writer {
     const rig_gguf_spec *spec;
     hdl_buf kvs, infos, data;
     uint32_t n_kvs, n_tensors;
-    size_t kind; /* in kinds */
+    size_t kind, larger; /* in kinds */
 } writer;
 
 static void put(hdl_buf *b, const void *bytes, size_t n)
@@ -177,7 +177,7 @@ static void matrix(writer *w, const char *name, uint32_t cols, uint32_t rows, ui
     float size = scale_for(w, embed ? 1 : 0.32f / sqrtf((float)cols));
     unsigned char *block = malloc(c->block_bytes);
     float *values = malloc(c->block_cols * sizeof(*values));
-    info(w, name, (const uint64_t[]){cols, rows, n}, w->spec->values ? 0 : w->spec->type);
+    info(w, name, (const uint64_t[]){cols, rows, n}, w->spec->values ? 0 : kinds[w->kind].type);
     hdl_source s = {.encoding = kinds[w->kind].encoding,
                     .n_rows = 1,
                     .n_cols = c->block_cols,
@@ -198,6 +198,15 @@ static void matrix(writer *w, const char *name, uint32_t cols, uint32_t rows, ui
     free(block);
 }
 
+/* A matrix of the type that keeps more. */
+static void larger(writer *w, const char *name, uint32_t cols, uint32_t rows, uint32_t n)
+{
+    size_t kind = w->kind;
+    w->kind = w->larger;
+    matrix(w, name, cols, rows, n);
+    w->kind = kind;
+}
+
 static void layer(writer *w, uint32_t l)
 {
     const rig_gguf_spec *s = w->spec;
@@ -207,18 +216,18 @@ static void layer(writer *w, uint32_t l)
     floats(w, NAME("attn_norm"), s->hidden, 0);
     matrix(w, NAME("attn_q"), s->hidden, s->hidden, 0);
     matrix(w, NAME("attn_k"), s->hidden, kv, 0);
-    matrix(w, NAME("attn_v"), s->hidden, kv, 0);
+    larger(w, NAME("attn_v"), s->hidden, kv, 0);
     matrix(w, NAME("attn_output"), s->hidden, s->hidden, 0);
     floats(w, NAME("ffn_norm"), s->hidden, 0);
     if (s->n_experts > 0) {
         floats(w, NAME("ffn_gate_inp"), s->hidden, s->n_experts);
         matrix(w, NAME("ffn_gate_exps"), s->hidden, s->inter, s->n_experts);
         matrix(w, NAME("ffn_up_exps"), s->hidden, s->inter, s->n_experts);
-        matrix(w, NAME("ffn_down_exps"), s->inter, s->hidden, s->n_experts);
+        larger(w, NAME("ffn_down_exps"), s->inter, s->hidden, s->n_experts);
     } else {
         matrix(w, NAME("ffn_gate"), s->hidden, s->inter, 0);
         matrix(w, NAME("ffn_up"), s->hidden, s->inter, 0);
-        matrix(w, NAME("ffn_down"), s->inter, s->hidden, 0);
+        larger(w, NAME("ffn_down"), s->inter, s->hidden, 0);
     }
 #undef NAME
 }
@@ -267,19 +276,26 @@ static void write_all(const writer *w, const char *path)
     hdl_buf_deinit(&file);
 }
 
+static size_t kind_of(uint32_t type)
+{
+    size_t i = 0;
+    while (i < HDL_ARRAY_LEN(kinds) && kinds[i].type != type)
+        i++;
+    assert_true(i < HDL_ARRAY_LEN(kinds));
+    return i;
+}
+
 void rig_write_gguf(const char *path, const rig_gguf_spec *spec)
 {
-    writer w = {.spec = spec};
-    while (w.kind < HDL_ARRAY_LEN(kinds) && kinds[w.kind].type != spec->type)
-        w.kind++;
-    assert_true(w.kind < HDL_ARRAY_LEN(kinds));
+    writer w = {.spec = spec, .kind = kind_of(spec->type)};
+    w.larger = spec->larger ? kind_of(spec->larger) : w.kind;
     hdl_buf_init(&w.kvs, 1 << 20);
     hdl_buf_init(&w.infos, 1 << 20);
     hdl_buf_init(&w.data, 1 << 28);
     keys(&w);
     matrix(&w, "token_embd.weight", spec->hidden, spec->vocab, 0);
     floats(&w, "output_norm.weight", spec->hidden, 0);
-    matrix(&w, "output.weight", spec->hidden, spec->vocab, 0);
+    larger(&w, "output.weight", spec->hidden, spec->vocab, 0);
     for (uint32_t l = 0; l < spec->n_layers; l++)
         layer(&w, l);
     write_all(&w, path);

@@ -91,6 +91,22 @@ static void test_moe(void **state)
     check(spec, 1e-2);
 }
 
+/* Q4_K_M: q and k are of one type and v of another, though they are one matrix in memory. */
+static void test_mixed(void **state)
+{
+    rig_gguf_spec spec = dense;
+    (void)state;
+    spec.type = 12;
+    spec.larger = 14;
+    check(spec, 1e-2);
+    spec.n_experts = 4;
+    spec.inter = 256;
+    check(spec, 1e-2);
+    spec.type = 16; /* a codebook beside integers with minima */
+    spec.larger = 10;
+    check(spec, 1e-2);
+}
+
 /* What heddle inspect says of such a file: every tensor once, and each rank's share of them. */
 static void test_count(void **state)
 {
@@ -172,6 +188,7 @@ int main(void)
         {"moe_q4_k", test_moe, NULL, NULL, &type_q4_k},
         {"moe_q6_k", test_moe, NULL, NULL, &type_q6_k},
         {"moe_mxfp4", test_moe, NULL, NULL, &type_mxfp4},
+        cmocka_unit_test(test_mixed),
         cmocka_unit_test(test_count),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
