@@ -31,6 +31,12 @@ typedef enum hdl_ffn_kind { HDL_FFN_DENSE, HDL_FFN_MOE } hdl_ffn_kind;
 
 enum { HDL_ROPES_MAX = 2, HDL_ROPE_NONE = 255 };
 
+/* Slots of worker/model/slots.h as bits, one set for each scheme of quantisation. */
+enum { HDL_QUANT_SCHEMES_MAX = 4, HDL_SLOTS_MAX = 128 };
+typedef struct hdl_slot_set {
+    uint64_t bits[HDL_SLOTS_MAX / 64];
+} hdl_slot_set;
+
 typedef struct hdl_layer_desc {
     uint8_t mixer;        /* hdl_mixer_kind */
     uint8_t ffn;          /* hdl_ffn_kind */
@@ -40,7 +46,33 @@ typedef struct hdl_layer_desc {
     uint16_t cache_layer; /* this layer's index inside that group */
     uint32_t window;      /* positions seen by attention, own included; 0: all */
     uint32_t chunk; /* only positions of the own chunk of so many are seen; 0: all (Llama 4) */
+    hdl_slot_set quantised[HDL_QUANT_SCHEMES_MAX]; /* what config.json says of this layer's slots */
 } hdl_layer_desc;
+
+/* How the checkpoint stores its matrices (quantization_config). What the files hold decides when
+ * they are there; schemes and sets say what to expect of a folder that has config.json alone. */
+typedef enum hdl_quant_method {
+    HDL_QUANT_NONE,
+    HDL_QUANT_FP8,        /* E4M3 with scales of blocks, or of tensors */
+    HDL_QUANT_MXFP4,      /* as gpt-oss ships */
+    HDL_QUANT_COMPRESSED, /* compressed-tensors, by the format of each module */
+    HDL_QUANT_MODELOPT,   /* FP8 or NVFP4 */
+    HDL_QUANT_AWQ,
+    HDL_QUANT_GPTQ,
+    HDL_QUANT_BITNET,
+} hdl_quant_method;
+typedef struct hdl_quant_scheme {
+    hdl_enc encoding;
+    uint32_t scale_rows, scale_cols; /* extent of a scale; 0: all */
+} hdl_quant_scheme;
+typedef struct hdl_quant_desc {
+    hdl_quant_method method;
+    uint32_t n_schemes;
+    hdl_quant_scheme schemes[HDL_QUANT_SCHEMES_MAX];
+    hdl_slot_set quantised[HDL_QUANT_SCHEMES_MAX]; /* of the model's slots */
+    int32_t zero_add;                              /* GPTQ: zero points are stored less this */
+    bool scale_divides;                            /* BitNet: w = code / weight_scale */
+} hdl_quant_desc;
 
 /* Per-sequence memory of one layout and one rule of life, shared by some of the layers. All groups
  * count in the same tokens and the same block_tokens. */
@@ -144,6 +176,7 @@ typedef struct hdl_model_desc {
     uint32_t n_ropes;
     hdl_rope ropes[HDL_ROPES_MAX];
     hdl_dtype dtype; /* element type that config.json declares for the weights */
+    hdl_quant_desc quant;
     uint32_t bos_id; /* HDL_NONE_U32: none */
     uint32_t n_eos_ids;
     uint32_t eos_ids[HDL_EOS_IDS_MAX];

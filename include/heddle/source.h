@@ -127,5 +127,7 @@ hdl_source hdl_source_part(const hdl_source *s, hdl_window part);
  * or blocks. */
 void hdl_source_values(const hdl_source *s, hdl_span at, float *out);
 void hdl_source_codes(const hdl_source *s, hdl_span at, const hdl_codes *out);
+/* Are the scales of the window that lie in a plane of their own finite, and E4M3 codes numbers? */
+bool hdl_source_is_finite(const hdl_source *s);
 /* Bytes of the window in the file, scales included. */
 uint64_t hdl_source_bytes(const hdl_source *s);

@@ -144,6 +144,31 @@ void hdl_source_codes(const hdl_source *s, hdl_span at, const hdl_codes *out)
     c->codes(s, at, out);
 }
 
+static bool has_nan_code(const hdl_source *s)
+{
+    for (uint32_t row = s->row_at; row < s->row_at + s->n_rows; row++) {
+        const unsigned char *p = hdl_plane_at(&s->codes, row, s->col_at);
+        for (uint32_t i = 0; i < s->n_cols; i++, p += s->codes.col_step)
+            if ((*p & 0x7f) == 0x7f)
+                return true;
+    }
+    return false;
+}
+
+bool hdl_source_is_finite(const hdl_source *s)
+{
+    if (!s->scales.data)
+        return true;
+    if (s->encoding == HDL_ENC_E4M3 && has_nan_code(s))
+        return false;
+    uint32_t row_end = s->row_at + s->n_rows, col_end = s->col_at + s->n_cols;
+    for (uint32_t row = s->row_at; row < row_end; row += s->scale_rows - row % s->scale_rows)
+        for (uint32_t col = s->col_at; col < col_end; col += s->scale_cols - col % s->scale_cols)
+            if (!isfinite(hdl_source_scale(s, row, col)))
+                return false;
+    return true;
+}
+
 static uint64_t div_ceil(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
 uint64_t hdl_source_bytes(const hdl_source *s)

@@ -9,6 +9,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "worker/load/safetensors.h"
+#include "worker/load/st_quant.h"
 #include "worker/model/arch_gguf.h"
 
 enum { NAME_BYTES = 256, DIMS_MAX = HDL_ST_DIMS_MAX };
@@ -320,21 +321,78 @@ static names names_of(const hdl_files *f, const hdl_model_desc *desc)
                    .n_common = hdl_gguf_common_name_count};
 }
 
+/* A name of the slot, and what the files have by it: a tensor, or a quantised matrix. */
+typedef struct candidate {
+    const hdl_weight_name *form;
+    char name[NAME_BYTES];
+    bool has_tensor;
+    tensor tensor;
+    hdl_found quantised; /* name NULL: none */
+} candidate;
+
+static bool is_plain(const tensor *t)
+{
+    return t->encoding == HDL_ENC_F32 || t->encoding == HDL_ENC_F16 || t->encoding == HDL_ENC_BF16;
+}
+
+/* Every second row of a whole matrix, from `first` on: codes, and scales unless they are of rows
+ * beyond counting. */
+static void every_second(hdl_source *s, uint32_t first)
+{
+    hdl_plane *planes[] = {&s->codes, &s->scales};
+    for (size_t i = 0; i < HDL_ARRAY_LEN(planes); i++) {
+        if (!planes[i]->data || (i == 1 && s->scale_rows > 1))
+            continue;
+        planes[i]->data = (const char *)planes[i]->data + first * planes[i]->row_step;
+        planes[i]->row_step *= 2;
+    }
+    s->scale_rows = s->scale_rows > 1 ? s->scale_rows / 2 : s->scale_rows;
+}
+
+/* A matrix of several tensors. In such files rows lie behind each other whatever the form of the
+ * plain tensor: `name` is what that would be called. */
+static hdl_err find_quantised(hdl_files *f, hdl_files_ask ask, candidate *c, hdl_errmsg *why)
+{
+    layout l = layout_of(ask.desc, ask.at.slot, c->form);
+    hdl_st_quant q = {.st = f->st,
+                      .used = f->used,
+                      .quant = &ask.desc->quant,
+                      .name = c->name,
+                      .experts = l.experts,
+                      .rows = l.rows,
+                      .cols = l.cols,
+                      .expert = c->form->form & HDL_FORM_STACKED ? ask.at.expert : 0};
+    hdl_found *q_found = &c->quantised;
+    HDL_TRY(hdl_st_quant_find(&q, &q_found->src, &q_found->name, why));
+    if (!q_found->name)
+        return HDL_OK;
+    if (c->form->form & (HDL_FORM_EVEN | HDL_FORM_ODD))
+        every_second(&q_found->src, c->form->form & HDL_FORM_ODD ? 1 : 0);
+    q_found->src.row_at = (uint32_t)l.row_at;
+    q_found->src.n_rows = hdl_dim_size(ask.desc, hdl_slot_info_of(ask.at.slot)->rows);
+    return HDL_OK;
+}
+
 /* The first of the slot's names that the files have. */
-static hdl_err find_name(const hdl_files *f, hdl_files_ask ask, const hdl_weight_name **form,
-                         tensor *t, hdl_errmsg *why)
+static hdl_err find_name(hdl_files *f, hdl_files_ask ask, candidate *c, hdl_errmsg *why)
 {
     names list = names_of(f, ask.desc);
-    char name[NAME_BYTES] = "", first[NAME_BYTES] = "";
+    char first[NAME_BYTES] = "";
+    bool quantised = f->st && ask.desc->quant.method != HDL_QUANT_NONE &&
+                     hdl_slot_info_of(ask.at.slot)->cols != HDL_DIM_NONE;
+    *c = (candidate){0};
     for (size_t i = 0; i < list.n_own + list.n_common; i++) {
-        *form = i < list.n_own ? &list.own[i] : &list.common[i - list.n_own];
-        if ((*form)->slot != ask.at.slot ||
-            !hdl_weight_name_write(*form, ask.at, name, sizeof(name)))
+        c->form = i < list.n_own ? &list.own[i] : &list.common[i - list.n_own];
+        if (c->form->slot != ask.at.slot ||
+            !hdl_weight_name_write(c->form, ask.at, c->name, sizeof(c->name)))
             continue;
-        if (lookup(f, name, t))
+        c->has_tensor = lookup(f, c->name, &c->tensor);
+        if (quantised && !(c->has_tensor && is_plain(&c->tensor)))
+            HDL_TRY(find_quantised(f, ask, c, why));
+        if (c->has_tensor || c->quantised.name)
             return HDL_OK;
         if (first[0] == '\0')
-            memcpy(first, name, sizeof(first));
+            memcpy(first, c->name, sizeof(first));
     }
     if (first[0] == '\0')
         return hdl_fail(HDL_BUG, why, "%s names no weight for %s; its table is wrong; report this",
@@ -347,16 +405,25 @@ static hdl_err find_name(const hdl_files *f, hdl_files_ask ask, const hdl_weight
 
 hdl_err hdl_files_find(hdl_files *f, hdl_files_ask ask, hdl_found *out, hdl_errmsg *why)
 {
-    const hdl_weight_name *form = NULL;
-    tensor t = {0};
-    HDL_TRY(find_name(f, ask, &form, &t, why));
-    layout l = layout_of(ask.desc, ask.at.slot, form);
-    HDL_TRY(check(&t, &l, why));
-    f->used[t.idx] = 1;
-    hdl_source src = source_of(&t, &l, ask.at.expert);
+    candidate c;
+    HDL_TRY(find_name(f, ask, &c, why));
+    layout l = layout_of(ask.desc, ask.at.slot, c.form);
+    if (c.quantised.name) {
+        if (l.heads.across)
+            return hdl_fail(HDL_UNSUPPORTED, why,
+                            "tensor %.120s is quantised and cut into heads across its rows, which is "
+                            "not supported; use the bf16 release of the model",
+                            c.quantised.name);
+        *out = c.quantised;
+        out->heads = l.heads;
+        return HDL_OK;
+    }
+    HDL_TRY(check(&c.tensor, &l, why));
+    f->used[c.tensor.idx] = 1;
+    hdl_source src = source_of(&c.tensor, &l, ask.at.expert);
     *out = (hdl_found){.src = l.heads.across ? transposed(&src) : src,
-                       .name = t.name,
-                       .pairs = form->form & HDL_FORM_PAIRS ? ask.desc->head_dim : 0,
+                       .name = c.tensor.name,
+                       .pairs = c.form->form & HDL_FORM_PAIRS ? ask.desc->head_dim : 0,
                        .heads = l.heads};
     return HDL_OK;
 }
@@ -384,12 +451,16 @@ static bool harmless(const hdl_files *f, const hdl_model_desc *desc, const char 
 
 hdl_err hdl_files_check_unknown(const hdl_files *f, const hdl_model_desc *desc, hdl_errmsg *why)
 {
-    size_t n_left_out = 0;
+    size_t n_left_out = 0, n_scales = 0;
     for (size_t i = 0; i < f->n_tensors; i++) {
         const char *name =
             f->gguf ? hdl_gguf_tensor_at(f->gguf, i)->name : hdl_st_at(f->st, i)->name;
         if (f->used[i] || harmless(f, desc, name))
             continue;
+        if (desc->quant.method != HDL_QUANT_NONE && hdl_st_quant_ignores(name)) {
+            n_scales++;
+            continue;
+        }
         if (!hdl_arch_skips(desc, name))
             return hdl_fail(HDL_UNSUPPORTED, why,
                             "tensor %.120s has no place in %s; leaving it out might give wrong "
@@ -397,6 +468,9 @@ hdl_err hdl_files_check_unknown(const hdl_files *f, const hdl_model_desc *desc, 
                             name, desc->arch);
         n_left_out++;
     }
+    if (n_scales != 0)
+        HDL_LOG(INFO, LOAD, "left_out", "tensors=%zu why=scales_of_activations_and_cache",
+                n_scales);
     if (n_left_out != 0)
         HDL_LOG(INFO, LOAD, "left_out", "tensors=%zu why=parts_not_run", n_left_out);
     return HDL_OK;

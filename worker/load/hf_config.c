@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "worker/load/desc.h"
+#include "worker/load/quant_config.h"
 
 enum { CONFIG_BYTES_MAX = 4 << 20, PATH_BYTES = 4096 };
 
@@ -140,6 +141,19 @@ static hdl_err find_arch(const hdl_jv *root, const hdl_arch **out, hdl_errmsg *w
     return HDL_OK;
 }
 
+/* Of the whole model or of its text model, by the names of two tools. */
+static hdl_err read_quantisation(hdl_model_desc *out, const hdl_jv *root, const hdl_jv *text,
+                                 hdl_errmsg *why)
+{
+    static const char *const keys[] = {"quantization_config", "compression_config"};
+    for (size_t i = 0; i < 2 * HDL_ARRAY_LEN(keys); i++) {
+        hdl_jv v = hdl_jv_get(i % 2 ? text : root, keys[i / 2]);
+        if (hdl_jv_given(&v))
+            return hdl_quant_config_read(out, &v, why);
+    }
+    return HDL_OK;
+}
+
 static hdl_err parse(hdl_model_desc *out, const hdl_jv *root, hdl_errmsg *why)
 {
     const hdl_arch *arch = NULL;
@@ -160,7 +174,8 @@ static hdl_err parse(hdl_model_desc *out, const hdl_jv *root, hdl_errmsg *why)
     HDL_TRY(read_keys(out, &table, &text, why));
     if (arch->finish)
         HDL_TRY(arch->finish(out, &text, why));
-    return hdl_desc_complete(out, why);
+    HDL_TRY(hdl_desc_complete(out, why));
+    return read_quantisation(out, root, &text, why);
 }
 
 /* Python writes Infinity and NaN, which are not JSON. They become strings, so that who ignores the
@@ -210,6 +225,26 @@ hdl_err hdl_model_desc_parse(hdl_model_desc *out, const char *json, size_t len, 
     return err;
 }
 
+/* Until 2025 modelopt wrote what others write into config.json to a file of its own. */
+static hdl_err read_modelopt_file(hdl_model_desc *out, const char *model_path, hdl_errmsg *why)
+{
+    char path[PATH_BYTES], *text = NULL;
+    size_t len = 0;
+    hdl_json *doc = NULL;
+    if (hdl_fs_join(path, sizeof(path), model_path, "hf_quant_config.json") != HDL_OK ||
+        !hdl_fs_exists(path))
+        return HDL_OK;
+    HDL_TRY(hdl_fs_read(path, CONFIG_BYTES_MAX, &text, &len, why));
+    hdl_err err = hdl_json_parse(text, len, CONFIG_BYTES_MAX, &doc, why);
+    if (err == HDL_OK) {
+        hdl_jv root = hdl_json_root(doc);
+        err = hdl_quant_config_read(out, &root, why);
+        hdl_json_close(doc);
+    }
+    free(text);
+    return err == HDL_OK ? HDL_OK : hdl_fail_prefix(err, why, "%s", path);
+}
+
 hdl_err hdl_model_desc_load(hdl_model_desc *out, const char *model_path, hdl_errmsg *why)
 {
     char path[PATH_BYTES];
@@ -234,5 +269,5 @@ hdl_err hdl_model_desc_load(hdl_model_desc *out, const char *model_path, hdl_err
     free(text);
     if (err != HDL_OK)
         return hdl_fail_prefix(err, why, "%s", path);
-    return HDL_OK;
+    return out->quant.method == HDL_QUANT_NONE ? read_modelopt_file(out, model_path, why) : HDL_OK;
 }

@@ -42,6 +42,8 @@ static void run_jobs(void *arg, uint32_t thread, uint32_t n_threads)
         if (i >= p->n_jobs)
             return;
         const hdl_place_job *j = &p->jobs[i];
+        if (!hdl_source_is_finite(&j->src))
+            atomic_store(&p->broken, i);
         run_job(j, p->model->ops);
         atomic_fetch_add(&p->bytes_done, hdl_source_bytes(&j->src));
         if (thread == 0)
@@ -68,8 +70,15 @@ static hdl_err place_all(hdl_placer *p)
         HDL_TRY(hdl_place_add_slot(p, slot));
     HDL_TRY(hdl_files_check_unknown(p->files, p->model->desc, p->why));
     tell_kinds(p);
+    atomic_store(&p->broken, SIZE_MAX);
     hdl_stream_run(p->opts->stream, run_jobs, p);
     tell(p, true);
+    size_t broken = atomic_load(&p->broken);
+    if (broken != SIZE_MAX)
+        return hdl_fail(HDL_CORRUPT, p->why,
+                        "tensor %.160s has weights or scales that are no numbers; the files are "
+                        "damaged; fetch the model again",
+                        p->jobs[broken].name);
     return HDL_OK;
 }
 

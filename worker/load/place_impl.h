@@ -14,8 +14,9 @@ typedef struct hdl_place_job {
     hdl_source src;
     hdl_weight *dst; /* NULL: a vector */
     float *vec;
-    float plus;      /* added to each element of a vector */
-    uint32_t row_at; /* in dst */
+    float plus;       /* added to each element of a vector */
+    uint32_t row_at;  /* in dst */
+    const char *name; /* of the tensor; borrowed: the files' */
 } hdl_place_job;
 
 /* What became of the matrices of one encoding in one format. */
@@ -31,9 +32,11 @@ typedef struct hdl_placer {
     hdl_errmsg *why;
     hdl_place_job *jobs; /* owned */
     size_t n_jobs, jobs_size;
+    const char *name; /* of the tensor whose jobs are added */
     uint64_t bytes_total;
     hdl_place_sum sums[HDL_ENC_COUNT][HDL_WFORMAT_COUNT];
     _Atomic size_t next;
+    _Atomic size_t broken; /* a job whose scales are no numbers; SIZE_MAX: none */
     _Atomic uint64_t bytes_done;
     uint64_t shown_us; /* thread 0: when progress was last told */
 } hdl_placer;

@@ -18,6 +18,7 @@ static hdl_err add_job(hdl_placer *p, hdl_place_job j)
         p->jobs = grown;
         p->jobs_size = size;
     }
+    j.name = p->name;
     p->jobs[p->n_jobs++] = j;
     p->bytes_total += hdl_source_bytes(&j.src);
     return HDL_OK;
@@ -78,6 +79,7 @@ static hdl_err add_matrix(hdl_placer *p, const hdl_found *f, hdl_slice s, target
     HDL_ASSERT_EQ(s.n_cols, to.dst->k);
     HDL_ASSERT_LE(to.row_at + s.n_rows, hdl_weight_rows(to.dst));
     count(p, &src, to.dst);
+    p->name = f->name;
     if (f->pairs == 0)
         return add_rows(p, &src, to);
     HDL_ASSERT(s.row_at % f->pairs == 0 && s.n_rows % f->pairs == 0);
@@ -99,6 +101,7 @@ typedef struct vector_at {
 static hdl_err add_vector(hdl_placer *p, const hdl_found *f, hdl_slice s, vector_at to)
 {
     hdl_source src = hdl_source_part(&f->src, (hdl_window){s.row_at, s.n_rows, 0, 1});
+    p->name = f->name;
     if (f->pairs == 0)
         return add_job(p, (hdl_place_job){.src = src, .vec = to.vec, .plus = to.plus});
     for (uint32_t row = 0; row < s.n_rows; row += f->pairs) {

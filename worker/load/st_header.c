@@ -17,14 +17,12 @@ typedef struct st_dtype {
 } st_dtype;
 
 static const st_dtype dtypes[] = {
-    {"F32", 4, HDL_DTYPE_F32},       {"F16", 2, HDL_DTYPE_F16},
-    {"BF16", 2, HDL_DTYPE_BF16},     {"I8", 1, HDL_DTYPE_I8},
-    {"U8", 1, HDL_DTYPE_U8},         {"I32", 4, HDL_DTYPE_I32},
-    {"I64", 8, HDL_DTYPE_I64},       {"BOOL", 1, HDL_DTYPE_COUNT},
-    {"F8_E4M3", 1, HDL_DTYPE_COUNT}, {"F8_E5M2", 1, HDL_DTYPE_COUNT},
-    {"F8_E8M0", 1, HDL_DTYPE_COUNT}, {"I16", 2, HDL_DTYPE_COUNT},
-    {"U16", 2, HDL_DTYPE_COUNT},     {"U32", 4, HDL_DTYPE_COUNT},
-    {"U64", 8, HDL_DTYPE_COUNT},     {"F64", 8, HDL_DTYPE_COUNT},
+    {"F32", 4, HDL_DTYPE_F32},       {"F16", 2, HDL_DTYPE_F16},      {"BF16", 2, HDL_DTYPE_BF16},
+    {"I8", 1, HDL_DTYPE_I8},         {"U8", 1, HDL_DTYPE_U8},        {"I32", 4, HDL_DTYPE_I32},
+    {"I64", 8, HDL_DTYPE_I64},       {"BOOL", 1, HDL_DTYPE_COUNT},   {"F8_E4M3", 1, HDL_DTYPE_E4M3},
+    {"F8_E5M2", 1, HDL_DTYPE_COUNT}, {"F8_E8M0", 1, HDL_DTYPE_E8M0}, {"I16", 2, HDL_DTYPE_COUNT},
+    {"U16", 2, HDL_DTYPE_COUNT},     {"U32", 4, HDL_DTYPE_COUNT},    {"U64", 8, HDL_DTYPE_COUNT},
+    {"F64", 8, HDL_DTYPE_COUNT},
 };
 
 static const st_dtype *find_dtype(const char *name)

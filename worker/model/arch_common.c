@@ -141,10 +141,6 @@ hdl_err hdl_arch_window_all(hdl_model_desc *desc, const hdl_jv *v, hdl_errmsg *w
     return HDL_OK;
 }
 
-#define QUANTISED                                                                                  \
-    "weights that are already quantised are not supported yet; use the bf16 release of the model " \
-    "(heddle quantises it at load with --weights q8)"
-
 const hdl_config_key hdl_arch_common_keys[] = {
     HDL_K_U32("num_hidden_layers", n_layers, 1, HDL_LAYERS_MAX),
     HDL_K_U32("hidden_size", hidden, 1, 1u << 17),
@@ -166,8 +162,8 @@ const hdl_config_key hdl_arch_common_keys[] = {
     HDL_K_EXPECT("hidden_act", "\"silu\"", "only the silu activation is supported"),
     HDL_K_EXPECT("is_encoder_decoder", "false", "encoder-decoder models are not supported"),
     HDL_K_EXPECT("add_cross_attention", "false", "cross-attention is not supported"),
-    HDL_K_REFUSE("quantization_config", QUANTISED),
-    HDL_K_REFUSE("compression_config", QUANTISED),
+    HDL_K_SKIP("quantization_config"), /* both read by worker/load/quant_config.c */
+    HDL_K_SKIP("compression_config"),
     HDL_K_SKIP("architectures"),
     HDL_K_SKIP("model_type"),
     HDL_K_SKIP("transformers_version"),
