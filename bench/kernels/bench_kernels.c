@@ -53,10 +53,10 @@ static hdl_source source_for(hdl_wformat format, const unsigned char *row, const
     static const struct {
         hdl_wformat format;
         hdl_enc encoding;
-    } taken[] = {{HDL_WFORMAT_FP8, HDL_ENC_E4M3},        {HDL_WFORMAT_FP8_32, HDL_ENC_E4M3},
-                 {HDL_WFORMAT_Q8M, HDL_ENC_GPTQ8Z},      {HDL_WFORMAT_Q8_16, HDL_ENC_GGML_Q6_K},
-                 {HDL_WFORMAT_Q4M, HDL_ENC_INT4Z},       {HDL_WFORMAT_Q4_16, HDL_ENC_NVFP4},
-                 {HDL_WFORMAT_Q4M_16, HDL_ENC_GGML_Q2_K}};
+    } taken[] = {{HDL_WFORMAT_FP8, HDL_ENC_E4M3},        {HDL_WFORMAT_FP8_64, HDL_ENC_E4M3},
+                 {HDL_WFORMAT_FP8_32, HDL_ENC_E4M3},     {HDL_WFORMAT_Q8M, HDL_ENC_GPTQ8Z},
+                 {HDL_WFORMAT_Q8_16, HDL_ENC_GGML_Q6_K}, {HDL_WFORMAT_Q4M, HDL_ENC_INT4Z},
+                 {HDL_WFORMAT_Q4_16, HDL_ENC_NVFP4},     {HDL_WFORMAT_Q4M_16, HDL_ENC_GGML_Q2_K}};
     hdl_source s = {.encoding = HDL_ENC_BF16,
                     .n_rows = 1,
                     .whole_rows = 1,

@@ -64,6 +64,7 @@ typedef enum hdl_quant_method {
 typedef struct hdl_quant_scheme {
     hdl_enc encoding;
     uint32_t scale_rows, scale_cols; /* extent of a scale; 0: all */
+    hdl_wformat format;              /* that keeps its values, in leaves of 128 inputs */
 } hdl_quant_scheme;
 typedef struct hdl_quant_desc {
     hdl_quant_method method;
@@ -247,7 +248,7 @@ hdl_err hdl_layout_check(const hdl_model_desc *desc, const hdl_layout *layout,
 hdl_shard hdl_shard_of(const hdl_model_desc *desc, const hdl_layout *layout, uint32_t rank);
 
 /* Bytes of a rank: weights as the portable formats store them (backends may pad), and one token's
- * cache over all layers. WFORMAT_COUNT: as the files store them (desc->dtype). */
+ * cache over all layers. WFORMAT_COUNT: as config.json says that the files store them. */
 typedef struct hdl_shard_bytes {
     uint64_t weight_bytes;       /* copied into the device's memory */
     uint64_t mapped_bytes;       /* read in place from the page cache: the embedding */

@@ -32,8 +32,8 @@ typedef struct hdl_stream hdl_stream;
  *  FP8    E4M3 weights with one f32 scale per `group` consecutive k of a row; activations as for
  *         BF16. part = the group's products x * (code / 256), exact, added in order of k from +0;
  *         sum = fma(part, scale * 256, sum), groups in order: divided by 256 a code is a binary16
- *         number of the same digits. 128 is for the blocks that checkpoints use, 32 for matrices
- *         whose leaves or blocks are no multiples of 128.
+ *         number of the same digits. 128 is for the blocks that checkpoints use, 64 and 32
+ *         for matrices whose leaves or blocks are no multiples of 128.
  *  Q8, Q4 int8 weights, or 4-bit indices into a codebook of sixteen int8, with one f32 scale per
  *         `group` consecutive k of a row and, with mins, one f32 min: w = scale * code + min.
  *         Activations become int8 per token and 32 k: x_scale = max|x| / 127, q = nearest even of
@@ -48,6 +48,7 @@ typedef struct hdl_stream hdl_stream;
     X(F32, "f32", 32, 0, false)                                                                    \
     X(BF16, "bf16", 16, 0, false)                                                                  \
     X(FP8, "fp8", 8, 128, false)                                                                   \
+    X(FP8_64, "fp8-g64", 8, 64, false)                                                             \
     X(FP8_32, "fp8-g32", 8, 32, false)                                                             \
     X(Q8, "q8", 8, 32, false)                                                                      \
     X(Q8M, "q8m", 8, 32, true)                                                                     \
@@ -73,6 +74,14 @@ static inline const hdl_wformat_info *hdl_wformat_info_of(hdl_wformat format)
     static const hdl_wformat_info info[] = {HDL_WFORMAT_LIST(HDL_WFORMAT_INFO)};
 #undef HDL_WFORMAT_INFO
     return &info[format];
+}
+
+/* Bytes of n values with their scales; backends may pad. */
+static inline uint64_t hdl_wformat_bytes(hdl_wformat format, uint64_t n)
+{
+    const hdl_wformat_info *info = hdl_wformat_info_of(format);
+    uint64_t per_group = info->has_mins ? 8 : 4;
+    return n * info->bits / 8 + (info->group ? per_group * (n / info->group) : 0);
 }
 
 /* Integer arithmetic: codes with a scale per group, int8 activations. */

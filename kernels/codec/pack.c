@@ -12,6 +12,7 @@ bool hdl_kind_keeps(hdl_enc encoding, hdl_wkind kind)
     case HDL_WFORMAT_F32: return true;
     case HDL_WFORMAT_BF16: return encoding == HDL_ENC_BF16;
     case HDL_WFORMAT_FP8:
+    case HDL_WFORMAT_FP8_64:
     case HDL_WFORMAT_FP8_32: return encoding == HDL_ENC_E4M3;
     default:
         return c->group == info->group && c->has_mins == info->has_mins &&

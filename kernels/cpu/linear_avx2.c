@@ -138,11 +138,16 @@ V16_FN void leaf_fp8_128(const hdl_leaf_args *a, const int tokens, const int til
 {
     leaf_fp8(a, tokens, tiles, 128);
 }
+V16_FN void leaf_fp8_64(const hdl_leaf_args *a, const int tokens, const int tiles)
+{
+    leaf_fp8(a, tokens, tiles, 64);
+}
 V16_FN void leaf_fp8_32(const hdl_leaf_args *a, const int tokens, const int tiles)
 {
     leaf_fp8(a, tokens, tiles, 32);
 }
 KERNELS(fp8_128)
+KERNELS(fp8_64)
 KERNELS(fp8_32)
 
 #define VARIANTS(format)                                                                           \
@@ -159,6 +164,7 @@ const hdl_gemm_format *hdl_gemm_float_format(hdl_wformat format)
         [HDL_WFORMAT_F32] = {.pack_x = pack_x_f32, .x_group_bytes = 128, VARIANTS(f32)},
         [HDL_WFORMAT_BF16] = {.pack_x = pack_x_bf16, .x_group_bytes = 128, VARIANTS(bf16)},
         [HDL_WFORMAT_FP8] = {.pack_x = pack_x_bf16, .x_group_bytes = 128, VARIANTS(fp8_128)},
+        [HDL_WFORMAT_FP8_64] = {.pack_x = pack_x_bf16, .x_group_bytes = 128, VARIANTS(fp8_64)},
         [HDL_WFORMAT_FP8_32] = {.pack_x = pack_x_bf16, .x_group_bytes = 128, VARIANTS(fp8_32)},
     };
     return &formats[format];

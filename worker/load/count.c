@@ -8,14 +8,6 @@ static bool is_f32(hdl_wslot slot)
            slot == HDL_WSLOT_SHARED_ON;
 }
 
-/* Of rows and columns in the portable form of a kind; backends may pad. */
-static uint64_t bytes_of(hdl_wkind kind, uint64_t n)
-{
-    const hdl_wformat_info *info = hdl_wformat_info_of(kind.format);
-    uint64_t per_group = info->has_mins ? 8 : 4;
-    return n * info->bits / 8 + (info->group ? per_group * (n / info->group) : 0);
-}
-
 typedef struct counter {
     hdl_files *files;
     const hdl_model_count *ask;
@@ -30,8 +22,8 @@ static uint64_t rank_bytes(const counter *c, const hdl_found *found, hdl_wslot s
     uint64_t n = (uint64_t)s.n_rows * s.n_cols;
     if (is_f32(slot))
         return 4 * n;
-    uint32_t k = hdl_dim_size(c->ask->desc, hdl_slot_info_of(slot)->cols);
-    return bytes_of(hdl_quant_kind(&found->src, c->ask->format, k / hdl_leaf_count(k)), n);
+    uint32_t leaf_k = hdl_slot_leaf_k(c->ask->desc, slot);
+    return hdl_wformat_bytes(hdl_quant_kind(&found->src, c->ask->format, leaf_k).format, n);
 }
 
 static bool holds(const counter *c, hdl_weight_at at, uint32_t rank)

@@ -23,10 +23,11 @@ static hdl_wkind natural(const hdl_source *s, uint32_t leaf_k)
     const hdl_codec *c = hdl_codec_of(s->encoding);
     if (s->encoding == HDL_ENC_BF16)
         return (hdl_wkind){.format = HDL_WFORMAT_BF16};
-    if (s->encoding == HDL_ENC_E4M3 && leaf_k % 128 == 0 && s->scale_cols % 128 == 0)
-        return (hdl_wkind){.format = HDL_WFORMAT_FP8};
-    if (s->encoding == HDL_ENC_E4M3 && leaf_k % 32 == 0 && s->scale_cols % 32 == 0)
-        return (hdl_wkind){.format = HDL_WFORMAT_FP8_32};
+    if (s->encoding == HDL_ENC_E4M3)
+        for (hdl_wformat f = HDL_WFORMAT_FP8; f <= HDL_WFORMAT_FP8_32; f++)
+            if (leaf_k % hdl_wformat_info_of(f)->group == 0 &&
+                s->scale_cols % hdl_wformat_info_of(f)->group == 0)
+                return (hdl_wkind){.format = f};
     if (c->group != 0)
         return int_kind(c);
     /* F32 itself; F16, of which bf16 would drop three bits; what has no groups of neighbours. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "worker/load/quant.h"
 #include "worker/load/quant_match.h"
 
 enum { NAME_BYTES = 256 };
@@ -72,12 +73,21 @@ static hdl_err check_keys(reader *r, const hdl_jv *obj, const char *const *known
     return HDL_OK;
 }
 
-static hdl_err add_scheme(reader *r, hdl_quant_scheme scheme)
+/* cols 0: all. */
+static hdl_quant_scheme scheme(hdl_enc encoding, uint32_t rows, uint32_t cols)
+{
+    return (hdl_quant_scheme){.encoding = encoding, .scale_rows = rows, .scale_cols = cols};
+}
+
+static hdl_err add_scheme(reader *r, hdl_quant_scheme s)
 {
     hdl_quant_desc *q = &r->desc->quant;
     if (q->n_schemes == HDL_QUANT_SCHEMES_MAX)
         return unsupported(r, "more groups than", "4");
-    q->schemes[q->n_schemes++] = scheme;
+    hdl_source like = {.encoding = s.encoding,
+                       .scale_cols = s.scale_cols ? s.scale_cols : 1u << 30};
+    s.format = hdl_quant_kind(&like, HDL_WFORMAT_COUNT, 128).format;
+    q->schemes[q->n_schemes++] = s;
     return HDL_OK;
 }
 
@@ -122,7 +132,7 @@ static hdl_err read_mxfp4(reader *r)
                                        NULL};
     HDL_TRY(check_keys(r, r->config, keys));
     r->desc->quant.method = HDL_QUANT_MXFP4;
-    return add_scheme(r, (hdl_quant_scheme){HDL_ENC_MXFP4, 1, 32});
+    return add_scheme(r, scheme(HDL_ENC_MXFP4, 1, 32));
 }
 
 static hdl_err read_awq(reader *r)
@@ -156,7 +166,7 @@ static hdl_err read_awq(reader *r)
     if (bits != 4 || !zeros)
         return unsupported(r, "AWQ", bits != 4 ? "of other than 4 bits" : "without zero points");
     r->desc->quant.method = HDL_QUANT_AWQ;
-    return add_scheme(r, (hdl_quant_scheme){HDL_ENC_AWQ4, 1, group > 0 ? (uint32_t)group : 0});
+    return add_scheme(r, scheme(HDL_ENC_AWQ4, 1, group > 0 ? (uint32_t)group : 0));
 }
 
 static hdl_err read_gptq(reader *r)
@@ -218,8 +228,7 @@ static hdl_err read_gptq(reader *r)
     r->desc->quant.method = HDL_QUANT_GPTQ;
     r->desc->quant.zero_add = v2 ? 0 : 1;
     r->head = head;
-    return add_scheme(r,
-                      (hdl_quant_scheme){encoding[bits == 8], 1, group > 0 ? (uint32_t)group : 0});
+    return add_scheme(r, scheme(encoding[bits == 8], 1, group > 0 ? (uint32_t)group : 0));
 }
 
 static hdl_err read_bitnet(reader *r)
@@ -259,7 +268,7 @@ static hdl_err read_float_weights(reader *r, const hdl_jv *w, int64_t bits, hdl_
     HDL_TRY(number_of(r, w, "group_size", &group));
     HDL_TRY(text_of(r, w, "strategy", &strategy));
     if (bits == 4 && (group == 16 || group == 32)) {
-        *s = (hdl_quant_scheme){group == 16 ? HDL_ENC_NVFP4 : HDL_ENC_MXFP4, 1, (uint32_t)group};
+        *s = scheme(group == 16 ? HDL_ENC_NVFP4 : HDL_ENC_MXFP4, 1, (uint32_t)group);
         return HDL_OK;
     }
     if (bits != 8)
@@ -385,9 +394,9 @@ static hdl_err read_modelopt(reader *r)
     if (strcmp(algo, "FP8") == 0)
         return add_scheme(r, (hdl_quant_scheme){.encoding = HDL_ENC_E4M3});
     if (strcmp(algo, "FP8_PB_WO") == 0)
-        return add_scheme(r, (hdl_quant_scheme){HDL_ENC_E4M3, 128, 128});
+        return add_scheme(r, scheme(HDL_ENC_E4M3, 128, 128));
     if (strcmp(algo, "NVFP4") == 0)
-        return add_scheme(r, (hdl_quant_scheme){HDL_ENC_NVFP4, 1, 16});
+        return add_scheme(r, scheme(HDL_ENC_NVFP4, 1, 16));
     return unsupported(r, "modelopt's algorithm", algo[0] != '\0' ? algo : "none");
 }
 

@@ -197,15 +197,41 @@ static uint64_t kv_bytes(const hdl_model_desc *desc, uint32_t tp, bool per_token
     return bytes;
 }
 
-/* Of a matrix in a portable format; the router and all vectors are f32 in every format. */
-static uint64_t matrix_bytes(const hdl_model_desc *desc, hdl_wformat format, hdl_slice s)
+static const hdl_quant_scheme *scheme_of(const hdl_model_desc *desc, hdl_wslot slot, uint32_t layer)
+{
+    bool of_model = hdl_slot_info_of(slot)->scope == HDL_SCOPE_MODEL;
+    const hdl_slot_set *sets = of_model ? desc->quant.quantised : desc->layers[layer].quantised;
+    for (uint32_t i = 0; i < desc->quant.n_schemes; i++)
+        if (sets[i].bits[slot / 64] >> slot % 64 & 1)
+            return &desc->quant.schemes[i];
+    return NULL;
+}
+
+/* What a matrix is held in when it is kept as config.json says: worker/load/quant.c decides so of
+ * files that are there. */
+static hdl_wformat kept_format(const hdl_model_desc *desc, hdl_wslot slot, uint32_t layer)
+{
+    const hdl_quant_scheme *s = scheme_of(desc, slot, layer);
+    uint32_t leaf_k = hdl_slot_leaf_k(desc, slot);
+    if (!s)
+        return desc->dtype == HDL_DTYPE_BF16 ? HDL_WFORMAT_BF16 : HDL_WFORMAT_F32;
+    hdl_wformat f = s->format;
+    while (f >= HDL_WFORMAT_FP8 && f <= HDL_WFORMAT_FP8_32 &&
+           leaf_k % hdl_wformat_info_of(f)->group != 0)
+        f = f == HDL_WFORMAT_FP8_32 ? HDL_WFORMAT_F32 : f + 1;
+    return f;
+}
+
+/* The router and all vectors are f32 in every format. */
+static uint64_t slot_bytes(const hdl_model_desc *desc, hdl_weight_at at, hdl_wformat format,
+                           hdl_slice s)
 {
     uint64_t n = (uint64_t)s.n_rows * s.n_cols;
-    if (format == HDL_WFORMAT_COUNT)
-        return (desc->dtype == HDL_DTYPE_F32 ? 4 : 2) * n;
-    const hdl_wformat_info *info = hdl_wformat_info_of(format);
-    uint64_t per_group = info->has_mins ? 8 : 4;
-    return n * info->bits / 8 + (info->group ? per_group * (n / info->group) : 0);
+    if (hdl_slot_info_of(at.slot)->cols == HDL_DIM_NONE || at.slot == HDL_WSLOT_ROUTER ||
+        at.slot == HDL_WSLOT_SHARED_ON)
+        return 4 * n;
+    return hdl_wformat_bytes(
+        format == HDL_WFORMAT_COUNT ? kept_format(desc, at.slot, at.layer) : format, n);
 }
 
 hdl_shard_bytes hdl_shard_count_bytes(const hdl_model_desc *desc, const hdl_shard *shard,
@@ -215,19 +241,15 @@ hdl_shard_bytes hdl_shard_count_bytes(const hdl_model_desc *desc, const hdl_shar
     for (hdl_wslot slot = 0; slot < HDL_WSLOT_COUNT; slot++) {
         const hdl_slot_info *info = hdl_slot_info_of(slot);
         hdl_slice s = hdl_slot_slice(desc, shard, slot);
-        uint64_t one =
-            info->cols == HDL_DIM_NONE || slot == HDL_WSLOT_ROUTER || slot == HDL_WSLOT_SHARED_ON
-                ? (uint64_t)4 * s.n_rows * s.n_cols
-                : matrix_bytes(desc, format, s);
         uint32_t n_layers = info->scope == HDL_SCOPE_MODEL ? 1 : desc->n_layers;
         for (uint32_t layer = 0; layer < n_layers; layer++) {
             /* A tied head is a packed copy of this rank's rows of the embedding. */
             bool used = hdl_slot_used(desc, slot, layer) || slot == HDL_WSLOT_LM_HEAD;
             if (slot == HDL_WSLOT_EMBED)
-                bytes.mapped_bytes = matrix_bytes(desc, HDL_WFORMAT_COUNT, s);
+                bytes.mapped_bytes = (uint64_t)s.n_rows * s.n_cols * hdl_dtype_bytes(desc->dtype);
             else if (used)
-                bytes.weight_bytes +=
-                    one * (info->scope == HDL_SCOPE_EXPERT ? shard->n_experts : 1);
+                bytes.weight_bytes += slot_bytes(desc, (hdl_weight_at){slot, layer, 0}, format, s) *
+                                      (info->scope == HDL_SCOPE_EXPERT ? shard->n_experts : 1);
         }
     }
     bytes.kv_bytes_per_token = kv_bytes(desc, shard->tp, true);

@@ -140,3 +140,17 @@ hdl_slice hdl_slot_slice(const hdl_model_desc *desc, const hdl_shard *shard, hdl
     range cols = cut(desc, shard, slot, info->cols);
     return (hdl_slice){rows.at, rows.n, cols.at, cols.n};
 }
+
+uint32_t hdl_slot_leaf_k(const hdl_model_desc *desc, hdl_wslot slot)
+{
+    hdl_dim dim = hdl_slot_info_of(slot)->cols;
+    uint32_t k = hdl_dim_size(desc, dim);
+    switch (dim) {
+    case HDL_DIM_Q:
+    case HDL_DIM_KV:
+    case HDL_DIM_INTER:
+    case HDL_DIM_SHARED:
+    case HDL_DIM_MOE_INTER: return k / hdl_leaf_count(k);
+    default: return k;
+    }
+}

@@ -164,4 +164,6 @@ bool hdl_slot_used(const hdl_model_desc *desc, hdl_wslot slot, uint32_t layer);
 typedef struct hdl_slice {
     uint32_t row_at, n_rows, col_at, n_cols;
 } hdl_slice;
+/* Inputs of one leaf of a matrix (N2): all of them where no rank shares them. */
+uint32_t hdl_slot_leaf_k(const hdl_model_desc *desc, hdl_wslot slot);
 hdl_slice hdl_slot_slice(const hdl_model_desc *desc, const hdl_shard *shard, hdl_wslot slot);

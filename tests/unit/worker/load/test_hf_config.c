@@ -157,7 +157,7 @@ static void test_refusals(void **state)
     } cases[] = {
         {"\"attention_sink\":true", "attention_sink", HDL_UNSUPPORTED},
         {"\"sliding_window\":4096", "sliding_window", HDL_UNSUPPORTED},
-        {"\"quantization_config\":{\"quant_method\":\"fp8\"}", "quantised", HDL_UNSUPPORTED},
+        {"\"quantization_config\":{\"quant_method\":\"quip\"}", "quip", HDL_UNSUPPORTED},
         {"\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":4}", "dynamic", HDL_UNSUPPORTED},
         {"\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4}", "original_max", HDL_INVALID},
         {"\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":4,\"truncate\":true}", "truncate",

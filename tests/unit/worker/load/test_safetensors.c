@@ -59,7 +59,7 @@ static void test_good_file(void **state)
     assert_int_equal(b->dtype, HDL_DTYPE_BF16);
     assert_int_equal(b->shape[1], 3);
     assert_int_equal((const unsigned char *)b->data - (file + len - 21), 8);
-    assert_int_equal(hdl_st_find(st, "f8")->dtype, HDL_DTYPE_COUNT);
+    assert_int_equal(hdl_st_find(st, "f8")->dtype, HDL_DTYPE_E4M3);
     assert_null(hdl_st_find(st, "c"));
     assert_int_equal(hdl_st_total_bytes(st), 21);
     hdl_st_close(st);

@@ -31,7 +31,8 @@ typedef struct layout_case {
     }
 #define GPTQ(encoding_, add_)                                                                      \
     {                                                                                              \
-        .method = HDL_QUANT_GPTQ, .n_schemes = 1, .schemes = {{encoding_, 1, 64}},                 \
+        .method = HDL_QUANT_GPTQ, .n_schemes = 1,                                                  \
+        .schemes = {{.encoding = (encoding_), .scale_rows = 1, .scale_cols = 64}},                 \
         .zero_add = (add_)                                                                         \
     }
 #define BITNET(divides)                                                                            \
