@@ -410,10 +410,11 @@ hdl_err hdl_files_find(hdl_files *f, hdl_files_ask ask, hdl_found *out, hdl_errm
     layout l = layout_of(ask.desc, ask.at.slot, c.form);
     if (c.quantised.name) {
         if (l.heads.across)
-            return hdl_fail(HDL_UNSUPPORTED, why,
-                            "tensor %.120s is quantised and cut into heads across its rows, which is "
-                            "not supported; use the bf16 release of the model",
-                            c.quantised.name);
+            return hdl_fail(
+                HDL_UNSUPPORTED, why,
+                "tensor %.120s is quantised and cut into heads across its rows, which is "
+                "not supported; use the bf16 release of the model",
+                c.quantised.name);
         *out = c.quantised;
         out->heads = l.heads;
         return HDL_OK;
