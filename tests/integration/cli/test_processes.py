@@ -122,7 +122,7 @@ class Signals(OnTerminal):
         self.assertEqual(terminal.wait(), 0)
 
     def test_ctrl_c_twice_ends_at_once(self):
-        terminal, host, port = self.serve()
+        terminal, host, port = self.serve("--log-level", "info")
         stream = open_stream(host, port, 4000)
         for worker in children(terminal.pid, "heddle-worker"):
             os.kill(worker, signal.SIGSTOP)  # so that nothing finishes by itself
