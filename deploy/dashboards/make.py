@@ -54,7 +54,10 @@ ROWS = {
         ("Prefix cache hits", "percentunit", [
             (f"{rate('heddle_prefix_cache_hit_tokens_total')} / {rate('heddle_prefix_cache_query_tokens_total')}", "tokens found"),
         ]),
-        ("Preemptions", "short", [(rate("heddle_preemptions_total"), "a second")]),
+        ("Preemptions, state snapshots", "short", [
+            (rate("heddle_preemptions_total"), "preemptions a second"),
+            (rate("heddle_state_snapshots_total"), "snapshots a second"),
+        ]),
     ],
     "Ranks": [
         ("Workers", "short", [(total("heddle_workers_ready"), "ready"), (total("heddle_workers_wanted"), "wanted")]),
