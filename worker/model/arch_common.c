@@ -168,7 +168,6 @@ const hdl_config_key hdl_arch_common_keys[] = {
     HDL_K_SKIP("model_type"),
     HDL_K_SKIP("transformers_version"),
     HDL_K_SKIP("_name_or_path"),
-    HDL_K_SKIP("auto_map"), /* code beside the weights: the architecture is run by its name */
     HDL_K_SKIP("use_cache"),
     HDL_K_SKIP("pad_token_id"),
     HDL_K_SKIP("unk_token_id"),
@@ -197,7 +196,10 @@ const hdl_config_key hdl_arch_common_keys[] = {
     HDL_K_SKIP("tf_legacy_loss"),
     HDL_K_SKIP("tie_encoder_decoder"),
     HDL_K_SKIP("tokenizer_class"),
-    HDL_K_SKIP("auto_map"),
+    HDL_K_SKIP("auto_map"), /* code beside the weights: the architecture is run by its name */
+    HDL_K_SKIP("transformers.js_config"),
+    HDL_K_SKIP("unsloth_fixed"),
+    HDL_K_SKIP("unsloth_version"),
     HDL_K_EXPECT("pruned_heads", "{}", "heads that were cut out are not supported"),
     /* How text is generated, as transformers 4 wrote it into every file. */
     HDL_K_SKIP("bad_words_ids"),

@@ -8,6 +8,8 @@ static const hdl_config_key keys[] = {
     HDL_K_CALL("attention_bias", hdl_arch_key_bias),
     HDL_K_BOOL("mlp_bias", ffn_bias),
     HDL_K_EXPECT("pretraining_tp", "1", "sums cut up as in pre-training are not supported"),
+    HDL_K_EXPECT("rope_interleaved", "false", "interleaved rotation is not supported"),
+    HDL_K_SKIP("is_llama_config"), /* SmolLM's converter */
     HDL_K_REFUSE("sliding_window", "Llama has no sliding window; is this another architecture?"),
 };
 
