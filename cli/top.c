@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <heddle/limits.h>
 #include <heddle/types.h>
 
 #include "base/clock.h"
@@ -118,9 +119,18 @@ static double quantile_ms(const top *t, const char *name, const char *labels, do
 
 static double share(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
+/* Of the fullest cache group: it is the one that requests wait for. */
 static double kv_share(const top *t)
 {
-    return share(value(t, "heddle_kv_blocks_used"), value(t, "heddle_kv_blocks"));
+    double most = 0;
+    for (unsigned i = 0; i < HDL_CACHE_GROUPS_MAX; i++) {
+        char label[24];
+        snprintf(label, sizeof label, "cache=\"%u\"", i);
+        double used = hdl_scrape_sum(&t->now, "heddle_kv_blocks_used", label);
+        double part = share(used, hdl_scrape_sum(&t->now, "heddle_kv_blocks", label));
+        most = part > most ? part : most;
+    }
+    return most;
 }
 
 static double hit_share(const top *t)

@@ -20,8 +20,8 @@ def rate(metric, by=""):
     return f"sum{' by (' + by + ')' if by else ''} (rate({metric}{{job=~\"$job\"}}{W}))"
 
 
-def total(metric):
-    return f"sum ({metric}{{job=~\"$job\"}})"
+def total(metric, by=""):
+    return f"sum{' by (' + by + ')' if by else ''} ({metric}{{job=~\"$job\"}})"
 
 
 def quantiles(metric, by=""):
@@ -48,8 +48,8 @@ ROWS = {
         ("Requests", "short", [(total("heddle_requests_running"), "running"), (total("heddle_requests_waiting"), "waiting")]),
         ("Prompt tokens in the queue", "short", [(total("heddle_queue_tokens"), "tokens")]),
         ("KV blocks", "percentunit", [
-            (f"{total('heddle_kv_blocks_used')} / {total('heddle_kv_blocks')}", "held"),
-            (f"{total('heddle_kv_blocks_cached')} / {total('heddle_kv_blocks')}", "cached"),
+            (f"{total('heddle_kv_blocks_used', 'cache')} / {total('heddle_kv_blocks', 'cache')}", "group {{cache}}, held"),
+            (f"{total('heddle_kv_blocks_cached', 'cache')} / {total('heddle_kv_blocks', 'cache')}", "group {{cache}}, cached"),
         ]),
         ("Prefix cache hits", "percentunit", [
             (f"{rate('heddle_prefix_cache_hit_tokens_total')} / {rate('heddle_prefix_cache_query_tokens_total')}", "tokens found"),
