@@ -195,7 +195,7 @@ static void enter_sides(hdl_sched *s, const hdl_seq *seq, const offer *o, uint32
         const hdl_side_share share = hdl_side_offer(s, g, i, &ask);
         hdl_side_enter(s, g, i, slot, &share, &ask);
     }
-    if (s->caches.has_states)
+    if (s->caches.n_sides > 0)
         s->slots.snaps[slot] = (hdl_snaps){.last = shared_max(s, seq),
                                            .branch = o->n_found > o->n_shared ? o->n_found : 0};
 }

@@ -8,7 +8,7 @@ void hdl_kv_reset(hdl_kv *kv, uint32_t total)
 {
     kv->total = kv->n_free = total;
     kv->n_cached = kv->promised = kv->n_pins = 0;
-    kv->lru_head = kv->lru_tail = 0;
+    kv->lru_head = kv->lru_tail = 1ull << 62; /* grows at both ends */
     memset(kv->blocks, 0, total * sizeof *kv->blocks);
     for (uint32_t b = 0; b < total; b++)
         kv->blocks[b].link = b + 1 < total ? b + 1 : NONE;
@@ -47,6 +47,15 @@ static void lru_append(hdl_kv *kv, uint32_t block)
         lru_compact(kv);
     kv->blocks[block].link = (uint32_t)kv->lru_tail;
     *place(kv, kv->lru_tail++) = block;
+    kv->n_cached++;
+}
+
+static void lru_prepend(hdl_kv *kv, uint32_t block)
+{
+    if (kv->lru_tail - kv->lru_head > kv->lru_mask)
+        lru_compact(kv);
+    kv->blocks[block].link = (uint32_t)--kv->lru_head;
+    *place(kv, kv->lru_head) = block;
     kv->n_cached++;
 }
 
@@ -112,19 +121,31 @@ uint32_t hdl_kv_take(hdl_sched *s, hdl_kv *kv)
     return block;
 }
 
-void hdl_kv_give(hdl_kv *kv, uint32_t block)
+/* One hold less. True when that was the last one of a block that is still published. */
+static inline bool let_go(hdl_kv *kv, uint32_t block)
 {
     hdl_block *b = &kv->blocks[block];
     HDL_ASSERT_LT(b->pins, b->ref);
     if (--b->ref > 0)
-        return;
-    if (b->published) {
-        lru_append(kv, block);
-        return;
-    }
+        return false;
+    if (b->published)
+        return true;
     b->link = kv->free_head;
     kv->free_head = block;
     kv->n_free++;
+    return false;
+}
+
+void hdl_kv_give(hdl_kv *kv, uint32_t block)
+{
+    if (let_go(kv, block))
+        lru_append(kv, block);
+}
+
+void hdl_kv_give_first(hdl_kv *kv, uint32_t block)
+{
+    if (let_go(kv, block))
+        lru_prepend(kv, block);
 }
 
 void hdl_kv_pin(hdl_kv *kv, uint32_t block)

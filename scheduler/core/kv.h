@@ -30,6 +30,8 @@ uint32_t hdl_kv_nth(const hdl_kv *kv, uint32_t n);
  * sequence's blocks are given last to first, because a block without the one before it can never be
  * hit. */
 void hdl_kv_give(hdl_kv *kv, uint32_t block);
+/* The same, and it becomes the first to be evicted: it is hardly of use to anybody. */
+void hdl_kv_give_first(hdl_kv *kv, uint32_t block);
 
 /* For readers outside step order (a transfer, an offload): the block is held until unpinned. */
 void hdl_kv_pin(hdl_kv *kv, uint32_t block);

@@ -207,7 +207,7 @@ static void carve_slots(hdl_sched *s, carve *c)
         CARVE(c, slots->side[i], n);
         CARVE(c, slots->side_tables[i], n * (is_state ? 1 : slots->table_len));
     }
-    if (s->caches.has_states)
+    if (s->caches.n_sides > 0)
         CARVE(c, slots->snaps, n);
 }
 

@@ -7,6 +7,19 @@
 
 /* -- windows ----------------------------------------------------------------------------------- */
 
+/* Block n lies in the window before an edge at which somebody may want to take the prefix up. */
+static bool is_wanted(const hdl_sched *s, uint32_t side, uint32_t slot, uint32_t n)
+{
+    const hdl_snaps *snaps = &s->slots.snaps[slot];
+    const uint32_t every = s->config.snapshot_tokens, end = (n + 1) << s->bt_shift;
+    const uint32_t edges[] = {snaps->last << s->bt_shift, snaps->branch << s->bt_shift,
+                              every ? (end + every - 1) / every * every : 0};
+    for (uint32_t i = 0; i < 3; i++)
+        if (end <= edges[i] && n >= hdl_side_seen(s, side, edges[i]))
+            return true;
+    return false;
+}
+
 /* What no query from pos on sees is given back; but not what is still to be published, for then it
  * would be lost to the prefix cache. The steps that read it are all before the plan being built. */
 static void release(hdl_sched *s, hdl_group *g, uint32_t side, uint32_t slot, uint32_t pos)
@@ -18,7 +31,8 @@ static void release(hdl_sched *s, hdl_group *g, uint32_t side, uint32_t slot, ui
     if (f->publishes)
         dead = hdl_min_u32(dead, f->n_pub);
     for (; hold->first < hold->end && hold->first < dead; hold->first++) {
-        hdl_kv_give(&g->sides[side], table[hold->first]);
+        const bool wanted = is_wanted(s, side, slot, hold->first);
+        (wanted ? hdl_kv_give : hdl_kv_give_first)(&g->sides[side], table[hold->first]);
         s->stats.window_releases++;
     }
 }

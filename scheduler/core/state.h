@@ -89,11 +89,11 @@ typedef struct hdl_side_hold {
     uint32_t snapshot_at; /* ... and the blocks of tokens that it stands for */
 } hdl_side_hold;
 
-/* Of a running sequence, when there are states: where they are kept, in blocks from the start; 0:
- * nowhere. */
+/* Of a running sequence: edges of blocks at which its prefix may be taken up by others, in blocks
+ * from the start; 0: none. There states are copied, and the windows before them are kept longer. */
 typedef struct hdl_snaps {
     uint32_t last;   /* the last edge of a block in what was known at its admission */
-    uint32_t branch; /* where others parted from what it shares: the third one shall find a state */
+    uint32_t branch; /* where others parted from what it shares: the third one shall find all */
 } hdl_snaps;
 
 /* Of a running sequence: what is known of the content of its blocks. */
@@ -133,7 +133,7 @@ typedef struct hdl_slots {
     uint32_t table_len;
     hdl_side_hold *side[HDL_CACHE_GROUPS_MAX];
     uint32_t *side_tables[HDL_CACHE_GROUPS_MAX]; /* [max_seqs, table_len]; of states [max_seqs] */
-    hdl_snaps *snaps;                            /* NULL: there are no states */
+    hdl_snaps *snaps;                            /* NULL: there are no sides */
     uint32_t n_words;                            /* of a bitmap of slots */
 } hdl_slots;
 enum { HDL_STOP_MANY = -2 };

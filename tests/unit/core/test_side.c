@@ -148,14 +148,22 @@ static void test_a_hit_needs_the_window_before_it(void **state)
     assert_int_equal(grant_of(p, 1)->table_at, 6); /* 25 is the first position that 32 sees */
     assert_int_equal(grant_of(p, 1)->n_blocks, 3);
     run_dry();
-    /* Others push the window's blocks out; in the main cache there is room for all. */
-    for (uint64_t id = 3; id < 5; id++) {
+    /* A long one goes through the window in its own blocks, but for those before its last edge. */
+    r.prompt[0] = 3;
+    submit(rig_request(&r, 3, 100, 1));
+    run_dry();
+    r.prompt[0] = 100;
+    submit(rig_request(&r, 4, 33, 1));
+    assert_int_equal(rig_plan(&r, 0)->rows[0].pos, 32);
+    run_dry();
+    /* Many push them out; in the main cache there is room for all. */
+    for (uint64_t id = 5; id < 10; id++) {
         r.prompt[0] = (hdl_token)id;
-        submit(rig_request(&r, id, 60, 1));
+        submit(rig_request(&r, id, 20, 1));
         run_dry();
     }
     r.prompt[0] = 100;
-    submit(rig_request(&r, 5, 33, 1));
+    submit(rig_request(&r, 10, 33, 1));
     assert_int_equal(rig_plan(&r, 0)->rows[0].pos, 0);
     rig_free(&r);
 }
