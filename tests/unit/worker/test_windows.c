@@ -23,18 +23,26 @@ static const char config[] =
     "\"rms_norm_eps\":1e-5,\"rope_theta\":10000.0,\"max_position_embeddings\":256,"
     "\"tie_word_embeddings\":false,\"sliding_window\":%u}";
 
-static void compare(uint32_t window)
+/* The same with a layer between that sees everything: two cache groups. */
+static const char mixed[] =
+    "{\"architectures\":[\"MinistralForCausalLM\"],\"model_type\":\"ministral\",\"vocab_size\":97,"
+    "\"hidden_size\":64,\"intermediate_size\":128,\"num_hidden_layers\":3,"
+    "\"num_attention_heads\":8,\"num_key_value_heads\":4,\"head_dim\":16,\"hidden_act\":\"silu\","
+    "\"rms_norm_eps\":1e-5,\"rope_theta\":10000.0,\"max_position_embeddings\":256,"
+    "\"tie_word_embeddings\":false,\"sliding_window\":%u,"
+    "\"layer_types\":[\"sliding_attention\",\"full_attention\",\"sliding_attention\"]}";
+
+typedef struct variant {
+    uint32_t tp, chunk, others, threads;
+} variant;
+
+/* The model in the folder with all blocks kept, and with what has left the windows used again. */
+static void compare_model(const char *model, const variant *runs, size_t n_runs)
 {
-    static const struct {
-        uint32_t tp, chunk, others, threads;
-    } runs[] = {{1, 1, 0, 1}, {1, 7, 0, 1}, {1, 64, 0, 2}, {1, 7, 15, 1}, {2, 33, 3, 1}};
-    char model[256], text[1024];
-    snprintf(text, sizeof(text), config, window);
-    rig_make_model(model, text, HDL_DTYPE_BF16);
     rig_logits_opts whole = {
         .worker = {.model_path = model, .weights = HDL_WFORMAT_BF16}, .ids = ids, .n = N};
     float *expected = rig_logits(&whole, VOCAB);
-    for (size_t i = 0; i < HDL_ARRAY_LEN(runs); i++) {
+    for (size_t i = 0; i < n_runs; i++) {
         rig_logits_opts o = whole;
         o.worker.layout = (hdl_layout){.tp = runs[i].tp, .ep = 1};
         o.worker.n_threads = runs[i].threads;
@@ -44,23 +52,62 @@ static void compare(uint32_t window)
         o.frees = true;
         float *got = rig_logits(&o, VOCAB);
         if (memcmp(got, expected, N * VOCAB * sizeof(float)) != 0)
-            fail_msg("window %u, chunks of %u, tp %u: other logits than with all blocks kept",
-                     window, runs[i].chunk, runs[i].tp);
+            fail_msg("chunks of %u, tp %u: other logits than with all blocks kept", runs[i].chunk,
+                     runs[i].tp);
         free(got);
     }
     free(expected);
+}
+
+static void compare(const char *format, uint32_t window, uint32_t n_caches)
+{
+    static const variant runs[] = {
+        {1, 1, 0, 1}, {1, 7, 0, 1}, {1, 64, 0, 2}, {1, 7, 15, 1}, {2, 33, 3, 1}};
+    char model[256], text[1024];
+    hdl_errmsg why = {0};
+    static hdl_model_desc desc;
+    snprintf(text, sizeof(text), format, window);
+    rig_make_model(model, text, HDL_DTYPE_BF16);
+    assert_int_equal(hdl_model_desc_load(&desc, model, &why), HDL_OK);
+    assert_int_equal(desc.n_cache_groups, n_caches);
+    assert_int_equal(desc.cache_groups[0].rule.window, window);
+    compare_model(model, runs, HDL_ARRAY_LEN(runs));
     rig_remove(model);
 }
 
 static void test_freed_blocks_are_not_seen(void **state)
 {
     (void)state;
-    compare(1);
-    compare(32);
-    compare(40);
+    compare(config, 1, 1);
+    compare(config, 32, 1);
+    compare(config, 40, 1);
+    compare(mixed, 40, 2);
 }
 
-/* The test above can fail. */
+/* Families with layers of both kinds, and with chunks in place of windows (Llama 4). */
+static void test_families(void **state)
+{
+    static const char *const names[] = {"gemma2", "gemma3", "gptoss", "llama4-scout"};
+    static const variant runs[] = {{1, 7, 0, 1}, {1, 50, 3, 1}};
+    (void)state;
+    for (size_t i = 0; i < HDL_ARRAY_LEN(names); i++) {
+        char model[256], path[512];
+        size_t len = 0;
+        snprintf(path, sizeof(path), "%s/tests/golden/models/%s.json", HDL_SOURCE_DIR, names[i]);
+        char *text = rig_read(path, &len);
+        hdl_errmsg why = {0};
+        static hdl_model_desc desc;
+        rig_make_model(model, text, HDL_DTYPE_BF16);
+        assert_int_equal(hdl_model_desc_load(&desc, model, &why), HDL_OK);
+        assert_int_equal(desc.n_cache_groups, 2);
+        assert_int_equal(desc.vocab, VOCAB);
+        compare_model(model, runs, HDL_ARRAY_LEN(runs));
+        rig_remove(model);
+        free(text);
+    }
+}
+
+/* The tests above can fail. */
 static void test_blocks_freed_too_early_are_seen(void **state)
 {
     char model[256], text[1024];
@@ -87,6 +134,7 @@ int main(void)
         ids[i] = (hdl_token)(i * 29 % VOCAB);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_freed_blocks_are_not_seen),
+        cmocka_unit_test(test_families),
         cmocka_unit_test(test_blocks_freed_too_early_are_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
