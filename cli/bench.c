@@ -12,6 +12,7 @@
 #include "bench/kernels/bench_kernels.h"
 #include "bench/model/bench_model.h"
 #include "bench/sched/bench_sched.h"
+#include "bench/text/bench_text.h"
 #include "cli/bench_serve.h"
 #include "cli/cli.h"
 #include "cli/engine_options.h"
@@ -170,6 +171,56 @@ static int bench_kernels(char **argv)
     return hdl_bench_kernels(&opts);
 }
 
+/* ---- text ---------------------------------------------------------------------------------- */
+
+static const hdl_arg_opt text_opts[] = {
+    {.name = "text",
+     .value = "FILE",
+     .doc = "measure with this text; may be repeated",
+     .repeat = true},
+    {.name = "save", .value = "DIR", .doc = "write the built-in texts there and measure nothing"},
+    {.name = "samples", .value = "N", .doc = "for each text (30)"},
+    {.name = "json", .doc = "one JSON document"},
+};
+
+static const hdl_args_spec text_spec = {
+    .command = "heddle bench text",
+    .usage = "MODEL... [options]",
+    .about =
+        "Encoding and decoding of 100 kB on one core: a prompt of code and many languages, and "
+        "words that never came before. \"first\" is a thread that has remembered no words.",
+    .opts = text_opts,
+    .opts_count = HDL_ARRAY_LEN(text_opts),
+    .positionals_max = HDL_ARGS_POSITIONALS_MAX,
+};
+
+static int bench_text(char **argv)
+{
+    hdl_args args;
+    int rc = cli_parse(&args, &text_spec, argv);
+    if (rc >= 0)
+        return rc;
+    hdl_errmsg why = {0};
+    int64_t samples = 0;
+    hdl_bench_text_opts opts = {.models = args.positionals,
+                                .n_models = args.positionals_count,
+                                .save = hdl_args_str(&args, "save", NULL),
+                                .json = hdl_args_has(&args, "json")};
+    size_t n = 0, at = 0;
+    for (const char *path; (path = hdl_args_next(&args, "text", &at)) != NULL; n++)
+        if (n < HDL_BENCH_TEXT_FILES_MAX)
+            opts.texts[n] = path;
+    hdl_err err = hdl_args_int(&args, (hdl_args_int_opt){"samples", 1, 1000}, &samples, &why);
+    if (err == HDL_OK && n > HDL_BENCH_TEXT_FILES_MAX)
+        err = hdl_fail(HDL_INVALID, &why, "--text: at most %d files", HDL_BENCH_TEXT_FILES_MAX);
+    if (err == HDL_OK && opts.n_models == 0 && opts.save == NULL)
+        err = hdl_fail(HDL_INVALID, &why, "which model? give a folder or a .gguf file");
+    if (err != HDL_OK)
+        return cli_usage(&text_spec, &why);
+    opts.samples = (uint32_t)samples;
+    return hdl_bench_text(&opts);
+}
+
 static const struct {
     const char *name;
     cli_fn *fn;
@@ -178,6 +229,7 @@ static const struct {
     {"model", bench_model, "prefill and decode of one rank"},
     {"kernels", bench_kernels, "every operation over shapes of real models"},
     {"sched", bench_sched, "cost of a step of the scheduler core"},
+    {"text", bench_text, "tokenizers: encoding and decoding of a prompt"},
     {"serve", cli_bench_serve, "load on a server, and what its clients feel"},
 };
 

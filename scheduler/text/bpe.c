@@ -9,7 +9,12 @@
 #include "scheduler/text/bpe_merge.h"
 #include "scheduler/text/utf8.h"
 
-enum { JOINED_BYTES_MAX = 1 << 16, ADJACENT_BITS_MIN = 16, ADJACENT_BITS_MAX = 24 };
+enum {
+    JOINED_BYTES_MAX = 1 << 16,
+    ADJACENT_BITS_MIN = 16,
+    ADJACENT_BITS_MAX = 24,
+    SPLIT_BYTES_MAX = 256, /* longer tokens are in no published vocabulary */
+};
 
 static bool byte_of_utf8(unsigned b) { return b != 0xc0 && b != 0xc1 && b < 0xf5; }
 
@@ -47,11 +52,19 @@ static hdl_err make_rules(hdl_bpe *bpe, hdl_pool_arena *arena)
         bpe->slot_shift--;
     }
     bpe->merges = hdl_pool_arena_alloc_array(arena, bpe->slots, sizeof *bpe->merges);
-    if (bpe->merges == NULL)
+    bpe->may_merge = hdl_pool_arena_alloc_array(arena, bpe->slots / 16, sizeof *bpe->may_merge);
+    if (bpe->merges == NULL || bpe->may_merge == NULL)
         return HDL_NOMEM;
     for (uint32_t i = 0; i < bpe->slots; i++)
         bpe->merges[i] = (hdl_bpe_slot){UINT64_MAX, {HDL_BPE_NO_RANK, -1}};
     return HDL_OK;
+}
+
+static void add_rule(hdl_bpe *bpe, hdl_bpe_slot slot)
+{
+    uint64_t bit = hdl_bpe_hash(slot.pair) >> (bpe->slot_shift - 2);
+    *hdl_bpe_find(bpe, slot.pair) = slot;
+    bpe->may_merge[bit / 64] |= (uint64_t)1 << (bit % 64);
 }
 
 hdl_err hdl_bpe_init(hdl_bpe *bpe, hdl_pool_arena *arena, const hdl_vocab *vocab,
@@ -95,8 +108,7 @@ hdl_err hdl_bpe_add_merge(hdl_bpe *bpe, const hdl_bpe_rule *rule, hdl_errmsg *wh
                         rule->rank, (int)(l.len < 64 ? l.len : 64), l.p,
                         (int)(r.len < 64 ? r.len : 64), r.p);
     /* A pair that comes twice has its last rank, as in Hugging Face's map. */
-    uint64_t pair = hdl_bpe_pair(left, right);
-    *hdl_bpe_find(bpe, pair) = (hdl_bpe_slot){pair, {rule->rank, id}};
+    add_rule(bpe, (hdl_bpe_slot){hdl_bpe_pair(left, right), {rule->rank, id}});
     return HDL_OK;
 }
 
@@ -154,8 +166,62 @@ static bool may_cut(const hdl_bpe *bpe)
     return may;
 }
 
+typedef struct slot_list {
+    hdl_bpe_slot *v;
+    uint32_t n, size;
+} slot_list;
+
+static hdl_err push_slot(slot_list *list, hdl_bpe_slot slot)
+{
+    if (list->n == list->size) {
+        uint32_t size = list->size > 0 ? 2 * list->size : 1024;
+        hdl_bpe_slot *v = realloc(list->v, size * sizeof *v);
+        if (v == NULL)
+            return HDL_NOMEM;
+        list->v = v;
+        list->size = size;
+    }
+    list->v[list->n++] = slot;
+    return HDL_OK;
+}
+
+static hdl_err push_splits(const hdl_bpe *bpe, hdl_token id, slot_list *list)
+{
+    const hdl_vocab_token *t = &bpe->vocab->tokens[id];
+    for (size_t k = 1; k < t->raw_len; k++) {
+        hdl_token left = hdl_vocab_find_raw(bpe->vocab, t->raw, k);
+        hdl_token right =
+            left >= 0 ? hdl_vocab_find_raw(bpe->vocab, t->raw + k, t->raw_len - k) : -1;
+        if (right >= 0)
+            HDL_TRY(push_slot(list,
+                              (hdl_bpe_slot){hdl_bpe_pair(left, right), {bpe->ranks[id], id}}));
+    }
+    return HDL_OK;
+}
+
+/* Ranks of byte strings as rules for pairs of tokens: the same merges, found by two numbers and not
+ * by a text. */
+static hdl_err rules_of_ranks(hdl_bpe *bpe, hdl_pool_arena *arena)
+{
+    slot_list list = {0};
+    hdl_err err = HDL_OK;
+    for (uint32_t id = 0; id < bpe->vocab->n_ids && err == HDL_OK; id++)
+        if (bpe->ranks[id] != HDL_BPE_NO_RANK)
+            err = push_splits(bpe, (hdl_token)id, &list);
+    bpe->opt.n_merges = list.n;
+    if (err == HDL_OK)
+        err = make_rules(bpe, arena);
+    for (uint32_t i = 0; i < list.n && err == HDL_OK; i++)
+        add_rule(bpe, list.v[i]);
+    free(list.v);
+    bpe->opt.by_vocab = false;
+    return err;
+}
+
 hdl_err hdl_bpe_finish(hdl_bpe *bpe, hdl_pool_arena *arena)
 {
+    if (bpe->opt.by_vocab && !bpe->opt.chars && bpe->longest <= SPLIT_BYTES_MAX)
+        HDL_TRY(rules_of_ranks(bpe, arena));
     const hdl_vocab *vocab = bpe->vocab;
     for (uint32_t i = 0; i < bpe->slots; i++)
         bpe->makes_special |=
@@ -213,7 +279,7 @@ static hdl_err encode_piece(const hdl_bpe *bpe, hdl_bpe_work *work, hdl_text wor
     }
     hdl_word *slot = hdl_words_slot(&work->words, word);
     if (hdl_word_is(slot, word))
-        return hdl_ids_append(out, slot->ids, slot->n_ids);
+        return hdl_word_append(slot, out);
     hdl_token ids[HDL_BPE_SHORT_WORD];
     size_t n = 1;
     ids[0] = bpe->opt.ignore_merges ? hdl_vocab_find_raw(bpe->vocab, word.p, word.len) : -1;

@@ -4,9 +4,10 @@
  * The definition (Sennrich et al. 2016, as Hugging Face's BPE, SentencePiece and tiktoken do it):
  * start from one symbol per byte or character; as long as any two neighbours have a merge, replace
  * the pair with the lowest rank, the leftmost of equals. The merges are a list of pairs, or
- * everything that is a token (by_vocab). Short words are merged literally, long ones through a heap
- * and a linked list (bpe_merge.c), so that the cost is O(n log n) whatever the text. hdl_bpe is
- * immutable after hdl_bpe_finish; hdl_bpe_work is one thread's. */
+ * everything that is a token (by_vocab; hdl_bpe_finish lists the pairs where they are of bytes).
+ * Short words are merged literally, long ones through a heap and a linked list (bpe_merge.c), so
+ * that the cost is O(n log n) whatever the text. hdl_bpe is immutable after hdl_bpe_finish;
+ * hdl_bpe_work is one thread's. */
 #pragma once
 
 #include <heddle/err.h>
@@ -48,6 +49,7 @@ typedef struct hdl_bpe {
     uint32_t slots;            /* of merges, a power of two */
     uint32_t slot_shift;       /* 64 - log2(slots) */
     hdl_bpe_slot *merges;      /* the rules */
+    uint64_t *may_merge;       /* [slots / 16] four bits a slot: all zero where no rule hashes to */
     hdl_bpe_merge *byte_pairs; /* bytes: [256 * 256] by two bytes: the first and busiest round */
     uint64_t *adjacent;        /* chars: set of character pairs that some token has side by side */
     uint32_t adjacent_shift;   /* 64 - log2(bits of adjacent) */

@@ -23,7 +23,10 @@ struct hdl_bpe_node {
 
 static hdl_bpe_merge merge_of(const hdl_bpe *bpe, hdl_token left, hdl_token right)
 {
-    return hdl_bpe_find(bpe, hdl_bpe_pair(left, right))->to;
+    uint64_t pair = hdl_bpe_pair(left, right);
+    if (!hdl_bpe_may_merge(bpe, pair))
+        return (hdl_bpe_merge){NO_RANK, -1};
+    return hdl_bpe_find(bpe, pair)->to;
 }
 
 /* by_vocab: what two neighbours are together. */

@@ -21,13 +21,22 @@ static inline uint64_t hdl_bpe_pair(hdl_token left, hdl_token right)
     return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
 }
 
+/* Fibonacci hashing: the top bits of the product depend on every bit of the pair. */
+static inline uint64_t hdl_bpe_hash(uint64_t pair) { return pair * 0x9e3779b97f4a7c15u; }
+
 static inline hdl_bpe_slot *hdl_bpe_find(const hdl_bpe *bpe, uint64_t pair)
 {
-    /* Fibonacci hashing: the top bits of the product depend on every bit of the pair. */
-    uint32_t at = (uint32_t)((pair * 0x9e3779b97f4a7c15u) >> bpe->slot_shift);
+    uint32_t at = (uint32_t)(hdl_bpe_hash(pair) >> bpe->slot_shift);
     while (bpe->merges[at].pair != pair && bpe->merges[at].pair != UINT64_MAX)
         at = (at + 1) & (bpe->slots - 1);
     return &bpe->merges[at];
+}
+
+/* Most pairs have no rule. This says so for most of them from a table that caches hold. */
+static inline bool hdl_bpe_may_merge(const hdl_bpe *bpe, uint64_t pair)
+{
+    uint64_t bit = hdl_bpe_hash(pair) >> (bpe->slot_shift - 2);
+    return bpe->may_merge[bit / 64] >> (bit % 64) & 1;
 }
 
 /* Of a character; -1: it has no token of its own. */

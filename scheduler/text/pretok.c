@@ -239,8 +239,12 @@ static hdl_err run_step(const hdl_pretok_step *step, hdl_pretok_work *work, hdl_
     out->n = 0;
     for (size_t i = 0; i < in->n; i++) {
         hdl_span s = in->v[i];
-        hdl_regex_scan scan = {
-            .regex = step->regex, .work = work->regex, .subject = {text.p + s.at, s.len}};
+        hdl_text piece = {text.p + s.at, s.len};
+        if (step->behavior == HDL_SPLIT_ISOLATED && !hdl_regex_may_match(step->regex, piece)) {
+            HDL_TRY(add_span(out, s.at, s.at + s.len));
+            continue;
+        }
+        hdl_regex_scan scan = {.regex = step->regex, .work = work->regex, .subject = piece};
         if (step->behavior == HDL_SPLIT_ISOLATED)
             HDL_TRY(split_isolated(&scan, s.at, out));
         else

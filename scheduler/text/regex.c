@@ -21,6 +21,8 @@ enum {
 struct hdl_regex {
     pcre2_code *code; /* NULL: literal is looked for */
     bool jit;
+    bool has_starts; /* a match starts with one of these bytes, and is not empty */
+    bool starts[256];
     hdl_text literal; /* owned */
 };
 
@@ -29,6 +31,29 @@ struct hdl_regex_work {
     pcre2_match_context *context;
     pcre2_jit_stack *stack;
 };
+
+/* PCRE2 knows no first bytes of properties. Numbers alone are what half of all pre-tokenisers look
+ * for in one of their steps: an ASCII digit, or anything beyond ASCII. */
+static bool starts_with_number(hdl_text pattern)
+{
+    static const char *const numbers[] = {"\\p{N}", "\\p{N}+", "\\p{N}{1}", "\\p{N}{1,3}"};
+    for (size_t i = 0; i < HDL_ARRAY_LEN(numbers); i++)
+        if (pattern.len == strlen(numbers[i]) && memcmp(pattern.p, numbers[i], pattern.len) == 0)
+            return true;
+    return false;
+}
+
+static void find_starts(hdl_regex *regex, hdl_text pattern)
+{
+    const uint8_t *bits = NULL;
+    bool known =
+        pcre2_pattern_info(regex->code, PCRE2_INFO_FIRSTBITMAP, &bits) == 0 && bits != NULL;
+    bool number = !known && starts_with_number(pattern);
+    regex->has_starts = known || number;
+    for (unsigned b = 0; b < 256 && regex->has_starts; b++)
+        regex->starts[b] =
+            number ? (b >= '0' && b <= '9') || b >= 0xc2 : bits[b / 8] >> (b % 8) & 1;
+}
 
 static hdl_err compile(hdl_regex *regex, hdl_text pattern, hdl_errmsg *why)
 {
@@ -52,6 +77,7 @@ static hdl_err compile(hdl_regex *regex, hdl_text pattern, hdl_errmsg *why)
                         (const char *)text);
     }
     regex->jit = pcre2_jit_compile(regex->code, PCRE2_JIT_COMPLETE) == 0;
+    find_starts(regex, pattern);
     return HDL_OK;
 }
 
@@ -166,6 +192,19 @@ static void next_literal(hdl_regex_scan *scan, bool *found)
     scan->end = scan->from = scan->start + literal.len;
 }
 
+/* The first place from there on where a match can start; text.len: nowhere. */
+static size_t next_start(const hdl_regex *regex, hdl_text text, size_t from)
+{
+    while (from < text.len && !regex->starts[(unsigned char)text.p[from]])
+        from++;
+    return from;
+}
+
+bool hdl_regex_may_match(const hdl_regex *regex, hdl_text text)
+{
+    return !regex->has_starts || next_start(regex, text, 0) < text.len;
+}
+
 hdl_err hdl_regex_next(hdl_regex_scan *scan, bool *found)
 {
     const hdl_regex *regex = scan->regex;
@@ -176,6 +215,9 @@ hdl_err hdl_regex_next(hdl_regex_scan *scan, bool *found)
         return HDL_OK;
     }
     while (from <= scan->subject.len) {
+        if (regex->has_starts &&
+            (from = next_start(regex, scan->subject, from)) == scan->subject.len)
+            return HDL_OK;
         PCRE2_SPTR text = (PCRE2_SPTR)scan->subject.p;
         int rc = regex->jit
                      ? pcre2_jit_match(regex->code, text, scan->subject.len, from, 0,

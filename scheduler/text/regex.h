@@ -20,6 +20,9 @@ hdl_err hdl_regex_open_grapheme(hdl_regex **out, hdl_errmsg *why) HDL_MUST_CHECK
 hdl_err hdl_regex_open_literal(hdl_regex **out, hdl_text text, hdl_errmsg *why) HDL_MUST_CHECK;
 void hdl_regex_free(hdl_regex *regex);
 
+/* False: it matches nowhere in the text, at the cost of one look at each byte. */
+bool hdl_regex_may_match(const hdl_regex *regex, hdl_text text);
+
 hdl_err hdl_regex_work_new(hdl_regex_work **out) HDL_MUST_CHECK;
 void hdl_regex_work_free(hdl_regex_work *work);
 

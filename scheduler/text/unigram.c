@@ -193,7 +193,7 @@ hdl_err hdl_unigram_encode(const hdl_unigram *unigram, hdl_unigram_work *work,
 {
     hdl_word *slot = hdl_words_slot(&work->words, word.text);
     if (hdl_word_is(slot, word.text))
-        return hdl_ids_append(out, slot->ids, slot->n_ids);
+        return hdl_word_append(slot, out);
     HDL_TRY(room_for(work, word.text.len + 1));
     bool passed = find_ways(unigram, word, work->ways);
     size_t before = out->n;

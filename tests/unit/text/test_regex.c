@@ -118,12 +118,32 @@ static void a_greedy_pattern_stops_at_the_limit(void **state)
     hdl_regex_free(re);
 }
 
+/* Matches may begin where their first byte says nothing about the character. */
+static void looking_ahead_by_first_bytes_misses_nothing(void **state)
+{
+    static const struct {
+        const char *pattern, *text, *want;
+    } cases[] = {
+        {"\\p{N}", "a1\u0663 \u00b2x\u2167\U0001d7ce.", "[1][\u0663][\u00b2][\u2167][\U0001d7ce]"},
+        {"\\p{N}{1,3}", "1234\u0663a56", "[123][4\u0663][56]"},
+        {"(?i:k)s", "ks Ks KS \u212as", "[ks][Ks][\u212as]"},
+        {"[\\r\\n]", "a\r\nb\n", "[\r][\n][\n]"},
+        {"\\s+$", "a \u00a0 b \u3000", "[ \u3000]"},
+        {"(?<=a)[bc]", "bbacab", "[c][b]"},
+        {"[a-z]?", "0a", "[][a]"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_string_equal(matches(cases[i].pattern, cases[i].text), cases[i].want);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refused_patterns_say_why),
         cmocka_unit_test(patterns_mean_what_oniguruma_means),
         cmocka_unit_test(a_greedy_pattern_stops_at_the_limit),
+        cmocka_unit_test(looking_ahead_by_first_bytes_misses_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
