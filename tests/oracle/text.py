@@ -5,12 +5,13 @@
     python3 tests/oracle/text.py [--probe PROGRAM] [--lines 20000] [--seed 2] [tokenizer.json|FOLDER ...]
 
 Without files: makes tests/golden/text anew and compares with its tokenizers, with T5's and XLM-R's full rewriting rules,
-with the bundled model's, with SentencePiece's through GGUF files, with mistral-common's and with tiktoken's.  Besides the
-lines, random ids are decoded: half characters, bytes that are no text.
+with the bundled model's, with SentencePiece's through GGUF files, with mistral-common's (its whole vocabularies too) and
+with tiktoken's.  Besides the lines, random ids are decoded: half characters, bytes that are no text.
 """
 
 import argparse
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -125,7 +126,24 @@ def other_formats(program, folder, texts):
         wrong += compare_with(program, folder / f"{name}.gguf", [t for t in texts if not make_gguf.apart(name, t)], encode, None, decode)
     for name, (encode, special, decode) in make_ranked.build(folder).items():
         wrong += compare_with(program, folder / name, texts, encode, special, decode)
+    for name, (encode, special, decode) in published(folder).items():
+        wrong += compare_with(program, folder / name, texts, encode, special, decode)
     return wrong
+
+
+def published(folder):
+    """Whole vocabularies that the package mistral_common comes with: tekken's 131,072 tokens and Mistral 7B's SentencePiece."""
+    import mistral_common
+    from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
+    from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+    data = Path(mistral_common.__file__).parent / "data"
+    (folder / "tekken").mkdir()
+    shutil.copy(data / "tekken_240911.json", folder / "tekken/tekken.json")
+    tekken = Tekkenizer.from_file(folder / "tekken/tekken.json")
+    encode, decode = make_gguf.write_sentencepiece(folder / "mistral7b.gguf", "llama", (data / "tokenizer.model.v1").read_bytes())
+    return {"tekken": (lambda t: tekken.encode(t, bos=False, eos=False), None,
+                       lambda ids: tekken.decode(ids, special_token_policy=SpecialTokenPolicy.KEEP)),
+            "mistral7b.gguf": (encode, None, decode)}
 
 
 def main():
@@ -141,7 +159,7 @@ def main():
         for script in ("make.py", "make_gguf.py", "make_ranked.py"):
             subprocess.run([sys.executable, ROOT / "tests/golden/text" / script], check=True)
     files = args.files or sorted((ROOT / "tests/golden/text").glob("*.json")) + [ROOT / "deploy/demo-model"]
-    files = [f for f in files if f.name not in ("lines.json", "family_lines.json", "templates.json")]
+    files = [f for f in files if f.name not in ("lines.json", "family_lines.json", "templates.json", "renderers.json")]
     texts = [*MARKED, *lines(args.lines, args.seed)]
     with tempfile.TemporaryDirectory() as folder:
         files += [] if args.files else full_rules(Path(folder))
