@@ -68,6 +68,18 @@ typedef struct hdl_plane {
     int64_t col_step; /* codes: from block to block (codec); scales: over scale_cols columns */
 } hdl_plane;
 
+/* Heads whose columns the file has in another order: groups of `per_group` heads of `each` columns
+ * are the matrix's order, and the file has the first head of every group, then the second of every
+ * group, and so on (llama.cpp, of Gated DeltaNet's values). each 0: in order. */
+typedef struct hdl_tiles {
+    uint32_t each, n_groups, per_group;
+} hdl_tiles;
+
+static inline uint32_t hdl_tile_of(const hdl_tiles *t, uint32_t head)
+{
+    return head % t->per_group * t->n_groups + head / t->per_group;
+}
+
 typedef struct hdl_source {
     hdl_enc encoding;
     uint32_t row_at, n_rows; /* the window, in the whole matrix */
@@ -80,6 +92,7 @@ typedef struct hdl_source {
     float scale_mul, scale_div;      /* of the whole matrix: each scale is s * mul / div; 1: none */
     int32_t zero_add;                /* GPTQ: zero points are stored less this */
     const int32_t *col_group;        /* GPTQ4G, GPTQ8G: [whole columns], below the groups' number */
+    hdl_tiles tiles; /* of columns; each: a multiple of HDL_SOURCE_UNIT with codes */
 } hdl_source;
 
 /* n columns of a row, counted from the window's start. */

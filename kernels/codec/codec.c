@@ -126,10 +126,32 @@ static void values_of_codes(const hdl_source *s, hdl_span at, float *out)
     }
 }
 
+/* The columns from at.col on that lie beside each other in the file, as a source and span of their
+ * own. Returns how many. */
+static uint32_t tile(const hdl_source *s, hdl_span at, hdl_source *part)
+{
+    uint32_t col = s->col_at + at.col, in_head = col % s->tiles.each;
+    *part = *s;
+    part->tiles.each = 0;
+    part->col_at = hdl_tile_of(&s->tiles, col / s->tiles.each) * s->tiles.each + in_head;
+    part->n_cols = hdl_min_u32(at.n, s->tiles.each - in_head);
+    return part->n_cols;
+}
+
 void hdl_source_values(const hdl_source *s, hdl_span at, float *out)
 {
     const hdl_codec *c = hdl_codec_of(s->encoding);
     check_span(s, at, c);
+    while (s->tiles.each != 0 && at.n > 0) {
+        hdl_source part;
+        uint32_t n = tile(s, at, &part);
+        hdl_source_values(&part, (hdl_span){at.row, 0, n}, out);
+        at.col += n;
+        at.n -= n;
+        out += n;
+    }
+    if (at.n == 0)
+        return;
     if (c->values)
         c->values(s, at, out);
     else
@@ -139,9 +161,21 @@ void hdl_source_values(const hdl_source *s, hdl_span at, float *out)
 void hdl_source_codes(const hdl_source *s, hdl_span at, const hdl_codes *out)
 {
     const hdl_codec *c = hdl_codec_of(s->encoding);
+    hdl_codes to = *out;
     HDL_ASSERT(c->codes && at.n % c->group == 0);
     check_span(s, at, c);
-    c->codes(s, at, out);
+    while (s->tiles.each != 0 && at.n > 0) {
+        hdl_source part;
+        uint32_t n = tile(s, at, &part);
+        hdl_source_codes(&part, (hdl_span){at.row, 0, n}, &to);
+        at.col += n;
+        at.n -= n;
+        to.codes += n;
+        to.scales += n / c->group;
+        to.mins = to.mins ? to.mins + n / c->group : NULL;
+    }
+    if (at.n > 0)
+        c->codes(s, at, &to);
 }
 
 static bool has_nan_code(const hdl_source *s)

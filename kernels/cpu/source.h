@@ -15,7 +15,9 @@ V16_FN v16 hdl_source_load(const unsigned char *row, hdl_enc encoding, uint32_t 
 
 static inline bool hdl_source_is_plain(const hdl_source *s)
 {
-    return s->encoding == HDL_ENC_F32 || s->encoding == HDL_ENC_F16 || s->encoding == HDL_ENC_BF16;
+    return (s->encoding == HDL_ENC_F32 || s->encoding == HDL_ENC_F16 ||
+            s->encoding == HDL_ENC_BF16) &&
+           s->tiles.each == 0;
 }
 
 static inline void hdl_source_row(const hdl_source *s, hdl_span at, float *out)

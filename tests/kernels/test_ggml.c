@@ -129,6 +129,34 @@ static void check_window(kt *t, const hdl_source *s, const float *values)
              "bytes of the whole");
 }
 
+/* Heads of 32 columns in tiles: the third group's second head, say, where the file has it. */
+static void check_tiles(kt *t, const hdl_source *s, const float *values)
+{
+    hdl_source tiled = *s;
+    uint32_t n_heads = s->n_cols / UNIT, per_group = n_heads % 3 == 0 ? 3 : 2;
+    float *want = KT_NEW(t, float, s->n_cols), *got = KT_NEW(t, float, s->n_cols);
+    tiled.tiles = (hdl_tiles){UNIT, n_heads / per_group, per_group};
+    for (uint32_t h = 0; h < n_heads; h++)
+        memcpy(want + h * UNIT,
+               values + (size_t)(h % per_group * (n_heads / per_group) + h / per_group) * UNIT,
+               UNIT * sizeof *want);
+    uint32_t cut = kt_range(t, 0, n_heads) * UNIT;
+    hdl_source_values(&tiled, (hdl_span){0, 0, cut}, got);
+    hdl_source_values(&tiled, (hdl_span){0, cut, s->n_cols - cut}, got + cut);
+    kt_same_bytes(t, "tiles", want, got, s->n_cols * sizeof *got);
+    const hdl_codec *c = hdl_codec_of(s->encoding);
+    int8_t *codes = KT_NEW(t, int8_t, s->n_cols);
+    float *scales = KT_NEW(t, float, s->n_cols / c->group);
+    float *mins = KT_NEW(t, float, s->n_cols / c->group);
+    hdl_source_codes(&tiled, (hdl_span){0, 0, s->n_cols}, &(hdl_codes){codes, scales, mins});
+    for (uint32_t i = 0; i < s->n_cols; i++) {
+        float product = (float)codes[i] * scales[i / c->group];
+        got[i] = c->has_mins ? product + mins[i / c->group] : product;
+        got[i] = isnan(got[i]) && isnan(want[i]) ? want[i] : got[i];
+    }
+    kt_same_bytes(t, "codes of tiles", want, got, s->n_cols * sizeof *got);
+}
+
 static void test(kt *t, int c)
 {
     char *file = NULL;
@@ -143,6 +171,7 @@ static void test(kt *t, int c)
         check_codes(t, &s, values);
         for (int i = 0; i < 8; i++)
             check_window(t, &s, values);
+        check_tiles(t, &s, values);
     }
     free(file);
 }
