@@ -25,13 +25,14 @@ static hdl_err key_theta(hdl_model_desc *desc, const hdl_gguf_kv *kv, hdl_errmsg
 /* Widths of values and keys are one field; checked again by every later key. */
 static hdl_err key_head_dim(hdl_model_desc *desc, const hdl_gguf_kv *kv, hdl_errmsg *why)
 {
-    int64_t n = kv->is_array || kv->type == HDL_GGUF_STRING ? 0 : hdl_gguf_int_at(kv, 0);
-    if (n < 2 || n > 1024 || (desc->head_dim != 0 && desc->head_dim != (uint32_t)n))
+    uint32_t n = 0;
+    HDL_TRY(hdl_gguf_kv_u32(kv, (hdl_gguf_range){2, 1024}, &n, why));
+    if (desc->head_dim != 0 && desc->head_dim != n)
         return hdl_fail(HDL_UNSUPPORTED, why,
-                        "%s is %" PRId64 "; keys and values of one width from 2 to 1024 are "
-                        "supported here; choose another model",
-                        kv->key, n);
-    desc->head_dim = (uint32_t)n;
+                        "%.150s is %u and the width of keys is %u; they must be one here; choose "
+                        "another model",
+                        kv->key, n, desc->head_dim);
+    desc->head_dim = n;
     return HDL_OK;
 }
 
