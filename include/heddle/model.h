@@ -233,6 +233,7 @@ typedef struct hdl_shard {
     uint32_t vocab_padded;    /* the same on every rank: ceil(vocab / tp) */
     /* Of the row-parallel matrices, and of k's projection norm, on this rank. */
     uint32_t o_leaves, down_leaves, shared_leaves, moe_down_leaves, kv_leaves;
+    uint32_t gdn_k_heads, gdn_v_heads, gdn_leaves; /* of Gated DeltaNet; cut over tp as heads are */
 } hdl_shard;
 
 static inline uint32_t hdl_layout_ranks(const hdl_layout *layout)

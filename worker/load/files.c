@@ -166,8 +166,10 @@ typedef struct layout {
 
 /* The slot's rows by heads, in the whole tensor. k_b is wanted with each head's matrix transposed:
  * some files hold it so, the others are read by columns. */
-static void find_heads(layout *l, uint32_t n_heads, hdl_wslot slot)
+static void find_heads(layout *l, const hdl_model_desc *desc, hdl_wslot slot)
 {
+    bool gdn = hdl_slot_info_of(slot)->when == HDL_WHEN_GDN;
+    uint32_t n_heads = gdn ? desc->gdn.n_k_heads : desc->n_heads;
     if (l->form->form & HDL_FORM_HEADS_TRANSPOSED) {
         uint64_t cols = l->own / n_heads;
         l->heads = (hdl_found_heads){.each = (uint32_t)l->cols, .step = (uint32_t)l->cols};
@@ -207,7 +209,7 @@ static layout layout_of(const hdl_model_desc *desc, hdl_wslot slot, const hdl_we
     }
     l.own = own;
     if (form->form & (HDL_FORM_HEADS | HDL_FORM_HEADS_TRANSPOSED))
-        find_heads(&l, desc->n_heads, slot);
+        find_heads(&l, desc, slot);
     return l;
 }
 
@@ -369,7 +371,7 @@ static hdl_err find_quantised(hdl_files *f, hdl_files_ask ask, candidate *c, hdl
     if (c->form->form & (HDL_FORM_EVEN | HDL_FORM_ODD))
         every_second(&q_found->src, c->form->form & HDL_FORM_ODD ? 1 : 0);
     q_found->src.row_at = (uint32_t)l.row_at;
-    q_found->src.n_rows = hdl_dim_size(ask.desc, hdl_slot_info_of(ask.at.slot)->rows);
+    q_found->src.n_rows = (uint32_t)l.own;
     return HDL_OK;
 }
 
@@ -409,14 +411,15 @@ hdl_err hdl_files_find(hdl_files *f, hdl_files_ask ask, hdl_found *out, hdl_errm
     HDL_TRY(find_name(f, ask, &c, why));
     layout l = layout_of(ask.desc, ask.at.slot, c.form);
     if (c.quantised.name) {
-        if (l.heads.across)
-            return hdl_fail(
-                HDL_UNSUPPORTED, why,
-                "tensor %.120s is quantised and cut into heads across its rows, which is "
-                "not supported; use the bf16 release of the model",
-                c.quantised.name);
+        if (l.heads.across && c.quantised.src.encoding != HDL_ENC_E4M3)
+            return hdl_fail(HDL_UNSUPPORTED, why,
+                            "tensor %.120s is of %s and cut into heads across its rows, which is "
+                            "not supported; use the bf16 or fp8 release of the model",
+                            c.quantised.name, hdl_enc_name(c.quantised.src.encoding));
         *out = c.quantised;
         out->heads = l.heads;
+        if (l.heads.across)
+            out->src = transposed(&c.quantised.src);
         return HDL_OK;
     }
     HDL_TRY(check(&c.tensor, &l, why));

@@ -17,9 +17,11 @@ static void run_job(const hdl_place_job *j, const hdl_ops *ops)
         return;
     }
     for (uint32_t i = 0; i < j->src.n_rows; i++) {
-        float value = 0;
-        hdl_source_values(&j->src, (hdl_span){i, 0, 1}, &value);
-        j->vec[i] = value + j->plus;
+        for (uint32_t col = 0; col < j->src.n_cols; col++) {
+            float value = 0;
+            hdl_source_values(&j->src, (hdl_span){i, col, 1}, &value);
+            j->vec[col * j->col_step + i] = value + j->plus;
+        }
     }
 }
 

@@ -14,6 +14,7 @@ typedef struct hdl_place_job {
     hdl_source src;
     hdl_weight *dst; /* NULL: a vector */
     float *vec;
+    size_t col_step;  /* of a table: from one column to the next in vec */
     float plus;       /* added to each element of a vector */
     uint32_t row_at;  /* in dst */
     const char *name; /* of the tensor; borrowed: the files' */

@@ -72,12 +72,28 @@ static hdl_source every_second(const hdl_source *src, uint32_t first)
     return s;
 }
 
+/* A slice of a slot whose heads' rows take turns with those of others. */
+static hdl_err add_by_heads(hdl_placer *p, const hdl_found *f, hdl_slice s, target to)
+{
+    uint32_t each = f->heads.each;
+    HDL_ASSERT(s.row_at % each == 0 && s.n_rows % each == 0 && !f->heads.across);
+    for (uint32_t row = 0; row < s.n_rows; row += each) {
+        uint32_t at = (s.row_at + row) / each * f->heads.step + f->heads.first;
+        hdl_source src = hdl_source_part(&f->src, (hdl_window){at, each, s.col_at, s.n_cols});
+        count(p, &src, to.dst);
+        HDL_TRY(add_rows(p, &src, (target){to.dst, to.row_at + row}));
+    }
+    return HDL_OK;
+}
+
 static hdl_err add_matrix(hdl_placer *p, const hdl_found *f, hdl_slice s, target to)
 {
-    hdl_source src = hdl_source_part(&f->src, (hdl_window){s.row_at, s.n_rows, s.col_at, s.n_cols});
     to = in_stack(to);
     HDL_ASSERT_EQ(s.n_cols, to.dst->k);
     HDL_ASSERT_LE(to.row_at + s.n_rows, hdl_weight_rows(to.dst));
+    if (f->heads.each != 0)
+        return add_by_heads(p, f, s, to);
+    hdl_source src = hdl_source_part(&f->src, (hdl_window){s.row_at, s.n_rows, s.col_at, s.n_cols});
     count(p, &src, to.dst);
     p->name = f->name;
     if (f->pairs == 0)
@@ -171,6 +187,9 @@ static vector_at layer_vector(const hdl_model *m, hdl_weight_at at)
     case HDL_WSLOT_O_BIAS: return (vector_at){layer->o_bias, 0};
     case HDL_WSLOT_MLA_Q_A_NORM: return (vector_at){layer->mla.q_a_norm, 0};
     case HDL_WSLOT_MLA_KV_A_NORM: return (vector_at){layer->mla.kv_a_norm, 0};
+    case HDL_WSLOT_GDN_A_LOG: return (vector_at){layer->gdn.a_log, 0};
+    case HDL_WSLOT_GDN_DT_BIAS: return (vector_at){layer->gdn.dt_bias, 0};
+    case HDL_WSLOT_GDN_NORM: return (vector_at){layer->gdn.norm, 0};
     case HDL_WSLOT_SINKS: return (vector_at){layer->sinks, 0};
     case HDL_WSLOT_ATTN_SUB_NORM: return (vector_at){layer->attn_sub_norm, 0};
     case HDL_WSLOT_FFN_SUB_NORM: return (vector_at){layer->ffn_sub_norm, 0};
@@ -189,6 +208,37 @@ static vector_at layer_vector(const hdl_model *m, hdl_weight_at at)
     }
 }
 
+static target gdn_matrix(const hdl_model *m, hdl_weight_at at)
+{
+    hdl_gdn_layer *l = &m->layers[at.layer].gdn;
+    const hdl_shard *sh = &m->shard;
+    uint32_t keys = sh->gdn_k_heads * m->desc->gdn.k_dim, heads = sh->gdn_v_heads;
+    switch (at.slot) {
+    case HDL_WSLOT_GDN_Q: return (target){&l->in, 0};
+    case HDL_WSLOT_GDN_K: return (target){&l->in, keys};
+    case HDL_WSLOT_GDN_V: return (target){&l->in, 2 * keys};
+    case HDL_WSLOT_GDN_Z: return (target){&l->in, 2 * keys + heads * m->desc->gdn.v_dim};
+    case HDL_WSLOT_GDN_B: return (target){&l->ba, 0};
+    case HDL_WSLOT_GDN_A: return (target){&l->ba, heads};
+    default: HDL_UNREACHABLE("slot of Gated DeltaNet");
+    }
+}
+
+/* The convolution's weights lie tap by tap. */
+static hdl_err add_conv(hdl_placer *p, const hdl_found *f, hdl_slice s, hdl_weight_at at)
+{
+    const hdl_model *m = p->model;
+    uint32_t keys = m->shard.gdn_k_heads * m->desc->gdn.k_dim;
+    uint32_t values = m->shard.gdn_v_heads * m->desc->gdn.v_dim;
+    uint32_t first = at.slot == HDL_WSLOT_GDN_CONV_Q ? 0 : keys;
+    if (at.slot == HDL_WSLOT_GDN_CONV_V)
+        first = 2 * keys;
+    return add_job(p, (hdl_place_job){.src = hdl_source_part(
+                                          &f->src, (hdl_window){s.row_at, s.n_rows, 0, s.n_cols}),
+                                      .vec = m->layers[at.layer].gdn.conv + first,
+                                      .col_step = 2 * keys + values});
+}
+
 static target layer_matrix(const hdl_model *m, hdl_weight_at at)
 {
     hdl_layer *layer = &m->layers[at.layer];
@@ -201,6 +251,7 @@ static target layer_matrix(const hdl_model *m, hdl_weight_at at)
     case HDL_WSLOT_K: return (target){&layer->qkv, q};
     case HDL_WSLOT_V: return (target){&layer->qkv, q + kv};
     case HDL_WSLOT_O:
+    case HDL_WSLOT_GDN_OUT:
     case HDL_WSLOT_MLA_O: return (target){&layer->o, 0};
     case HDL_WSLOT_MLA_Q:
     case HDL_WSLOT_MLA_Q_A: return (target){&layer->mla.a, 0};
@@ -217,7 +268,7 @@ static target layer_matrix(const hdl_model *m, hdl_weight_at at)
     case HDL_WSLOT_SHARED_UP: return (target){&layer->shared_gate_up, sh->shared};
     case HDL_WSLOT_SHARED_DOWN: return (target){&layer->shared_down, 0};
     case HDL_WSLOT_SHARED_ON: return (target){&layer->shared_on, 0};
-    default: HDL_UNREACHABLE("layer slot");
+    default: return gdn_matrix(m, at);
     }
 }
 
@@ -229,6 +280,9 @@ static hdl_err add_layer_slot(hdl_placer *p, const hdl_found *f, hdl_weight_at a
         return HDL_OK; /* others hold the leaves */
     if (hdl_slot_info_of(at.slot)->cols == HDL_DIM_NONE)
         return add_vector(p, f, s, layer_vector(m, at));
+    if (at.slot == HDL_WSLOT_GDN_CONV_Q || at.slot == HDL_WSLOT_GDN_CONV_K ||
+        at.slot == HDL_WSLOT_GDN_CONV_V)
+        return add_conv(p, f, s, at);
     if (at.slot == HDL_WSLOT_MLA_K_B)
         return add_heads(p, f, m->layers[at.layer].mla.k_b);
     if (at.slot == HDL_WSLOT_MLA_V_B)

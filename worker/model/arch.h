@@ -66,15 +66,15 @@ typedef struct hdl_config_key {
 
 /* Where in its tensor a slot's matrix or vector is, when it is not the whole tensor. */
 enum {
-    HDL_FORM_STACKED = 1,           /* the tensor holds the experts' one behind the other */
-    HDL_FORM_TRANSPOSED = 2,        /* columns by rows */
-    HDL_FORM_EVEN = 4,              /* rows 0, 2, 4, ... of twice as many */
-    HDL_FORM_ODD = 8,               /* rows 1, 3, 5, ... */
-    HDL_FORM_PAIRS = 16,            /* the two halves of each head's rows take turns (llama.cpp) */
-    HDL_FORM_HEADS = 32,            /* fused slots take turns head by head */
+    HDL_FORM_STACKED = 1,    /* the tensor holds the experts' one behind the other */
+    HDL_FORM_TRANSPOSED = 2, /* columns by rows */
+    HDL_FORM_EVEN = 4,       /* rows 0, 2, 4, ... of twice as many */
+    HDL_FORM_ODD = 8,        /* rows 1, 3, 5, ... */
+    HDL_FORM_PAIRS = 16,     /* the two halves of each head's rows take turns (llama.cpp) */
+    HDL_FORM_HEADS = 32,     /* fused slots take turns head by head; of Gated DeltaNet: k head */
     HDL_FORM_HEADS_TRANSPOSED = 64, /* [n_heads, columns, rows of a head] (llama.cpp's attn_k_b) */
 };
-enum { HDL_FUSED_MAX = 3 };
+enum { HDL_FUSED_MAX = 4 };
 
 /* A tensor's name in the files; {l} is the layer, {e} the expert. Several names of one slot: the
  * first that the files have. */
@@ -151,12 +151,17 @@ bool hdl_weight_name_write(const hdl_weight_name *name, hdl_weight_at at, char *
  * tokens. */
 bool hdl_arch_skips(const hdl_model_desc *desc, const char *tensor);
 
+/* Which layers of Qwen's mixtures are dense: those that mlp_only_layers names, and those whose
+ * number from 1 decoder_sparse_step does not divide. */
+hdl_err hdl_arch_sparse_layers(hdl_model_desc *desc, const hdl_jv *root, hdl_errmsg *why);
+
 /* Rotary tables (arch_rope.c): a rope_scaling or rope_parameters object (null: nothing); keys that
  * set the first table from one, from rope_theta, from partial_rotary_factor. */
 hdl_err hdl_arch_read_rope(hdl_rope *rope, const hdl_jv *v, hdl_errmsg *why);
 hdl_key_fn hdl_arch_key_rope, hdl_arch_key_theta, hdl_arch_key_partial;
-/* ... that also scales queries by position (Ministral 3); with the names of Phi-3. */
-hdl_key_fn hdl_arch_key_rope_and_q_temp, hdl_arch_key_rope_phi3;
+/* ... that also scales queries by position (Ministral 3); with the names of Phi-3; of three
+ * positions a token (Qwen3.5). */
+hdl_key_fn hdl_arch_key_rope_and_q_temp, hdl_arch_key_rope_phi3, hdl_arch_key_rope_text;
 /* What the tables need besides their own keys: rotated dimensions, LongRoPE's factor. Once, when
  * head_dim is known. */
 hdl_err hdl_arch_complete_ropes(hdl_model_desc *desc, hdl_errmsg *why);

@@ -9,6 +9,11 @@
 #define HDL_ARCH_LIST(X)                                                                           \
     X(deepseek_v2)                                                                                 \
     X(deepseek_v3)                                                                                 \
+    X(qwen3next)                                                                                   \
+    X(qwen35)                                                                                      \
+    X(qwen35moe)                                                                                   \
+    X(qwen35_vl)                                                                                   \
+    X(qwen35moe_vl)                                                                                \
     X(mistral4)                                                                                    \
     X(mistral3_mistral4)                                                                           \
     X(kimi_k25)                                                                                    \

@@ -19,7 +19,7 @@
     HDL_K_EXPECT("use_sliding_window", "false", "windows on some layers are not supported"),       \
     HDL_K_SKIP("sliding_window"), /* of no effect while use_sliding_window is false */             \
     HDL_K_SKIP("max_window_layers"),                                                               \
-    HDL_K_SKIP("decoder_sparse_step"), /* both read by finish */                                   \
+    HDL_K_SKIP("decoder_sparse_step"), /* both read by hdl_arch_sparse_layers */                                   \
     HDL_K_SKIP("mlp_only_layers")
 // clang-format on
 
@@ -37,9 +37,8 @@ static const hdl_config_key qwen3_keys[] = {
     HDL_K_EXPECT("shared_expert_intermediate_size", "0", "a shared expert is not supported"),
 };
 
-/* HF: Qwen3MoeDecoderLayer. A layer is a mixture when it is not listed and (layer + 1) divides by
- * the step. */
-static hdl_err finish(hdl_model_desc *desc, const hdl_jv *root, hdl_errmsg *why)
+/* HF: Qwen3MoeDecoderLayer. */
+hdl_err hdl_arch_sparse_layers(hdl_model_desc *desc, const hdl_jv *root, hdl_errmsg *why)
 {
     int64_t step = 1;
     hdl_jv v = hdl_jv_get(root, "decoder_sparse_step");
@@ -94,7 +93,7 @@ const hdl_arch hdl_arch_qwen2moe = {
     .router = HDL_ROUTER_SOFTMAX_TOPK,
     .router_renorm = false, /* the default of transformers */
     .init = init_qwen2,
-    .finish = finish,
+    .finish = hdl_arch_sparse_layers,
 };
 
 const hdl_arch hdl_arch_qwen3moe = {
@@ -109,5 +108,5 @@ const hdl_arch hdl_arch_qwen3moe = {
     .router = HDL_ROUTER_SOFTMAX_TOPK,
     .router_renorm = false, /* the default of transformers */
     .qk_norm = HDL_QK_NORM_HEAD,
-    .finish = finish,
+    .finish = hdl_arch_sparse_layers,
 };

@@ -233,6 +233,14 @@ hdl_err hdl_arch_key_rope_and_q_temp(hdl_model_desc *desc, const hdl_jv *v, hdl_
     return HDL_OK;
 }
 
+/* HF: Qwen3_5TextRotaryEmbedding. Which of a token's three positions gives a frequency does not
+ * matter where they are equal, as those of text are. */
+hdl_err hdl_arch_key_rope_text(hdl_model_desc *desc, const hdl_jv *v, hdl_errmsg *why)
+{
+    dialect d = {.also = " mrope_section mrope_interleaved "};
+    return read_rope(&desc->ropes[0], v, d, why);
+}
+
 hdl_err hdl_arch_key_theta(hdl_model_desc *desc, const hdl_jv *v, hdl_errmsg *why)
 {
     if (!hdl_jv_given(v))

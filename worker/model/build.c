@@ -214,6 +214,8 @@ static void place_all(hdl_build *c)
         layer->ffn_post_norm = hdl_build_floats_if(c, d->post_norm, d->hidden);
         if (d->layers[i].mixer == HDL_MIXER_MLA)
             hdl_build_mla(c, layer, i);
+        else if (d->layers[i].mixer == HDL_MIXER_GDN)
+            hdl_build_gdn(c, layer, i);
         else
             place_attention(c, layer, i);
         if (d->layers[i].ffn == HDL_FFN_MOE)
@@ -252,6 +254,9 @@ static hdl_err check_limits(const hdl_model_desc *d, hdl_errmsg *why)
         const char *what;
         uint32_t value, max;
     } limits[] = {{"head_dim", d->head_dim, HDL_HEAD_DIM_MAX},
+                  {"key head of recurrent layers", d->gdn.k_dim, HDL_HEAD_DIM_MAX},
+                  {"value head of recurrent layers", d->gdn.v_dim, HDL_HEAD_DIM_MAX},
+                  {"convolution", d->gdn.conv, HDL_GDN_TAPS_MAX},
                   {"row of the latent cache", d->mla.kv_rank + d->mla.rope_dim, HDL_HEAD_DIM_MAX},
                   {"number of experts", d->n_experts, HDL_EXPERTS_MAX},
                   {"number of experts per token", d->topk, HDL_TOPK_MAX}};
@@ -346,8 +351,10 @@ static void mixer_extent(const hdl_model_desc *desc, const hdl_shard *s, uint32_
         return;
     }
     uint32_t n_q = (desc->attn_gate ? 2 : 1) * s->n_heads;
-    *n = (n_q + 2 * s->n_kv_heads) * desc->head_dim;
-    *k = s->n_heads * desc->head_dim;
+    uint32_t values = s->gdn_v_heads * desc->gdn.v_dim;
+    *n = hdl_max_u32((n_q + 2 * s->n_kv_heads) * desc->head_dim,
+                     2 * (s->gdn_k_heads * desc->gdn.k_dim + values));
+    *k = hdl_max_u32(s->n_heads * desc->head_dim, values);
 }
 
 hdl_ops_extent hdl_model_extent(const hdl_model_desc *desc, const hdl_shard *shard,

@@ -21,6 +21,15 @@ typedef struct hdl_mla_layer {
     float *kv_a_norm; /* [kv_rank] */
 } hdl_mla_layer;
 
+/* Gated DeltaNet. */
+typedef struct hdl_gdn_layer {
+    hdl_weight in; /* [2 n_k_heads k_dim + 2 n_v_heads v_dim, hidden]: q, k, v, z rows */
+    hdl_weight ba; /* [2 n_v_heads, hidden]: b, then a rows; F32, because decays multiply */
+    float *conv;   /* [taps, channels]: q, k, v */
+    float *a_log, *dt_bias; /* [n_v_heads] */
+    float *norm;            /* [v_dim] */
+} hdl_gdn_layer;
+
 /* Vectors are f32 and NULL where the layer has none. */
 typedef struct hdl_layer {
     float *attn_norm, *attn_post_norm, *ffn_norm, *ffn_post_norm; /* [hidden] */
@@ -32,8 +41,9 @@ typedef struct hdl_layer {
     float *attn_sub_norm; /* [n_heads head_dim] */
     hdl_weight qkv; /* [(n_heads + 2 n_kv_heads) head_dim, hidden]: q, k, v rows; with an output
                        gate n_heads counts twice: a head's query, then its gate */
-    hdl_weight o;   /* [hidden, n_heads head_dim]; of MLA n_heads v_dim */
+    hdl_weight o;   /* [hidden, n_heads head_dim]; of MLA n_heads v_dim, of GDN n_v_heads v_dim */
     hdl_mla_layer mla;
+    hdl_gdn_layer gdn;
     hdl_weight gate_up;              /* [2 inter, hidden]: gate rows, then up rows; dense layers */
     hdl_weight down;                 /* [hidden, inter] */
     float *gate_up_bias, *down_bias; /* [2 inter], [hidden] */

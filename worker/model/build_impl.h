@@ -39,3 +39,4 @@ hdl_weight hdl_build_fused(hdl_build *b, hdl_build_rows rows);
 
 /* Mixers other than attention. */
 void hdl_build_mla(hdl_build *b, hdl_layer *layer, uint32_t idx);
+void hdl_build_gdn(hdl_build *b, hdl_layer *layer, uint32_t idx);

@@ -47,3 +47,27 @@ void hdl_build_mla(hdl_build *b, hdl_layer *layer, uint32_t idx)
         b, (hdl_weight_at){HDL_WSLOT_MLA_O, idx, 0},
         (hdl_weight){.n = d->hidden, .k = s->n_heads * m->v_dim, .n_leaves = s->o_leaves});
 }
+
+void hdl_build_gdn(hdl_build *b, hdl_layer *layer, uint32_t idx)
+{
+    const hdl_model_desc *d = b->model->desc;
+    const hdl_shard *s = &b->model->shard;
+    uint32_t keys = s->gdn_k_heads * d->gdn.k_dim, values = s->gdn_v_heads * d->gdn.v_dim;
+    hdl_gdn_layer *l = &layer->gdn;
+    l->in = hdl_build_fused(b, (hdl_build_rows){.k = d->hidden,
+                                                .n_leaves = 1,
+                                                .layer = idx,
+                                                .n_parts = 4,
+                                                .parts = {{HDL_WSLOT_GDN_Q, keys},
+                                                          {HDL_WSLOT_GDN_K, keys},
+                                                          {HDL_WSLOT_GDN_V, values},
+                                                          {HDL_WSLOT_GDN_Z, values}}});
+    l->ba = hdl_build_small(b, 2 * s->gdn_v_heads);
+    l->conv = hdl_build_floats_if(b, true, (size_t)d->gdn.conv * (2 * keys + values));
+    l->a_log = hdl_build_floats_if(b, true, s->gdn_v_heads);
+    l->dt_bias = hdl_build_floats_if(b, true, s->gdn_v_heads);
+    l->norm = hdl_build_floats_if(b, true, d->gdn.v_dim);
+    layer->o =
+        hdl_build_matrix(b, (hdl_weight_at){HDL_WSLOT_GDN_OUT, idx, 0},
+                         (hdl_weight){.n = d->hidden, .k = values, .n_leaves = s->gdn_leaves});
+}

@@ -25,8 +25,10 @@ static void *take(cursor *c, size_t count, size_t item)
 
 /* Values of a token in the buffers around the mixers: the most that any of them takes. */
 typedef struct widths {
-    size_t qkv, q, attn, q_latent, latent;
+    size_t qkv, q, attn, q_latent, latent, ba;
 } widths;
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 static widths widths_of(const hdl_model *m)
 {
@@ -34,8 +36,14 @@ static widths widths_of(const hdl_model *m)
     const hdl_mla_desc *mla = &d->mla;
     size_t n_heads = m->shard.n_heads, kv = (size_t)m->shard.n_kv_heads * d->head_dim;
     size_t q = n_heads * d->head_dim;
-    if (!hdl_desc_has_mixer(d, HDL_MIXER_MLA))
-        return (widths){.qkv = (d->attn_gate ? 2 : 1) * q + 2 * kv, .q = q, .attn = q};
+    if (!hdl_desc_has_mixer(d, HDL_MIXER_MLA)) {
+        size_t keys = (size_t)2 * m->shard.gdn_k_heads * d->gdn.k_dim;
+        size_t values = (size_t)m->shard.gdn_v_heads * d->gdn.v_dim;
+        return (widths){.qkv = larger((d->attn_gate ? 2 : 1) * q + 2 * kv, keys + 2 * values),
+                        .q = larger(q, keys + values),
+                        .attn = larger(q, values),
+                        .ba = (size_t)2 * m->shard.gdn_v_heads};
+    }
     q = n_heads * (mla->nope_dim + mla->rope_dim);
     return (widths){.qkv = (mla->q_rank ? mla->q_rank : q) + mla->kv_rank + mla->rope_dim,
                     .q = mla->q_rank ? q : 0,
@@ -59,6 +67,7 @@ static void place(hdl_forward *f, cursor *c)
     f->attn = take(c, n * w.attn, sizeof(float));
     f->q_latent = take(c, n * w.q_latent, sizeof(float));
     f->latent = take(c, n * w.latent, sizeof(float));
+    f->ba = take(c, n * w.ba, sizeof(float));
     f->sumsq = take(c, n * 2, sizeof(float));
     f->gate_up = take(c, n * 2 * inter, sizeof(float));
     f->act = take(c, n * inter, sizeof(float));
@@ -109,6 +118,8 @@ static hdl_err run_mixer(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
 {
     if (f->model->desc->layers[layer].mixer == HDL_MIXER_MLA)
         return hdl_block_mla(f, t, layer);
+    if (f->model->desc->layers[layer].mixer == HDL_MIXER_GDN)
+        return hdl_block_gdn(f, t, layer);
     return hdl_block_attention(f, t, layer);
 }
 

@@ -40,10 +40,12 @@ typedef struct hdl_forward {
     float *x;        /* [n_tokens_max, hidden] residual stream */
     float *h;        /* [n_tokens_max, hidden] normed, then a block's output */
     float *qkv;      /* [n_tokens_max, rows of qkv: (n_heads + 2 n_kv_heads) head_dim, gates] */
-    float *q;        /* [n_tokens_max, n_heads head_dim] */
+    float *q;        /* [n_tokens_max, n_heads head_dim]; of Gated DeltaNet q, k, v behind the
+                        convolution */
     float *attn;     /* [n_tokens_max, n_heads head_dim] */
     float *q_latent; /* [n_tokens_max, n_heads, kv_rank + rope_dim] */
     float *latent;   /* [n_tokens_max, n_heads, kv_rank] */
+    float *ba;       /* [n_tokens_max, 2 n_v_heads] of Gated DeltaNet */
     float *sumsq;    /* [n_tokens_max, 2] of norms over what ranks share */
     float *gate_up;  /* [n_tokens_max, 2 inter], of a dense layer or the shared expert */
     float *act;      /* [n_tokens_max, inter] */
@@ -81,6 +83,7 @@ hdl_err hdl_forward_logits(hdl_forward *f, const uint32_t *token_idx, uint32_t n
 /* Blocks. Each adds its output to f->x. */
 hdl_err hdl_block_attention(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL_MUST_CHECK;
 hdl_err hdl_block_mla(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL_MUST_CHECK;
+hdl_err hdl_block_gdn(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL_MUST_CHECK;
 hdl_err hdl_block_dense(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL_MUST_CHECK;
 hdl_err hdl_block_moe(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL_MUST_CHECK;
 

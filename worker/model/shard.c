@@ -70,6 +70,17 @@ static hdl_err check_attention(const hdl_model_desc *desc, uint32_t tp, hdl_errm
     return check_leaves("attention output", hdl_desc_attn_width(desc), tp, why);
 }
 
+static hdl_err check_gdn(const hdl_model_desc *desc, uint32_t tp, hdl_errmsg *why)
+{
+    const hdl_gdn_desc *g = &desc->gdn;
+    if (g->n_k_heads % tp != 0)
+        return hdl_fail(HDL_UNSUPPORTED, why,
+                        "tp is %u; the %u key heads of the model's recurrent layers do not divide "
+                        "by it; choose a tp that divides them",
+                        tp, g->n_k_heads);
+    return check_leaves("recurrent layers' output", g->n_v_heads * g->v_dim, tp, why);
+}
+
 /* Dense layers of a mixture and its shared expert are a small part of it: where tp exceeds their
  * leaves, the ranks between those that hold one have nothing to add. */
 static bool may_idle(const hdl_model_desc *desc)
@@ -81,6 +92,8 @@ hdl_err hdl_layout_check(const hdl_model_desc *desc, const hdl_layout *layout, h
 {
     HDL_TRY(check_numbers(layout, why));
     HDL_TRY(check_attention(desc, layout->tp, why));
+    if (hdl_desc_has_mixer(desc, HDL_MIXER_GDN))
+        HDL_TRY(check_gdn(desc, layout->tp, why));
     if (has_ffn(desc, HDL_FFN_DENSE) && !may_idle(desc))
         HDL_TRY(check_leaves("dense feed-forward layer", desc->inter, layout->tp, why));
     if (!has_ffn(desc, HDL_FFN_MOE)) {
@@ -107,6 +120,14 @@ static void place_attention(hdl_shard *s, const hdl_model_desc *desc)
     s->kv_head_at = (uint32_t)((uint64_t)s->tp_idx * desc->n_kv_heads / s->tp);
     s->o_leaves = hdl_leaf_count(hdl_desc_attn_width(desc)) / s->tp;
     s->kv_leaves = hdl_leaf_count(desc->n_kv_heads * desc->head_dim) / s->tp;
+}
+
+static void place_gdn(hdl_shard *s, const hdl_model_desc *desc)
+{
+    const hdl_gdn_desc *g = &desc->gdn;
+    s->gdn_k_heads = g->n_k_heads / s->tp;
+    s->gdn_v_heads = g->n_v_heads / s->tp;
+    s->gdn_leaves = hdl_leaf_count(g->n_v_heads * g->v_dim) / s->tp;
 }
 
 typedef struct part {
@@ -153,6 +174,8 @@ hdl_shard hdl_shard_of(const hdl_model_desc *desc, const hdl_layout *layout, uin
     s.ep_idx = rank / s.moe_tp;
     s.moe_tp_idx = rank % s.moe_tp;
     place_attention(&s, desc);
+    if (hdl_desc_has_mixer(desc, HDL_MIXER_GDN))
+        place_gdn(&s, desc);
     place_ffn(&s, desc);
     s.vocab_padded = hdl_div_ceil_u32(desc->vocab, s.tp);
     s.vocab_at = hdl_min_u32(desc->vocab, s.tp_idx * s.vocab_padded);
@@ -222,13 +245,20 @@ static hdl_wformat kept_format(const hdl_model_desc *desc, hdl_wslot slot, uint3
     return f;
 }
 
-/* The router and all vectors are f32 in every format. */
+/* Vectors, and matrices that are f32 in every format. */
+static bool is_f32(hdl_wslot slot)
+{
+    const hdl_slot_info *info = hdl_slot_info_of(slot);
+    return info->cols == HDL_DIM_NONE || info->cols == HDL_DIM_GDN_TAPS ||
+           slot == HDL_WSLOT_ROUTER || slot == HDL_WSLOT_SHARED_ON || slot == HDL_WSLOT_GDN_B ||
+           slot == HDL_WSLOT_GDN_A;
+}
+
 static uint64_t slot_bytes(const hdl_model_desc *desc, hdl_weight_at at, hdl_wformat format,
                            hdl_slice s)
 {
     uint64_t n = (uint64_t)s.n_rows * s.n_cols;
-    if (hdl_slot_info_of(at.slot)->cols == HDL_DIM_NONE || at.slot == HDL_WSLOT_ROUTER ||
-        at.slot == HDL_WSLOT_SHARED_ON)
+    if (is_f32(at.slot))
         return 4 * n;
     return hdl_wformat_bytes(
         format == HDL_WFORMAT_COUNT ? kept_format(desc, at.slot, at.layer) : format, n);

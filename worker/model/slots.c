@@ -42,6 +42,11 @@ uint32_t hdl_dim_size(const hdl_model_desc *desc, hdl_dim dim)
     case HDL_DIM_MLA_Q: return desc->n_heads * (desc->mla.nope_dim + desc->mla.rope_dim);
     case HDL_DIM_MLA_NOPE: return desc->n_heads * desc->mla.nope_dim;
     case HDL_DIM_MLA_V: return desc->n_heads * desc->mla.v_dim;
+    case HDL_DIM_GDN_K: return desc->gdn.n_k_heads * desc->gdn.k_dim;
+    case HDL_DIM_GDN_V: return desc->gdn.n_v_heads * desc->gdn.v_dim;
+    case HDL_DIM_GDN_HEADS: return desc->gdn.n_v_heads;
+    case HDL_DIM_GDN_HEAD: return desc->gdn.v_dim;
+    case HDL_DIM_GDN_TAPS: return desc->gdn.conv;
     }
     HDL_UNREACHABLE("dimension");
 }
@@ -63,12 +68,13 @@ uint32_t hdl_desc_attn_width(const hdl_model_desc *desc)
 bool hdl_slot_used(const hdl_model_desc *desc, hdl_wslot slot, uint32_t layer)
 {
     const hdl_slot_info *info = hdl_slot_info_of(slot);
-    bool moe = false, attention = false, mla = false;
+    bool moe = false, attention = false, mla = false, gdn = false;
     if (info->scope != HDL_SCOPE_MODEL) {
         HDL_ASSERT_LT(layer, desc->n_layers);
         moe = desc->layers[layer].ffn == HDL_FFN_MOE;
         attention = desc->layers[layer].mixer == HDL_MIXER_ATTENTION;
         mla = desc->layers[layer].mixer == HDL_MIXER_MLA;
+        gdn = desc->layers[layer].mixer == HDL_MIXER_GDN;
     }
     switch (info->when) {
     case HDL_WHEN_ALWAYS: return true;
@@ -96,6 +102,7 @@ bool hdl_slot_used(const hdl_model_desc *desc, hdl_wslot slot, uint32_t layer)
     case HDL_WHEN_MLA: return mla;
     case HDL_WHEN_MLA_PLAIN_Q: return mla && desc->mla.q_rank == 0;
     case HDL_WHEN_MLA_Q_RANK: return mla && desc->mla.q_rank != 0;
+    case HDL_WHEN_GDN: return gdn;
     }
     HDL_UNREACHABLE("when");
 }
@@ -110,6 +117,12 @@ static range heads(const hdl_shard *shard, uint32_t each)
     return (range){shard->head_at * each, shard->n_heads * each};
 }
 
+/* n heads of the rank, `each` values of every one. */
+static range gdn_heads(const hdl_shard *shard, uint32_t n, uint32_t each)
+{
+    return (range){shard->tp_idx * n * each, n * each};
+}
+
 static range cut(const hdl_model_desc *desc, const hdl_shard *shard, hdl_wslot slot, hdl_dim dim)
 {
     uint32_t hd = desc->head_dim, qk = desc->mla.nope_dim + desc->mla.rope_dim;
@@ -117,6 +130,9 @@ static range cut(const hdl_model_desc *desc, const hdl_shard *shard, hdl_wslot s
     case HDL_DIM_MLA_Q: return heads(shard, qk);
     case HDL_DIM_MLA_NOPE: return heads(shard, desc->mla.nope_dim);
     case HDL_DIM_MLA_V: return heads(shard, desc->mla.v_dim);
+    case HDL_DIM_GDN_K: return gdn_heads(shard, shard->gdn_k_heads, desc->gdn.k_dim);
+    case HDL_DIM_GDN_V: return gdn_heads(shard, shard->gdn_v_heads, desc->gdn.v_dim);
+    case HDL_DIM_GDN_HEADS: return gdn_heads(shard, shard->gdn_v_heads, 1);
     case HDL_DIM_Q: return heads(shard, hd);
     case HDL_DIM_Q_GATE: return heads(shard, 2 * hd);
     case HDL_DIM_HEADS: return heads(shard, 1);
@@ -150,6 +166,8 @@ uint32_t hdl_slot_leaf_k(const hdl_model_desc *desc, hdl_wslot slot)
     case HDL_DIM_KV:
     case HDL_DIM_INTER:
     case HDL_DIM_SHARED:
+    case HDL_DIM_MLA_V:
+    case HDL_DIM_GDN_V:
     case HDL_DIM_MOE_INTER: return k / hdl_leaf_count(k);
     default: return k;
     }

@@ -23,12 +23,17 @@ typedef enum hdl_dim {
     HDL_DIM_EXPERTS,
     HDL_DIM_MOE_INTER,
     HDL_DIM_VOCAB,
-    HDL_DIM_Q_RANK,   /* mla.q_rank */
-    HDL_DIM_KV_RANK,  /* mla.kv_rank */
-    HDL_DIM_KV_A,     /* mla.kv_rank + mla.rope_dim */
-    HDL_DIM_MLA_Q,    /* n_heads * (nope_dim + rope_dim) */
-    HDL_DIM_MLA_NOPE, /* n_heads * nope_dim */
-    HDL_DIM_MLA_V,    /* n_heads * v_dim */
+    HDL_DIM_Q_RANK,    /* mla.q_rank */
+    HDL_DIM_KV_RANK,   /* mla.kv_rank */
+    HDL_DIM_KV_A,      /* mla.kv_rank + mla.rope_dim */
+    HDL_DIM_MLA_Q,     /* n_heads * (nope_dim + rope_dim) */
+    HDL_DIM_MLA_NOPE,  /* n_heads * nope_dim */
+    HDL_DIM_MLA_V,     /* n_heads * v_dim */
+    HDL_DIM_GDN_K,     /* gdn.n_k_heads * gdn.k_dim */
+    HDL_DIM_GDN_V,     /* gdn.n_v_heads * gdn.v_dim */
+    HDL_DIM_GDN_HEADS, /* gdn.n_v_heads */
+    HDL_DIM_GDN_HEAD,  /* gdn.v_dim */
+    HDL_DIM_GDN_TAPS,  /* gdn.conv */
 } hdl_dim;
 
 typedef enum hdl_scope { HDL_SCOPE_MODEL, HDL_SCOPE_LAYER, HDL_SCOPE_EXPERT } hdl_scope;
@@ -60,11 +65,12 @@ typedef enum hdl_when {
     HDL_WHEN_MLA,
     HDL_WHEN_MLA_PLAIN_Q, /* without q_rank */
     HDL_WHEN_MLA_Q_RANK,
+    HDL_WHEN_GDN,
 } hdl_when;
 
-/* A dimension that is Q, Q_GATE, KV, HEADS, INTER, SHARED, MOE_INTER, MLA_* is cut over ranks
- * wherever it appears; VOCAB only in the head; the others are whole on every rank. EMBED is whole:
- * it is read in place. */
+/* A dimension that is Q, Q_GATE, KV, HEADS, INTER, SHARED, MOE_INTER, MLA_*, GDN_* (but GDN_HEAD,
+ * GDN_TAPS) is cut over ranks wherever it appears; VOCAB only in the head; the others are whole on
+ * every rank. EMBED is whole: it is read in place. */
 /*    slot              scope   rows       columns    when */
 // clang-format off
 #define HDL_WSLOT_LIST(X)                                                                          \
@@ -118,7 +124,20 @@ typedef enum hdl_when {
     X(MLA_KV_A_NORM,    LAYER,  KV_RANK,   NONE,      MLA)                                         \
     X(MLA_K_B,          LAYER,  MLA_NOPE,  KV_RANK,   MLA)                                         \
     X(MLA_V_B,          LAYER,  MLA_V,     KV_RANK,   MLA)                                         \
-    X(MLA_O,            LAYER,  HIDDEN,    MLA_V,     MLA)
+    X(MLA_O,            LAYER,  HIDDEN,    MLA_V,     MLA)                                         \
+    X(GDN_Q,            LAYER,  GDN_K,     HIDDEN,    GDN)                                         \
+    X(GDN_K,            LAYER,  GDN_K,     HIDDEN,    GDN)                                         \
+    X(GDN_V,            LAYER,  GDN_V,     HIDDEN,    GDN)                                         \
+    X(GDN_Z,            LAYER,  GDN_V,     HIDDEN,    GDN)                                         \
+    X(GDN_B,            LAYER,  GDN_HEADS, HIDDEN,    GDN)                                         \
+    X(GDN_A,            LAYER,  GDN_HEADS, HIDDEN,    GDN)                                         \
+    X(GDN_CONV_Q,       LAYER,  GDN_K,     GDN_TAPS,  GDN)                                         \
+    X(GDN_CONV_K,       LAYER,  GDN_K,     GDN_TAPS,  GDN)                                         \
+    X(GDN_CONV_V,       LAYER,  GDN_V,     GDN_TAPS,  GDN)                                         \
+    X(GDN_A_LOG,        LAYER,  GDN_HEADS, NONE,      GDN)                                         \
+    X(GDN_DT_BIAS,      LAYER,  GDN_HEADS, NONE,      GDN)                                         \
+    X(GDN_NORM,         LAYER,  GDN_HEAD,  NONE,      GDN)                                         \
+    X(GDN_OUT,          LAYER,  HIDDEN,    GDN_V,     GDN)
 // clang-format on
 
 #define HDL_WSLOT_ENUM(name, scope, rows, cols, when) HDL_WSLOT_##name,

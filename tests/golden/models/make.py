@@ -46,7 +46,9 @@ def name_hash(name):
 
 
 def mean_of(name, plus_one):
-    """Norms multiply by about 1, biases lie around 0."""
+    """Norms multiply by about 1, biases lie around 0, recurrent states fade slowly."""
+    if name.endswith("A_log"):
+        return -2
     shifted = plus_one and name.endswith("norm.weight") and "linear_attn." not in name
     return 0 if shifted or name.endswith("bias") else 1
 
@@ -72,6 +74,12 @@ class RoundedCache(transformers.DynamicCache):
 
     def update(self, key_states, value_states, *args, **kwargs):
         return super().update(key_states.bfloat16().float(), value_states.bfloat16().float(), *args, **kwargs)
+
+
+def new_cache(model, cls):
+    """Recurrent layers keep a state, which needs the configuration; attention alone does not."""
+    config = model.config.get_text_config()
+    return cls(config=config) if "linear_attention" in (getattr(config, "layer_types", None) or []) else cls()
 
 
 NOISY, NOISE = 12, 2.0**-7  # four times what rounding to bf16 does
@@ -108,13 +116,20 @@ def chosen_under_noise(model, seed):
 
 
 def steady(model, ids, vocab):
-    """ids, changed at every token where a router chooses otherwise under noise."""
+    """ids, changed at every token where a router chooses otherwise under noise. A piece at a time: later tokens do not
+    change what earlier ones reach."""
+    for end in list(range(32, len(ids), 32)) + [len(ids)]:
+        ids = steady_to(model, ids, vocab, end)
+    return ids
+
+
+def steady_to(model, ids, vocab, end):
     while True:
-        with chosen_under_noise(model, len(ids)) as found, torch.no_grad():
-            model(torch.tensor([ids] * (1 + NOISY)), use_cache=False)
-        bad = torch.zeros(len(ids), dtype=torch.bool)
+        with chosen_under_noise(model, end) as found, torch.no_grad():
+            model(torch.tensor([ids[:end]] * (1 + NOISY)), use_cache=False)
+        bad = torch.zeros(end, dtype=torch.bool)
         for choice in found:
-            choice = choice.reshape(1 + NOISY, len(ids), -1)
+            choice = choice.reshape(1 + NOISY, end, -1)
             bad |= (choice != choice[:1]).any(dim=2).any(dim=0)
         if not bad.any():
             return ids
@@ -156,12 +171,12 @@ def make(name):
     config = json.loads(text)
     vocab = config.get("text_config", config)["vocab_size"]
     ids = steady(model, [(i * 37 + i * i * 5 + 11) % vocab for i in range(N_TOKENS)], vocab)
-    rounded = run(model, ids, RoundedCache())
-    exact = run(model, ids, transformers.DynamicCache())
+    rounded = run(model, ids, new_cache(model, RoundedCache))
+    exact = run(model, ids, new_cache(model, transformers.DynamicCache))
     rows = [(i * 17 + 1) % N_TOKENS for i in range(N_ROWS - 1)] + [N_TOKENS - 1]
     greedy = []
     for _ in range(N_GREEDY):
-        logits = run(model, ids + greedy, RoundedCache())
+        logits = run(model, ids + greedy, new_cache(model, RoundedCache))
         greedy.append(int(logits[-1].argmax()))
     with open(os.path.join(HERE, name + ".bin"), "wb") as f:
         f.write(b"HDL2" + struct.pack("<4I", N_TOKENS, vocab, N_GREEDY, N_ROWS))

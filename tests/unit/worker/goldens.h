@@ -45,5 +45,9 @@
     X(deepseek_v3,       "deepseek-v3")                                                            \
     X(kimi_k2,           "kimi-k2")                                                                \
     X(mistral4,          "mistral4")                                                               \
-    X(mistral3_mla,      "mistral3-mla")
+    X(mistral3_mla,      "mistral3-mla")                                                           \
+    X(qwen3next,         "qwen3next")                                                              \
+    X(qwen3next_odd,     "qwen3next-odd")                                                          \
+    X(qwen35,            "qwen35")                                                                 \
+    X(qwen35moe_vl,      "qwen35moe-vl")
 // clang-format on

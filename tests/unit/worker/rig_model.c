@@ -51,9 +51,11 @@ static bool ends_with(const char *name, const char *end)
     return len >= n && strcmp(name + len - n, end) == 0;
 }
 
-/* Norms multiply by about 1, biases lie around 0. */
+/* Norms multiply by about 1, biases lie around 0, recurrent states fade slowly. */
 static float mean_of(const char *name, bool norm_plus_one)
 {
+    if (ends_with(name, "A_log"))
+        return -2;
     bool gated = strstr(name, "linear_attn.") != NULL; /* its norm is never stored as w - 1 */
     if (ends_with(name, "bias") || (norm_plus_one && !gated && ends_with(name, "norm.weight")))
         return 0;

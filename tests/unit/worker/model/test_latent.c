@@ -10,10 +10,14 @@
 
 #include <cmocka.h>
 
+#include "base/fs.h"
 #include "goldens.h"
+#include "kernels/numeric.h"
 #include "rig.h"
-#include "worker/load/files.h"
+#include "worker/load/quant.h"
 #include "worker/model/arch.h"
+
+#define KV_B "model.layers.1.self_attn.kv_b_proj.weight"
 
 static hdl_model_desc desc;
 
@@ -142,7 +146,6 @@ static void test_kv_b(void **state)
     hdl_files *files = NULL;
     hdl_found k, v;
     float value = 0;
-    static const char name[] = "model.layers.1.self_attn.kv_b_proj.weight";
     const uint32_t head = 2, each = 64, rank = 48; /* 32 + 32 rows of 48 */
     (void)state;
     load("deepseek-v3");
@@ -158,13 +161,66 @@ static void test_kv_b(void **state)
     assert_true(k.heads.across && k.heads.each == 32 && k.heads.step == each);
     assert_int_equal(k.src.n_rows, rank);
     hdl_source_values(&k.src, (hdl_span){7, head * k.heads.step + k.heads.first + 5, 1}, &value);
-    assert_true(value == rig_weight(name, (head * each + 5) * rank + 7, rank, false));
+    assert_true(value == rig_weight(KV_B, (head * each + 5) * rank + 7, rank, false));
     assert_false(v.heads.across);
     hdl_source_values(&v.src, (hdl_span){head * v.heads.step + v.heads.first + 5, 7, 1}, &value);
-    assert_true(value == rig_weight(name, (head * each + 32 + 5) * rank + 7, rank, false));
+    assert_true(value == rig_weight(KV_B, (head * each + 32 + 5) * rank + 7, rank, false));
     hdl_files_close(files);
     rig_remove(dir);
     free(config);
+}
+
+/* One tensor of E4M3 codes i % 120 and the scales of its blocks of 128 x 128. */
+static void write_fp8(const char *dir, uint32_t rows, uint32_t cols)
+{
+    char path[512], header[512];
+    snprintf(path, sizeof(path), "%s/model.safetensors", dir);
+    uint32_t n = rows * cols;
+    int len = snprintf(header, sizeof(header),
+                       "{\"%s\":{\"dtype\":\"F8_E4M3\",\"shape\":[%u,%u],\"data_offsets\":[0,%u]},"
+                       "\"%s_scale_inv\":{\"dtype\":\"F32\",\"shape\":[2,1],"
+                       "\"data_offsets\":[%u,%u]}}",
+                       KV_B, rows, cols, n, KV_B, n, n + 8);
+    uint64_t size = (uint64_t)len;
+    float scales[2] = {0.5f, 0.75f};
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    fwrite(&size, sizeof(size), 1, f);
+    fwrite(header, 1, (size_t)len, f);
+    for (uint32_t i = 0; i < n; i++)
+        fputc((int)(i % 120), f);
+    fwrite(scales, sizeof(scales), 1, f);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* FP8 is transposed with its scales, and kept as FP8 where the heads' parts fit its groups. */
+static void test_fp8_kv_b(void **state)
+{
+    char dir[256];
+    hdl_errmsg why;
+    hdl_files *files = NULL;
+    hdl_found k;
+    float value = 0;
+    (void)state;
+    assert_int_equal(parse("deepseek-v3", "\"ep_size\": 1",
+                           "\"quantization_config\": {\"quant_method\": \"fp8\", \"fmt\": "
+                           "\"e4m3\", \"activation_scheme\": \"dynamic\", "
+                           "\"weight_block_size\": [128, 128]}",
+                           &why),
+                     HDL_OK);
+    assert_int_equal(hdl_fs_mkdtemp(dir, sizeof(dir), "heddle-fp8-", &why), HDL_OK);
+    write_fp8(dir, 256, 48);
+    assert_int_equal(hdl_files_open(&files, dir, &why), HDL_OK);
+    hdl_files_ask ask = {&desc, {HDL_WSLOT_MLA_K_B, 1, 0}};
+    if (hdl_files_find(files, ask, &k, &why) != HDL_OK)
+        fail_msg("%s", why.text);
+    uint32_t row = 2 * 64 + 5; /* of head 2, in the second block */
+    hdl_source_values(&k.src, (hdl_span){7, row, 1}, &value);
+    assert_true(value == hdl_e4m3_to_f32((uint8_t)((row * 48 + 7) % 120)) * 0.75f);
+    hdl_source head = hdl_source_part(&k.src, (hdl_window){0, 48, 2 * 64, 32});
+    assert_int_equal(hdl_quant_kind(&head, HDL_WFORMAT_COUNT, 32).format, HDL_WFORMAT_FP8_32);
+    hdl_files_close(files);
+    rig_remove(dir);
 }
 
 int main(void)
@@ -172,6 +228,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_v3),       cmocka_unit_test(test_v2),    cmocka_unit_test(test_inner),
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_skips), cmocka_unit_test(test_kv_b),
+        cmocka_unit_test(test_fp8_kv_b),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

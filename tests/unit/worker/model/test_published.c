@@ -142,6 +142,14 @@ static const row rows[] = {
     {"nvidia--DeepSeek-V3.1-NVFP4", NULL, DEEPSEEK_V3, SAYS(.total = 671)},
     {"moonshotai--Kimi-K2-Instruct", NULL, KIMI_K2, SAYS(.total = 0)},
     {"moonshotai--Kimi-K2.5", NULL, KIMI_K2, SAYS(.total = 0)},
+    /* Without the vision tower and the layer that predicts a further token. */
+    {"Qwen--Qwen3.5-397B-A17B", NULL, 396346350336, 17349040896, 30 << 10, 99360636224,
+     SAYS(.total = 397)},
+    {"Qwen--Qwen3.5-122B-A10B", NULL, 122111526912, 9771288576, 24 << 10, 30512734464,
+     SAYS(.total = 122)},
+    {"Qwen--Qwen3.5-35B-A3B", NULL, 34660610688, 3454988928, 20 << 10, 8634576832,
+     SAYS(.total = 0)},
+    {"Qwen--Qwen3.5-27B", NULL, 26895998464, 26895998464, 64 << 10, 6457014528, SAYS(.total = 0)},
     /* The model card counts a token's row of the embedding as nothing. */
     {"openai--gpt-oss-20b", NULL, 20914757184, 4187440704, 24 << 10, 5094681600,
      SAYS(.total = 20.91, .active = 3.61, .more_active = -0.579)},
