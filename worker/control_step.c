@@ -83,6 +83,7 @@ static hdl_wformat format_of(uint32_t choice)
     case HDL_WEIGHTS_F32: return HDL_WFORMAT_F32;
     case HDL_WEIGHTS_BF16: return HDL_WFORMAT_BF16;
     case HDL_WEIGHTS_Q8: return HDL_WFORMAT_Q8;
+    case HDL_WEIGHTS_Q4: return HDL_WFORMAT_Q4;
     case HDL_WEIGHTS_AUTO: break;
     }
     return HDL_WFORMAT_COUNT;

@@ -145,7 +145,7 @@
 /* clang-format on */
 
 /* Choices of the ENUM fields, in the order of their enums. */
-#define HDL_CHOICES_model_weights "auto", "f32", "bf16", "q8"
+#define HDL_CHOICES_model_weights "auto", "f32", "bf16", "q8", "q4"
 #define HDL_CHOICES_device        "cpu", "cuda"
 #define HDL_CHOICES_isa           "auto", "ref", "avx2", "avx512"
 #define HDL_CHOICES_log_level     "error", "warn", "info", "debug"
@@ -155,7 +155,8 @@ typedef enum hdl_weights_choice {
     HDL_WEIGHTS_AUTO,
     HDL_WEIGHTS_F32,
     HDL_WEIGHTS_BF16,
-    HDL_WEIGHTS_Q8
+    HDL_WEIGHTS_Q8,
+    HDL_WEIGHTS_Q4
 } hdl_weights_choice;
 
 typedef struct hdl_config_list { /* the layout of base/config.h's hdl_cfg_list */
