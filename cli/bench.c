@@ -60,7 +60,10 @@ static const hdl_arg_opt model_opts[] = {
      .doc = "sequences that decode together, e.g. 1,8,32 (the default)",
      .group = "Rows"},
     {.name = "ctx", .value = "N", .doc = "tokens before the decoded ones (256)", .group = "Rows"},
-    {.name = "weights", .value = "FORMAT", .config = "model.weights", .doc = "auto, f32, bf16, q8, q4"},
+    {.name = "weights",
+     .value = "FORMAT",
+     .config = "model.weights",
+     .doc = "auto, f32, bf16, q8, q4"},
     {.name = "threads", .value = "N", .config = "worker.threads", .doc = "0: one per core"},
     {.name = "isa", .value = "LEVEL", .config = "worker.isa", .doc = "auto, ref, avx2 or avx512"},
     {.name = "json", .doc = "one JSON document"},
@@ -99,10 +102,8 @@ static hdl_err read_list(const hdl_args *args, const char *name, uint32_t *list,
 static hdl_wformat format_of(int choice)
 {
     static const hdl_wformat format[] = {
-        [HDL_WEIGHTS_AUTO] = HDL_WFORMAT_COUNT,
-        [HDL_WEIGHTS_F32] = HDL_WFORMAT_F32,
-        [HDL_WEIGHTS_BF16] = HDL_WFORMAT_BF16,
-        [HDL_WEIGHTS_Q8] = HDL_WFORMAT_Q8,
+        [HDL_WEIGHTS_AUTO] = HDL_WFORMAT_COUNT, [HDL_WEIGHTS_F32] = HDL_WFORMAT_F32,
+        [HDL_WEIGHTS_BF16] = HDL_WFORMAT_BF16,  [HDL_WEIGHTS_Q8] = HDL_WFORMAT_Q8,
         [HDL_WEIGHTS_Q4] = HDL_WFORMAT_Q4,
     };
     return format[choice];

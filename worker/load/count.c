@@ -22,7 +22,7 @@ static uint64_t rank_bytes(const counter *c, const hdl_found *found, hdl_wslot s
     uint64_t n = (uint64_t)s.n_rows * s.n_cols;
     if (is_f32(slot))
         return 4 * n;
-    uint32_t leaf_k = hdl_slot_leaf_k(c->ask->desc, slot);
+    uint32_t leaf_k = hdl_quant_unit(found, hdl_slot_leaf_k(c->ask->desc, slot));
     return hdl_wformat_bytes(hdl_quant_kind(&found->src, c->ask->format, leaf_k).format, n);
 }
 
@@ -38,6 +38,8 @@ static hdl_err count_one(counter *c, hdl_weight_at at)
     hdl_found found;
     HDL_TRY(hdl_files_find(c->files, (hdl_files_ask){c->ask->desc, at}, &found, c->why));
     uint64_t bytes = hdl_source_bytes(&found.src);
+    if (found.heads.each != 0) /* src is the whole tensor, others' heads too */
+        bytes = bytes / found.heads.step * found.heads.each;
     c->out->encoding_bytes[found.src.encoding] += bytes;
     for (uint32_t rank = 0; rank < hdl_layout_ranks(&c->ask->layout); rank++) {
         hdl_shard_bytes *b = &c->out->ranks[rank];

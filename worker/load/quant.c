@@ -21,6 +21,8 @@ static hdl_wkind int_kind(const hdl_codec *c)
 static hdl_wkind natural(const hdl_source *s, uint32_t leaf_k)
 {
     const hdl_codec *c = hdl_codec_of(s->encoding);
+    if (s->by_columns) /* groups of neighbours lie across */
+        return (hdl_wkind){.format = HDL_WFORMAT_F32};
     if (s->encoding == HDL_ENC_BF16)
         return (hdl_wkind){.format = HDL_WFORMAT_BF16};
     if (s->encoding == HDL_ENC_E4M3)
@@ -47,12 +49,20 @@ hdl_wkind hdl_quant_kind(const hdl_source *s, hdl_wformat asked, uint32_t leaf_k
     return (hdl_wkind){.format = asked, .codebook = q4 ? hdl_codebook_s4 : NULL};
 }
 
+static uint32_t gcd(uint32_t a, uint32_t b) { return b == 0 ? a : gcd(b, a % b); }
+
+uint32_t hdl_quant_unit(const hdl_found *found, uint32_t leaf_k)
+{
+    const hdl_found_heads *h = &found->heads;
+    return h->across ? gcd(gcd(leaf_k, h->each), gcd(h->step, h->first)) : leaf_k;
+}
+
 hdl_err hdl_quant_kind_of(const hdl_wkinds *kinds, hdl_weight_at at, uint32_t leaf_k,
                           hdl_wkind *out, hdl_errmsg *why)
 {
     const hdl_quant *q = HDL_CONTAINER_OF(kinds, const hdl_quant, kinds);
     hdl_found found;
     HDL_TRY(hdl_files_find(q->files, (hdl_files_ask){q->desc, at}, &found, why));
-    *out = hdl_quant_kind(&found.src, q->asked, leaf_k);
+    *out = hdl_quant_kind(&found.src, q->asked, hdl_quant_unit(&found, leaf_k));
     return HDL_OK;
 }

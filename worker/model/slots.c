@@ -164,6 +164,7 @@ uint32_t hdl_slot_leaf_k(const hdl_model_desc *desc, hdl_wslot slot)
     switch (dim) {
     case HDL_DIM_Q:
     case HDL_DIM_KV:
+    case HDL_DIM_MLA_V:
     case HDL_DIM_INTER:
     case HDL_DIM_SHARED:
     case HDL_DIM_MLA_V:
