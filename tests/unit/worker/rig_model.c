@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "kernels/numeric.h"
 #include "rig.h"
+#include "rig_tensors.h"
 #include "worker/model/arch.h"
 
 const char rig_config_moe[] =
@@ -37,13 +38,6 @@ static uint64_t name_hash(const char *name)
         h = (h ^ (unsigned char)*name) * 0x100000001b3u;
     return h;
 }
-
-typedef struct tensor {
-    char name[128];
-    uint64_t shape[3];
-    uint32_t n_dims;
-    float mean; /* of a vector */
-} tensor;
 
 static bool ends_with(const char *name, const char *end)
 {
@@ -87,13 +81,13 @@ float rig_weight(const char *name, uint64_t i, uint32_t cols, bool vector)
     return vector ? of_vector(name, i, mean_of(name, false)) : of_matrix(name, i, cols);
 }
 
-static float weight(const tensor *t, uint64_t i)
+float rig_tensor_weight(const rig_tensor *t, uint64_t i)
 {
     return t->n_dims == 1 ? of_vector(t->name, i, t->mean)
                           : of_matrix(t->name, i, t->shape[t->n_dims - 1]);
 }
 
-static uint64_t count_of(const tensor *t)
+uint64_t rig_tensor_count(const rig_tensor *t)
 {
     uint64_t n = 1;
     for (uint32_t i = 0; i < t->n_dims; i++)
@@ -102,7 +96,7 @@ static uint64_t count_of(const tensor *t)
 }
 
 /* The tensor that holds a slot, with everything else that is in it. */
-static void shape_of(const hdl_model_desc *desc, const hdl_weight_name *name, tensor *out)
+static void shape_of(const hdl_model_desc *desc, const hdl_weight_name *name, rig_tensor *out)
 {
     const hdl_slot_info *info = hdl_slot_info_of(name->slot);
     uint64_t rows = hdl_dim_size(desc, info->rows), cols = hdl_dim_size(desc, info->cols);
@@ -121,10 +115,10 @@ static void shape_of(const hdl_model_desc *desc, const hdl_weight_name *name, te
 }
 
 /* One entry for each tensor, however many slots it holds. */
-static size_t add_tensor(const hdl_model_desc *desc, hdl_weight_at at, tensor *out, size_t n)
+static size_t add_tensor(const hdl_model_desc *desc, hdl_weight_at at, rig_tensor *out, size_t n)
 {
     const hdl_weight_name *name = hdl_arch_weight(hdl_arch_of(desc), at.slot);
-    tensor *t = &out[n];
+    rig_tensor *t = &out[n];
     assert_non_null(name);
     assert_true(hdl_weight_name_write(name, at, t->name, sizeof(t->name)));
     bool shared = name->n_fused > 0 || name->form != 0;
@@ -136,7 +130,7 @@ static size_t add_tensor(const hdl_model_desc *desc, hdl_weight_at at, tensor *o
     return n + 1;
 }
 
-static size_t list_tensors(const hdl_model_desc *desc, tensor *out, size_t max)
+size_t rig_tensors(const hdl_model_desc *desc, rig_tensor *out, size_t max)
 {
     size_t n = 0;
     for (hdl_wslot slot = 0; slot < HDL_WSLOT_COUNT; slot++) {
@@ -175,7 +169,7 @@ static void put_value(FILE *f, float v, hdl_dtype dtype)
         fwrite(&half, sizeof(half), 1, f);
 }
 
-static void write_weights(const char *path, const tensor *t, size_t n, hdl_dtype dtype)
+static void write_weights(const char *path, const rig_tensor *t, size_t n, hdl_dtype dtype)
 {
     static const char *const names[] = {"F32", "F16", "BF16"};
     FILE *f = fopen(path, "wb");
@@ -186,7 +180,7 @@ static void write_weights(const char *path, const tensor *t, size_t n, hdl_dtype
     assert_non_null(header);
     at += (size_t)sprintf(header, "{\"__metadata__\":{\"format\":\"pt\"}");
     for (size_t i = 0; i < n; i++) {
-        uint64_t bytes = count_of(&t[i]) * hdl_dtype_bytes(dtype);
+        uint64_t bytes = rig_tensor_count(&t[i]) * hdl_dtype_bytes(dtype);
         char shape[80] = "";
         for (uint32_t d = 0, len = 0; d < t[i].n_dims; d++)
             len += (uint32_t)snprintf(shape + len, sizeof(shape) - len, "%s%" PRIu64, d ? "," : "",
@@ -204,8 +198,8 @@ static void write_weights(const char *path, const tensor *t, size_t n, hdl_dtype
     fwrite(&len, sizeof(len), 1, f);
     fwrite(header, 1, at, f);
     for (size_t i = 0; i < n; i++)
-        for (uint64_t j = 0; j < count_of(&t[i]); j++)
-            put_value(f, weight(&t[i], j), dtype);
+        for (uint64_t j = 0; j < rig_tensor_count(&t[i]); j++)
+            put_value(f, rig_tensor_weight(&t[i], j), dtype);
     assert_int_equal(fclose(f), 0);
     free(header);
 }
@@ -215,7 +209,7 @@ void rig_make_model(char dir[256], const char *config_json, hdl_dtype dtype)
     char path[512];
     hdl_errmsg why = {0};
     hdl_model_desc *desc = malloc(sizeof(*desc));
-    tensor *tensors = calloc(2048, sizeof(*tensors));
+    rig_tensor *tensors = calloc(2048, sizeof(*tensors));
     if (hdl_model_desc_parse(desc, config_json, strlen(config_json), &why) != HDL_OK)
         fail_msg("%s", why.text);
     assert_int_equal(hdl_fs_mkdtemp(dir, 256, "heddle-model-", &why), HDL_OK);
@@ -223,7 +217,7 @@ void rig_make_model(char dir[256], const char *config_json, hdl_dtype dtype)
     hdl_fs_bytes text = {.data = config_json, .len = strlen(config_json)};
     assert_int_equal(hdl_fs_write_atomic(path, text, &why), HDL_OK);
     snprintf(path, sizeof(path), "%s/model.safetensors", dir);
-    write_weights(path, tensors, list_tensors(desc, tensors, 2048), dtype);
+    write_weights(path, tensors, rig_tensors(desc, tensors, 2048), dtype);
     free(tensors);
     free(desc);
 }
