@@ -85,6 +85,7 @@ typedef struct hdl_source {
     uint32_t row_at, n_rows; /* the window, in the whole matrix */
     uint32_t col_at, n_cols; /* with codes: multiples of HDL_SOURCE_UNIT, or the matrix's end */
     uint32_t whole_rows;     /* of the matrix */
+    bool by_columns; /* what the window calls rows are the planes' columns: values alone, slowly */
     hdl_plane codes;
     /* Encodings whose blocks have no scales inside; zero else. */
     hdl_plane scales, zeros;
@@ -92,7 +93,7 @@ typedef struct hdl_source {
     float scale_mul, scale_div;      /* of the whole matrix: each scale is s * mul / div; 1: none */
     int32_t zero_add;                /* GPTQ: zero points are stored less this */
     const int32_t *col_group;        /* GPTQ4G, GPTQ8G: [whole columns], below the groups' number */
-    hdl_tiles tiles; /* of columns; each: a multiple of HDL_SOURCE_UNIT with codes */
+    hdl_tiles tiles; /* of columns; each: a multiple of HDL_SOURCE_UNIT with codes; not by_columns */
 } hdl_source;
 
 /* n columns of a row, counted from the window's start. */

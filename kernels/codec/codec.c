@@ -138,9 +138,33 @@ static uint32_t tile(const hdl_source *s, hdl_span at, hdl_source *part)
     return part->n_cols;
 }
 
+/* A row is a column of the planes: of each unit that holds one of its numbers the others are
+ * dropped. */
+static void values_of_column(const hdl_source *s, hdl_span at, float *out)
+{
+    hdl_source planes = *s;
+    uint32_t col = s->row_at + at.row, unit = col / HDL_SOURCE_UNIT * HDL_SOURCE_UNIT;
+    HDL_ASSERT(at.row < s->n_rows && at.col <= s->n_cols && at.n <= s->n_cols - at.col);
+    HDL_ASSERT_EQ(s->tiles.each, 0);
+    planes.by_columns = false;
+    planes.row_at = s->col_at;
+    planes.n_rows = s->n_cols;
+    planes.col_at = unit;
+    planes.n_cols = HDL_SOURCE_UNIT;
+    for (uint32_t i = 0; i < at.n; i++) {
+        float all[HDL_SOURCE_UNIT];
+        hdl_source_values(&planes, (hdl_span){.row = at.col + i, .n = HDL_SOURCE_UNIT}, all);
+        out[i] = all[col - unit];
+    }
+}
+
 void hdl_source_values(const hdl_source *s, hdl_span at, float *out)
 {
     const hdl_codec *c = hdl_codec_of(s->encoding);
+    if (s->by_columns) {
+        values_of_column(s, at, out);
+        return;
+    }
     check_span(s, at, c);
     while (s->tiles.each != 0 && at.n > 0) {
         hdl_source part;
@@ -162,7 +186,7 @@ void hdl_source_codes(const hdl_source *s, hdl_span at, const hdl_codes *out)
 {
     const hdl_codec *c = hdl_codec_of(s->encoding);
     hdl_codes to = *out;
-    HDL_ASSERT(c->codes && at.n % c->group == 0);
+    HDL_ASSERT(c->codes && at.n % c->group == 0 && !s->by_columns);
     check_span(s, at, c);
     while (s->tiles.each != 0 && at.n > 0) {
         hdl_source part;
@@ -195,6 +219,15 @@ bool hdl_source_is_finite(const hdl_source *s)
         return true;
     if (s->encoding == HDL_ENC_E4M3 && has_nan_code(s))
         return false;
+    if (s->by_columns) {
+        hdl_source planes = *s;
+        planes.by_columns = false;
+        planes.row_at = s->col_at;
+        planes.n_rows = s->n_cols;
+        planes.col_at = s->row_at;
+        planes.n_cols = s->n_rows;
+        return hdl_source_is_finite(&planes);
+    }
     uint32_t row_end = s->row_at + s->n_rows, col_end = s->col_at + s->n_cols;
     for (uint32_t row = s->row_at; row < row_end; row += s->scale_rows - row % s->scale_rows)
         for (uint32_t col = s->col_at; col < col_end; col += s->scale_cols - col % s->scale_cols)

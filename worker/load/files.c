@@ -306,6 +306,20 @@ static hdl_source transposed(const hdl_source *src)
     return s;
 }
 
+/* The same of a quantised matrix. Codes that share bytes are read one by one. */
+static hdl_source across(const hdl_source *src)
+{
+    if (src->encoding == HDL_ENC_E4M3)
+        return transposed(src);
+    hdl_source s = *src;
+    s.by_columns = true;
+    s.row_at = src->col_at;
+    s.n_rows = src->n_cols;
+    s.col_at = src->row_at;
+    s.n_cols = src->n_rows;
+    return s;
+}
+
 /* Names of slots, in the order in which they are tried. */
 typedef struct names {
     const hdl_weight_name *own, *common;
@@ -372,6 +386,9 @@ static hdl_err find_quantised(hdl_files *f, hdl_files_ask ask, candidate *c, hdl
         every_second(&q_found->src, c->form->form & HDL_FORM_ODD ? 1 : 0);
     q_found->src.row_at = (uint32_t)l.row_at;
     q_found->src.n_rows = (uint32_t)l.own;
+    q_found->heads = l.heads;
+    if (l.heads.across)
+        q_found->src = across(&q_found->src);
     return HDL_OK;
 }
 
@@ -409,19 +426,10 @@ hdl_err hdl_files_find(hdl_files *f, hdl_files_ask ask, hdl_found *out, hdl_errm
 {
     candidate c;
     HDL_TRY(find_name(f, ask, &c, why));
-    layout l = layout_of(ask.desc, ask.at.slot, c.form);
-    if (c.quantised.name) {
-        if (l.heads.across && c.quantised.src.encoding != HDL_ENC_E4M3)
-            return hdl_fail(HDL_UNSUPPORTED, why,
-                            "tensor %.120s is of %s and cut into heads across its rows, which is "
-                            "not supported; use the bf16 or fp8 release of the model",
-                            c.quantised.name, hdl_enc_name(c.quantised.src.encoding));
-        *out = c.quantised;
-        out->heads = l.heads;
-        if (l.heads.across)
-            out->src = transposed(&c.quantised.src);
+    *out = c.quantised;
+    if (c.quantised.name)
         return HDL_OK;
-    }
+    layout l = layout_of(ask.desc, ask.at.slot, c.form);
     HDL_TRY(check(&c.tensor, &l, why));
     f->used[c.tensor.idx] = 1;
     hdl_source src = source_of(&c.tensor, &l, ask.at.expert);

@@ -15,7 +15,7 @@ typedef struct hdl_quant {
 hdl_err hdl_quant_kind_of(const hdl_wkinds *kinds, hdl_weight_at at, uint32_t leaf_k,
                           hdl_wkind *out, hdl_errmsg *why) HDL_MUST_CHECK;
 
-/* auto (COUNT) keeps every value exactly. */
 /* leaf_k, or the part of it at whose multiples scales may change in what was found. */
 uint32_t hdl_quant_unit(const hdl_found *found, uint32_t leaf_k);
+/* auto (COUNT) keeps every value exactly. */
 hdl_wkind hdl_quant_kind(const hdl_source *s, hdl_wformat asked, uint32_t leaf_k);

@@ -167,7 +167,6 @@ uint32_t hdl_slot_leaf_k(const hdl_model_desc *desc, hdl_wslot slot)
     case HDL_DIM_MLA_V:
     case HDL_DIM_INTER:
     case HDL_DIM_SHARED:
-    case HDL_DIM_MLA_V:
     case HDL_DIM_GDN_V:
     case HDL_DIM_MOE_INTER: return k / hdl_leaf_count(k);
     default: return k;
