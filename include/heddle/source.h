@@ -93,7 +93,7 @@ typedef struct hdl_source {
     float scale_mul, scale_div;      /* of the whole matrix: each scale is s * mul / div; 1: none */
     int32_t zero_add;                /* GPTQ: zero points are stored less this */
     const int32_t *col_group;        /* GPTQ4G, GPTQ8G: [whole columns], below the groups' number */
-    hdl_tiles tiles; /* of columns; each: a multiple of HDL_SOURCE_UNIT with codes; not by_columns */
+    hdl_tiles tiles;                 /* of columns; each: of codes a multiple of HDL_SOURCE_UNIT */
 } hdl_source;
 
 /* n columns of a row, counted from the window's start. */

@@ -19,7 +19,7 @@
     HDL_K_EXPECT("use_sliding_window", "false", "windows on some layers are not supported"),       \
     HDL_K_SKIP("sliding_window"), /* of no effect while use_sliding_window is false */             \
     HDL_K_SKIP("max_window_layers"),                                                               \
-    HDL_K_SKIP("decoder_sparse_step"), /* both read by hdl_arch_sparse_layers */                                   \
+    HDL_K_SKIP("decoder_sparse_step"), /* both read by hdl_arch_sparse_layers */                   \
     HDL_K_SKIP("mlp_only_layers")
 // clang-format on
 
