@@ -27,6 +27,7 @@
     X(gemma3)                                                                                      \
     X(gemma3text)                                                                                  \
     X(phi3)                                                                                        \
+    X(bitnet)                                                                                      \
     X(olmo2)                                                                                       \
     X(qwen2)                                                                                       \
     X(qwen2moe)                                                                                    \

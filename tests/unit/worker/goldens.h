@@ -24,6 +24,8 @@
     X(gemma3_image,      "gemma3-image")                                                           \
     X(phi3,              "phi3")                                                                   \
     X(phi3_long,         "phi3-long")                                                              \
+    X(bitnet,            "bitnet")                                                                 \
+    X(bitnet_bias,       "bitnet-bias")                                                            \
     X(olmo2,             "olmo2")                                                                  \
     X(olmo2_shared,      "olmo2-shared")                                                           \
     X(mixtral,           "mixtral")                                                                \
