@@ -225,6 +225,22 @@ static inline int8_t hdl_q8_round(float x, float scale)
     return (int8_t)lrintf(q);
 }
 
+/* The larger of max and |x|; a NaN is larger than all. */
+static inline float hdl_absmax(float max, float x)
+{
+    return hdl_f32_from_bits(hdl_max_u32(hdl_f32_bits(max), hdl_f32_bits(x) & 0x7fffffffu));
+}
+
+/* Steps of int8 in 1 for a vector whose largest value this is. */
+static inline float hdl_int8_steps(float absmax) { return 127.0f / hdl_absmax(absmax, 1e-5f); }
+
+static inline float hdl_int8_round(float x, float steps)
+{
+    float q = x * steps;
+    q = q < 127.0f ? q : 127.0f; /* NaN becomes 127 */
+    return rintf(q > -127.0f ? q : -127.0f);
+}
+
 /* One Q4 group: the number farthest from 0 (the first of equals) becomes -8, so that all sixteen
  * codes are used. Not finite: as for Q8. */
 static inline float hdl_q4_scale(const float x[HDL_Q8_GROUP])

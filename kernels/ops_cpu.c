@@ -10,6 +10,8 @@
     X(embed, hdl_embed_args)                                                                       \
     X(rms_norm, hdl_rms_norm_args)                                                                 \
     X(sumsq, hdl_sumsq_args)                                                                       \
+    X(absmax, hdl_absmax_args)                                                                     \
+    X(int8_rows, hdl_int8_rows_args)                                                               \
     X(linear, hdl_linear_args)                                                                     \
     X(linear_heads, hdl_linear_heads_args)                                                         \
     X(qkv_rope, hdl_qkv_rope_args)                                                                 \
@@ -20,6 +22,7 @@
     X(gdn_conv, hdl_gdn_conv_args)                                                                 \
     X(gated_delta, hdl_gated_delta_args)                                                           \
     X(glu, hdl_glu_args)                                                                           \
+    X(scale_rows, hdl_scale_rows_args)                                                             \
     X(add, hdl_add_args)                                                                           \
     X(add_row, hdl_add_row_args)                                                                   \
     X(router, hdl_router_args)                                                                     \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ops that touch each activation once: rms_norm, glu, qkv_rope, router. `bytes` is what they read
- * and write; with few tokens all of it is in the cache. */
+/* Ops that touch each activation once: rms_norm, int8_rows, glu, qkv_rope, router. `bytes` is what
+ * they read and write; with few tokens all of it is in the cache. */
 #include "bench/kernels/bench_op.h"
 
 static void call_rms_norm(void *args, const hdl_ops *ops, hdl_stream *stream)
@@ -23,6 +23,30 @@ static void add_rms_norm(hdl_bench *b, uint32_t n_tokens)
                              .eps = 1e-6f};
     row->bytes = 8.0 * n_tokens * dim;
     row->call = call_rms_norm;
+    row->args = a;
+}
+
+static void call_int8_rows(void *args, const hdl_ops *ops, hdl_stream *stream)
+{
+    ops->int8_rows(args, stream);
+}
+
+static void add_int8_rows(hdl_bench *b, uint32_t n_tokens)
+{
+    const uint32_t dim = 2560;
+    hdl_bench_row *row = hdl_bench_add(b, "int8_rows %ux%u", n_tokens, dim);
+    if (!row)
+        return;
+    hdl_int8_rows_args *a = hdl_bench_alloc(b, sizeof *a);
+    *a = (hdl_int8_rows_args){.x = hdl_bench_floats(b, (size_t)n_tokens * dim),
+                              .out = hdl_bench_floats(b, (size_t)n_tokens * dim),
+                              .absmax = hdl_bench_floats(b, n_tokens),
+                              .step = hdl_bench_floats(b, n_tokens),
+                              .n_parts = 1,
+                              .n_tokens = n_tokens,
+                              .dim = dim};
+    row->bytes = 8.0 * n_tokens * dim;
+    row->call = call_int8_rows;
     row->args = a;
 }
 
@@ -117,6 +141,7 @@ void hdl_bench_elementwise(hdl_bench *b)
     const uint32_t tokens[] = {1, 512};
     for (size_t i = 0; i < HDL_ARRAY_LEN(tokens); i++) {
         add_rms_norm(b, tokens[i]);
+        add_int8_rows(b, tokens[i]);
         add_glu(b, tokens[i]);
         add_qkv_rope(b, tokens[i]);
         add_router(b, tokens[i]);

@@ -73,6 +73,7 @@ typedef struct hdl_quant_desc {
     hdl_slot_set quantised[HDL_QUANT_SCHEMES_MAX]; /* of the model's slots */
     int32_t zero_add;                              /* GPTQ: zero points are stored less this */
     bool scale_divides;                            /* BitNet: w = code / weight_scale */
+    bool int8_inputs; /* ... whose layers see activations as int8, one step for a token */
 } hdl_quant_desc;
 
 /* Per-sequence memory of one layout and one rule of life, shared by some of the layers. All groups

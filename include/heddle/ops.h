@@ -194,7 +194,36 @@ typedef struct hdl_linear_args {
     float *y;          /* [n_tokens, n] rows y_stride apart */
     size_t y_stride;
     uint32_t n_tokens;
+    bool x_ints; /* x holds integers of at most 127 (int8_rows): formats of integers take them as
+                    they are, x_scale 1 */
 } hdl_linear_args;
+
+/* out[t] = max |x[t]|; a NaN is larger than all. */
+typedef struct hdl_absmax_args {
+    const float *x;  /* [n_tokens, dim] rows x_stride apart */
+    size_t x_stride; /* >= dim */
+    float *out;      /* [n_tokens] */
+    uint32_t n_tokens, dim;
+} hdl_absmax_args;
+
+/* Activations as int8 with one step for a token, as BitNet was trained (HF:
+ * integrations/bitnet.py): steps = 127 / max(largest |x|, 1e-5); out = nearest even of x * steps,
+ * within +-127; step[t] = 1 / steps. The largest is that of n_parts lists of absmax: of the ranks
+ * that share the vector. */
+typedef struct hdl_int8_rows_args {
+    const float *x;      /* [n_tokens, dim] */
+    float *out;          /* the same shape; may be x */
+    const float *absmax; /* [n_parts, n_tokens] */
+    float *step;         /* [n_tokens] */
+    uint32_t n_parts, n_tokens, dim;
+} hdl_int8_rows_args;
+
+/* x[t] *= factor[t] */
+typedef struct hdl_scale_rows_args {
+    float *x;            /* [n_tokens, dim] */
+    const float *factor; /* [n_tokens] */
+    uint32_t n_tokens, dim;
+} hdl_scale_rows_args;
 
 /* y[t, i] = x[t, i] W[i]^T: every head of a token has a matrix of its own. All matrices are of one
  * format, n and k, with one leaf; each product is that of linear. */
@@ -485,6 +514,8 @@ typedef struct hdl_kv_copy_args {
     X(embed, hdl_embed_args)                                                                       \
     X(rms_norm, hdl_rms_norm_args)                                                                 \
     X(sumsq, hdl_sumsq_args)                                                                       \
+    X(absmax, hdl_absmax_args)                                                                     \
+    X(int8_rows, hdl_int8_rows_args)                                                               \
     X(linear, hdl_linear_args)                                                                     \
     X(linear_heads, hdl_linear_heads_args)                                                         \
     X(qkv_rope, hdl_qkv_rope_args)                                                                 \
@@ -495,6 +526,7 @@ typedef struct hdl_kv_copy_args {
     X(gate, hdl_gate_args)                                                                         \
     X(softcap, hdl_softcap_args)                                                                   \
     X(glu, hdl_glu_args)                                                                           \
+    X(scale_rows, hdl_scale_rows_args)                                                             \
     X(add, hdl_add_args)                                                                           \
     X(add_row, hdl_add_row_args)                                                                   \
     X(router, hdl_router_args)                                                                     \

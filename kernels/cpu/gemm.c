@@ -105,7 +105,8 @@ void hdl_gemm_pack_token(const hdl_gemm_job *jobs, uint32_t n_jobs, uint32_t tok
                              .block_tokens = b.variant->tokens,
                              .lane = token - b.first,
                              .from = piece.from,
-                             .to = piece.to};
+                             .to = piece.to,
+                             .ints = piece.ints};
         if (job->x_is_others)
             continue;
         f->pack_x(&a);

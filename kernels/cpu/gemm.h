@@ -53,6 +53,7 @@ typedef struct hdl_pack_x_args {
     unsigned char *panel;
     uint32_t block_tokens, lane; /* of the panel; the token's place in it */
     uint32_t from, to;
+    bool ints; /* x holds integers of at most 127 */
 } hdl_pack_x_args;
 
 /* Tokens are cut into blocks of the last variant; what remains is one block of the first variant
@@ -95,6 +96,7 @@ typedef struct hdl_gemm_job {
 typedef struct hdl_gemm_piece {
     const float *x; /* [k] */
     uint32_t from, to;
+    bool ints; /* x holds integers of at most 127 */
 } hdl_gemm_piece;
 
 #define hdl_gemm_plan       HDL_ISA_NAME(gemm_plan)

@@ -24,7 +24,8 @@ static void pack_share(const linear_job *job, int thread, int n_threads)
         hdl_gemm_pack_token(job->gemm, job->n_jobs, token,
                             (hdl_gemm_piece){.x = a->x + token * a->x_stride,
                                              .from = from,
-                                             .to = hdl_min_u32(from + PACK_CHUNK, k)});
+                                             .to = hdl_min_u32(from + PACK_CHUNK, k),
+                                             .ints = a->x_ints});
     }
 }
 

@@ -100,7 +100,7 @@ static void pack_chunk(const moe_step *s, size_t i, float *row)
     if (a->x_weights)
         x = scale_x(x, a->x_weights[choice], row, (hdl_team_part){from, to});
     hdl_gemm_pack_token(s->up + s->up_first[job], s->up_first[job + 1] - s->up_first[job],
-                        item - s->job_first[job], (hdl_gemm_piece){x, from, to});
+                        item - s->job_first[job], (hdl_gemm_piece){.x = x, .from = from, .to = to});
 }
 
 static void glu_chunk(const moe_step *s, size_t i)
@@ -112,7 +112,7 @@ static void glu_chunk(const moe_step *s, size_t i)
     hdl_glu_act act = {s->a->glu, s->a->glu_limit, s->a->glu_alpha};
     hdl_glu_span(act, (hdl_glu_rows){row + from, row + inter + from, row + from, to - from});
     hdl_gemm_pack_token(&s->down[job], 1, item - s->job_first[job],
-                        (hdl_gemm_piece){row, from, to});
+                        (hdl_gemm_piece){.x = row, .from = from, .to = to});
 }
 
 static void moe_thread(void *arg, int thread, int n_threads)

@@ -10,8 +10,13 @@ void hdl_gemm_pack_ints(const hdl_pack_x_args *a)
         v16i q[2] = {v16i_set1(0), v16i_set1(0)};
         int32_t quads[HDL_Q8_GROUP / 4];
         float scale = 0;
-        if (a->x)
+        if (a->x && a->ints) {
+            scale = 1;
+            for (size_t half = 0; half < 2; half++)
+                q[half] = v16_to_i32(v16_int8_clamp(v16_load(a->x + k + half * HDL_LANES)));
+        } else if (a->x) {
             scale = v16_q8_group(v16_load(a->x + k), v16_load(a->x + k + HDL_LANES), q);
+        }
         memcpy(group, &scale, sizeof scale);
         for (size_t half = 0; half < 2; half++) {
             group[(1 + half) * m] = (int32_t)v16_fold(v16_from_i32(q[half])); /* exact */

@@ -397,6 +397,12 @@ V16_FN float v16_rms_scale(const float *x, uint32_t dim, float eps)
     return hdl_rms_scale_of(v16_square_sum(x, dim), dim, eps);
 }
 
+/* Integers in -127..127; NaN becomes 127. */
+V16_FN v16 v16_int8_clamp(v16 q)
+{
+    return v16_max(v16_min(q, v16_set1(127.0f)), v16_set1(-127.0f));
+}
+
 /* hdl_q8_scale and hdl_q8_round of one group: x as two halves in, integers in -127..127 out. */
 V16_FN float v16_q8_group(v16 a, v16 b, v16i out[2])
 {
@@ -410,8 +416,7 @@ V16_FN float v16_q8_group(v16 a, v16 b, v16i out[2])
     v16 x[2] = {a, b};
     for (int i = 0; i < 2; i++) {
         v16 q = scale == 0.0f ? v16_zero() : v16_div(x[i], v16_set1(scale));
-        q = v16_max(v16_min(q, v16_set1(127.0f)), v16_set1(-127.0f));
-        out[i] = v16_to_i32(q);
+        out[i] = v16_to_i32(v16_int8_clamp(q));
     }
     return scale;
 }

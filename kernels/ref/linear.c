@@ -197,11 +197,11 @@ static void outputs(const void *args, size_t from, size_t to)
 }
 
 /* x: [k] -> scales [k / 32], values [k] */
-static void quantize(const float *x, uint32_t k, float *scales, int8_t *values)
+static void quantize(const hdl_linear_args *a, const float *x, float *scales, int8_t *values)
 {
-    for (uint32_t i = 0; i < k; i++) {
+    for (uint32_t i = 0; i < a->w->k; i++) {
         if (i % HDL_Q8_GROUP == 0)
-            scales[i / HDL_Q8_GROUP] = hdl_q8_scale(x + i);
+            scales[i / HDL_Q8_GROUP] = a->x_ints ? 1.0f : hdl_q8_scale(x + i);
         values[i] = hdl_q8_round(x[i], scales[i / HDL_Q8_GROUP]);
     }
 }
@@ -221,7 +221,7 @@ static void linear_part(const hdl_linear_args *a, hdl_stream *stream)
         if (w->format == HDL_WFORMAT_F32)
             tokens[t].f32 = x;
         else if (hdl_wformat_is_int(w->format))
-            quantize(x, w->k, f32 + t * w->k, q8 + t * w->k);
+            quantize(a, x, f32 + t * w->k, q8 + t * w->k);
         else
             for (uint32_t i = 0; i < w->k; i++)
                 f32[t * w->k + i] = hdl_bf16_to_f32(hdl_bf16_from_f32(x[i]));

@@ -46,6 +46,8 @@ typedef struct kt_suite {
     X(embed) \
     X(rms_norm) \
     X(sumsq) \
+    X(absmax) \
+    X(int8_rows) \
     X(qkv_rope) \
     X(latent_rope) \
     X(attention) \
@@ -55,6 +57,7 @@ typedef struct kt_suite {
     X(gate) \
     X(softcap) \
     X(glu) \
+    X(scale_rows) \
     X(add) \
     X(add_row) \
     X(router) \

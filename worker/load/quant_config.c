@@ -256,6 +256,7 @@ static hdl_err read_bitnet(reader *r)
                            "quantization_mode online");
     r->desc->quant.method = HDL_QUANT_BITNET;
     r->desc->quant.scale_divides = !is_auto; /* BitLinear, AutoBitLinear */
+    r->desc->quant.int8_inputs = true;
     return add_scheme(r, (hdl_quant_scheme){.encoding = HDL_ENC_TERNARY});
 }
 
@@ -501,6 +502,24 @@ static hdl_err read_modules(reader *r)
     return err;
 }
 
+/* Dense layers alone make their inputs int8, and all of a layer's matrices alike. */
+static hdl_err check_int8(reader *r)
+{
+    const hdl_model_desc *desc = r->desc;
+    for (uint32_t l = 0; l < desc->n_layers; l++) {
+        const hdl_layer_desc *layer = &desc->layers[l];
+        if (layer->mixer != HDL_MIXER_ATTENTION || layer->ffn != HDL_FFN_DENSE)
+            return unsupported(r, "int8 activations in", "mixtures or other mixers than attention");
+        for (hdl_wslot slot = 0; slot < HDL_WSLOT_COUNT; slot++) {
+            bool in_layer = hdl_slot_info_of(slot)->scope != HDL_SCOPE_MODEL;
+            bool marked = (layer->quantised[0].bits[slot / 64] >> slot % 64 & 1) != 0;
+            if (in_layer && is_linear(r, slot) && hdl_slot_used(desc, slot, l) && !marked)
+                return unsupported(r, "layers left out by", "modules_to_not_convert");
+        }
+    }
+    return HDL_OK;
+}
+
 hdl_err hdl_quant_config_read(hdl_model_desc *desc, const hdl_jv *config, hdl_errmsg *why)
 {
     reader r = {.desc = desc, .config = config, .why = why};
@@ -510,5 +529,6 @@ hdl_err hdl_quant_config_read(hdl_model_desc *desc, const hdl_jv *config, hdl_er
         r.plain = keep(config, "ignored_layers");
     desc->quant = (hdl_quant_desc){0};
     HDL_TRY(read_method(&r));
-    return read_modules(&r);
+    HDL_TRY(read_modules(&r));
+    return desc->quant.int8_inputs ? check_int8(&r) : HDL_OK;
 }

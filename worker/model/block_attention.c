@@ -82,8 +82,8 @@ hdl_err hdl_block_attention(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
     uint32_t n = t->n_tokens;
 
     const float *in = hdl_forward_enter(f, w->attn_norm, n);
-    hdl_forward_linear(
-        f, &w->qkv, (hdl_forward_io){.in = in, .out = f->qkv, .n_tokens = n, .bias = w->qkv_bias});
+    HDL_TRY(hdl_forward_project(
+        f, &w->qkv, (hdl_forward_io){.in = in, .out = f->qkv, .n_tokens = n, .bias = w->qkv_bias}));
     if (desc->qk_norm == HDL_QK_NORM_PROJECTION)
         HDL_TRY(projection_norms(f, w, n));
     rope(f, t, layer, kv);
@@ -112,8 +112,8 @@ hdl_err hdl_block_attention(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
                                                          .whole = desc->n_heads * desc->head_dim,
                                                          .n_leaves = m->shard.o_leaves,
                                                          .n_tokens = n}));
-    hdl_forward_linear(f, &w->o, (hdl_forward_io){.in = f->attn, .out = f->h, .n_tokens = n});
-    HDL_TRY(hdl_coll_all_reduce(f->groups.tp, f->h, (size_t)n * desc->hidden));
+    HDL_TRY(hdl_forward_share(f, &w->o, f->attn, n));
+    HDL_TRY(hdl_forward_reduce(f, n));
     hdl_forward_join(f, w->o_bias, w->attn_post_norm, n);
     return HDL_OK;
 }

@@ -9,9 +9,9 @@ static hdl_err dense_share(hdl_forward *f, const hdl_layer *w, const float *in, 
     const hdl_model *m = f->model;
     const hdl_model_desc *desc = m->desc;
     uint32_t inter = m->shard.inter;
-    hdl_forward_linear(
+    HDL_TRY(hdl_forward_project(
         f, &w->gate_up,
-        (hdl_forward_io){.in = in, .out = f->gate_up, .n_tokens = n, .bias = w->gate_up_bias});
+        (hdl_forward_io){.in = in, .out = f->gate_up, .n_tokens = n, .bias = w->gate_up_bias}));
     hdl_glu_args glu = {.gate_up = f->gate_up,
                         .out = f->act,
                         .n_tokens = n,
@@ -29,8 +29,7 @@ static hdl_err dense_share(hdl_forward *f, const hdl_layer *w, const float *in, 
                                                              .whole = desc->inter,
                                                              .n_leaves = m->shard.down_leaves,
                                                              .n_tokens = n}));
-    hdl_forward_linear(f, &w->down, (hdl_forward_io){.in = f->act, .out = f->h, .n_tokens = n});
-    return HDL_OK;
+    return hdl_forward_share(f, &w->down, f->act, n);
 }
 
 hdl_err hdl_block_dense(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
@@ -44,7 +43,7 @@ hdl_err hdl_block_dense(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
         hdl_forward_idle(f->h, (size_t)n * desc->hidden);
     else
         HDL_TRY(dense_share(f, w, in, n));
-    HDL_TRY(hdl_coll_all_reduce(f->groups.tp, f->h, (size_t)n * desc->hidden));
+    HDL_TRY(hdl_forward_reduce(f, n));
     hdl_forward_join(f, w->down_bias, w->ffn_post_norm, n);
     return HDL_OK;
 }

@@ -69,6 +69,8 @@ static void place(hdl_forward *f, cursor *c)
     f->latent = take(c, n * w.latent, sizeof(float));
     f->ba = take(c, n * w.ba, sizeof(float));
     f->sumsq = take(c, n * 2, sizeof(float));
+    f->absmax = take(c, d->quant.int8_inputs ? n * s->tp : 0, sizeof(float));
+    f->step = take(c, d->quant.int8_inputs ? n : 0, sizeof(float));
     f->gate_up = take(c, n * 2 * inter, sizeof(float));
     f->act = take(c, n * inter, sizeof(float));
     f->shared = take(c, d->shared_inter ? n * d->hidden : 0, sizeof(float));

@@ -47,6 +47,8 @@ typedef struct hdl_forward {
     float *latent;   /* [n_tokens_max, n_heads, kv_rank] */
     float *ba;       /* [n_tokens_max, 2 n_v_heads] of Gated DeltaNet */
     float *sumsq;    /* [n_tokens_max, 2] of norms over what ranks share */
+    float *absmax;   /* [tp, n_tokens_max] of activations that become int8 */
+    float *step;     /* [n_tokens_max] their steps */
     float *gate_up;  /* [n_tokens_max, 2 inter], of a dense layer or the shared expert */
     float *act;      /* [n_tokens_max, inter] */
     float *shared;   /* [n_tokens_max, hidden] output of the shared expert */
@@ -93,6 +95,7 @@ typedef struct hdl_forward_io {
     float *out;
     uint32_t n_tokens;
     const float *bias; /* of hdl_forward_linear; NULL: none */
+    bool ints;         /* in holds integers, to be taken as they are */
 } hdl_forward_io;
 
 static inline void hdl_forward_linear(const hdl_forward *f, const hdl_weight *w, hdl_forward_io io)
@@ -103,9 +106,25 @@ static inline void hdl_forward_linear(const hdl_forward *f, const hdl_weight *w,
                             .bias = io.bias,
                             .y = io.out,
                             .y_stride = w->n,
-                            .n_tokens = io.n_tokens};
+                            .n_tokens = io.n_tokens,
+                            .x_ints = io.ints};
     f->model->ops->linear(&args, f->stream);
 }
+
+/* Where the quantisation has int8 activations (BitNet), each of these does its part of them; else
+ * they do nothing more than their names say. */
+static inline bool hdl_forward_ints(const hdl_forward *f)
+{
+    return f->model->desc->quant.int8_inputs;
+}
+/* Outputs of in, which every rank has whole: of what ranks share by columns. out is not in. */
+hdl_err hdl_forward_project(hdl_forward *f, const hdl_weight *w, hdl_forward_io io) HDL_MUST_CHECK;
+/* This rank's share in h of outputs of in, [n_tokens, w->k], of which every rank has a part; what
+ * is in it is lost. */
+hdl_err hdl_forward_share(hdl_forward *f, const hdl_weight *w, float *in,
+                          uint32_t n_tokens) HDL_MUST_CHECK;
+/* The sum of all shares, in h. */
+hdl_err hdl_forward_reduce(hdl_forward *f, uint32_t n_tokens) HDL_MUST_CHECK;
 
 /* Of a vector that the tp ranks share: in place, `whole` values on all ranks together. Of its dim
  * values a rank adds those in [own_at, own_at + own) to the sum, n_leaves of it: all of them,

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the logit fixtures of this folder from transformers: NAME.json (a config.json) -> NAME.bin.
 
-  make.py [NAME ...]      needs torch, transformers (5.x), safetensors, numpy
+  make.py [NAME ...]      needs torch, transformers (5.x), safetensors, numpy; for quantised ones accelerate
 
 Weights are a function of tensor name and index, the same one as weight of
 tests/unit/worker/rig_model.c, so none are committed. NAME.bin, little-endian:
@@ -17,7 +17,8 @@ tests/unit/worker/rig_model.c, so none are committed. NAME.bin, little-endian:
 The first pair isolates the cache's rounding, so that everything else can be held to 1e-4.
 
 Tokens of a mixture are chosen so that no router's choice hangs on a rounding (steady): bf16 activations then reach the same
-experts as float32, and their logits can be held to a bound.
+experts as float32, and their logits can be held to a bound. Tokens of a model with int8 activations (BitNet) likewise: none of
+its integers lies near a half (settled).
 """
 import contextlib
 import json
@@ -26,11 +27,14 @@ import struct
 import sys
 import tempfile
 
+os.environ["TORCHDYNAMO_DISABLE"] = "1"  # BitNet's layers as they are written, not as a compiler rounds
+
 import numpy as np
 import torch
 import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
+from transformers.integrations import bitnet
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Architectures whose norms are stored as w - 1.
@@ -53,15 +57,33 @@ def mean_of(name, plus_one):
     return 0 if shifted or name.endswith("bias") else 1
 
 
-def weight(name, shape, plus_one):
-    """Mirrors rig_model.c."""
-    n, vector = int(np.prod(shape)), len(shape) == 1
+def noise(name, index):
+    """In [-1, 1), of a name and uint64 indices."""
     with np.errstate(over="ignore"):
-        x = np.uint64(name_hash(name)) + np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        x = np.uint64(name_hash(name)) + (index + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         x ^= x >> np.uint64(31)
-    u = (x >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
+    return (x >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
+
+
+def ternary(name, shape):
+    """Mirrors write_bitnet of rig_quant.c: codes -1, 0, 1 and a scale."""
+    index = np.arange(np.prod(shape), dtype=np.uint64)
+    bits = [torch.from_numpy(noise(what, i) * np.float32(1.6)).bfloat16().float().numpy().view(np.uint32)
+            for what, i in ((name, index), ("code", index * np.uint64(31) + np.uint64(7)))]
+    with np.errstate(over="ignore"):
+        x = bits[0] ^ bits[1] * np.uint32(2654435761)
+        x = (x ^ x >> np.uint32(15)) * np.uint32(0x2C1B3C6D)
+        x ^= x >> np.uint32(12)
+    codes = torch.from_numpy((x % 3).astype(np.int8) - 1).reshape(shape)
+    return codes, 2.0 ** round(float(np.log2(0.3 / np.sqrt(shape[1]) / 0.8)))
+
+
+def weight(name, shape, plus_one):
+    """Mirrors rig_model.c."""
+    n, vector = int(np.prod(shape)), len(shape) == 1
+    u = noise(name, np.arange(n, dtype=np.uint64))
     if vector:
         w = np.float32(mean_of(name, plus_one)) + np.float32(0.25) * u
     else:
@@ -137,6 +159,38 @@ def steady_to(model, ids, vocab, end):
         ids = ids[:at] + [(ids[at] + 1) % vocab] + ids[at + 1 :]
 
 
+@contextlib.contextmanager
+def halves(model):
+    """Yields, of each layer with int8 activations, how far each token's integers are from a half before they are rounded."""
+    found = []
+
+    def look(_, inputs):
+        x = inputs[0][0]
+        q = x * (127 / x.abs().amax(dim=-1, keepdim=True).clamp(min=1e-5))
+        found.append(((q - q.floor()) - 0.5).abs().amin(dim=-1))
+
+    hooks = [m.register_forward_pre_hook(look) for m in model.modules() if isinstance(m, bitnet.AutoBitLinear)]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def settled(model, ids, vocab):
+    """ids, changed at every token that has an integer which another order of sums might round otherwise."""
+    for end in list(range(16, len(ids), 16)) + [len(ids)]:
+        while True:
+            with halves(model) as found:
+                run(model, ids[:end], new_cache(model, RoundedCache))
+            bad = torch.stack(found).amin(dim=0) < 2e-4
+            if not bad.any():
+                break
+            at = int(bad.nonzero()[0])
+            ids = ids[:at] + [(ids[at] + 1) % vocab] + ids[at + 1 :]
+    return ids
+
+
 def file_shapes(cls, config):
     """Names and shapes as the published files have them: experts one by one, not stacked."""
     with tempfile.TemporaryDirectory() as folder:
@@ -152,7 +206,14 @@ def load(text):
         with open(os.path.join(folder, "config.json"), "w") as f:
             f.write(text)
         config = transformers.AutoConfig.from_pretrained(folder)
+        quantised = hasattr(config, "quantization_config")
+        if quantised:
+            del config.quantization_config
         tensors = {k: weight(k, shape, name.startswith(PLUS_ONE)) for k, shape in file_shapes(cls, config).items()}
+        for k in [k for k in tensors if quantised and "_proj." in k]:
+            codes, scale = ternary(k, tuple(tensors[k].shape))
+            tensors[k] = bitnet.pack_weights(codes)
+            tensors[k + "_scale"] = torch.tensor([scale])
         save_file(tensors, os.path.join(folder, "model.safetensors"), {"format": "pt"})
         model = cls.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
         inner = getattr(model, "language_model", None)  # Llama 4's text model is whole and takes plain ids
@@ -170,7 +231,8 @@ def make(name):
     model = load(text)
     config = json.loads(text)
     vocab = config.get("text_config", config)["vocab_size"]
-    ids = steady(model, [(i * 37 + i * i * 5 + 11) % vocab for i in range(N_TOKENS)], vocab)
+    ids = [(i * 37 + i * i * 5 + 11) % vocab for i in range(N_TOKENS)]
+    ids = settled(model, ids, vocab) if "quantization_config" in config else steady(model, ids, vocab)
     rounded = run(model, ids, new_cache(model, RoundedCache))
     exact = run(model, ids, new_cache(model, transformers.DynamicCache))
     rows = [(i * 17 + 1) % N_TOKENS for i in range(N_ROWS - 1)] + [N_TOKENS - 1]

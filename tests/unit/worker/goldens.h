@@ -26,6 +26,7 @@
     X(phi3_long,         "phi3-long")                                                              \
     X(bitnet,            "bitnet")                                                                 \
     X(bitnet_bias,       "bitnet-bias")                                                            \
+    X(bitnet_ternary,    "bitnet-ternary")                                                         \
     X(olmo2,             "olmo2")                                                                  \
     X(olmo2_shared,      "olmo2-shared")                                                           \
     X(mixtral,           "mixtral")                                                                \

@@ -480,7 +480,7 @@ void rig_make_quantised(char dir[256], const char *config_json, rig_quant kind, 
     hdl_buf_init(&f.header, 4 << 20);
     hdl_buf_init(&f.data, 256 << 20);
     hdl_buf_puts(&f.header, "{\"__metadata__\":{\"format\":\"pt\"}");
-    if (values)
+    if (values || strstr(config_json, "\"quantization_config\""))
         snprintf(config, sizeof(config), "%s", config_json);
     else
         snprintf(config, sizeof(config), "%.*s,\"quantization_config\":%s}",

@@ -26,6 +26,7 @@ typedef enum rig_quant {
 
 /* quantization_config of the layout, as its tool writes it. */
 const char *rig_quant_config(rig_quant kind);
-/* A new folder: config.json with the quantization_config, or (values) without. Matrices of layers
+/* A new folder: config.json with the quantization_config (its own, if it has one), or (values)
+ * without. Matrices of layers
  * but routers are quantised, of RIG_MXFP4 the experts; all else is BF16 by rig_weight. */
 void rig_make_quantised(char dir[256], const char *config_json, rig_quant kind, bool values);

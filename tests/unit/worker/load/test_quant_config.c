@@ -182,6 +182,8 @@ static void test_refusals(void **state)
         {"{\"quant_method\":\"gptq\",\"bits\":4,\"dynamic\":{\"a\":{}}}", "dynamic"},
         {"{\"quant_method\":\"bitnet\",\"quantization_mode\":\"online\"}", "online"},
         {"{\"quant_method\":\"bitnet\",\"use_rms_norm\":true}", "use_rms_norm"},
+        {"{\"quant_method\":\"bitnet\",\"modules_to_not_convert\":[\"o_proj\"]}",
+         "modules_to_not_convert"},
         {"{\"quant_algo\":\"W4A8_AWQ\"}", "W4A8_AWQ"},
         {COMPRESSED("marlin-24", "", ""), "marlin-24"},
         {COMPRESSED("pack-quantized", "\"g\":{\"weights\":{\"num_bits\":2,\"type\":\"int\"}}", ""),
@@ -200,6 +202,10 @@ static void test_refusals(void **state)
         if (err == HDL_OK || !strstr(why.text, cases[i].word))
             fail_msg("%s: \"%s\" does not say %s", cases[i].quant, why.text, cases[i].word);
     }
+    hdl_errmsg why;
+    assert_int_equal(parse_with(rig_config_moe, "{\"quant_method\":\"bitnet\"}", &why),
+                     HDL_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "mixtures"));
 }
 
 /* One rank's bytes of what config.json alone promises. Of each model: values in bf16 (attention of
