@@ -49,7 +49,12 @@ static void engine_info(void *self, hdl_engine_info *out)
     out->turn_age_us = hdl_cluster_turn_age_us(c, hdl_clock_now_us());
 }
 
-static void engine_missed(void *self) { hdl_scaler_refused(((hdl_cluster *)self)->scaler); }
+static void engine_missed(void *self)
+{
+    hdl_cluster *c = self;
+    hdl_scaler_refused(c->scaler);
+    hdl_loop_wake(c->loop);
+}
 
 hdl_engine hdl_cluster_engine(hdl_cluster *c)
 {

@@ -277,9 +277,9 @@ static void publish(hdl_scaler *scaler, const hdl_scaler_look *look, bool active
 void hdl_scaler_report(hdl_scaler *scaler, const hdl_scaler_look *look)
 {
     hdl_scale_demand demand = look->demand;
-    uint64_t refused = atomic_load_explicit(&scaler->refused_us, memory_order_relaxed);
-    demand.refused = refused && look->now_us < refused + REFUSED_US;
-    if (refused && look->replicas > 0) /* what was missed can be taken now: no longer a wish */
+    demand.refused = hdl_scaler_has_refused(scaler, look->now_us);
+    if (demand.refused &&
+        look->replicas > 0) /* what was missed can be taken now: no longer a wish */
         atomic_store_explicit(&scaler->refused_us, 0, memory_order_relaxed);
     bool active = demand.running + demand.waiting > 0 || demand.refused;
     bool changed = false;
@@ -305,6 +305,12 @@ void hdl_scaler_report(hdl_scaler *scaler, const hdl_scaler_look *look)
 void hdl_scaler_refused(hdl_scaler *scaler)
 {
     atomic_store_explicit(&scaler->refused_us, hdl_clock_now_us(), memory_order_relaxed);
+}
+
+bool hdl_scaler_has_refused(const hdl_scaler *scaler, uint64_t now_us)
+{
+    uint64_t refused = atomic_load_explicit(&scaler->refused_us, memory_order_relaxed);
+    return refused && now_us < refused + REFUSED_US;
 }
 
 /* -- life ------------------------------------------------------------------------------------- */

@@ -31,3 +31,5 @@ typedef struct hdl_scaler_look {
 void hdl_scaler_report(hdl_scaler *scaler, const hdl_scaler_look *look);
 /* Any thread: a request was refused since no replica has ever been ready. */
 void hdl_scaler_refused(hdl_scaler *scaler);
+/* Was there such a request in the last minute, and no replica since? Any thread. */
+bool hdl_scaler_has_refused(const hdl_scaler *scaler, uint64_t now_us);

@@ -157,11 +157,12 @@ typedef struct hdl_note {
 
 /* -- the cluster ----------------------------------------------------------------------------- */
 
-/* Of ranks and groups, what is told at once when it changes. Compared as bytes. */
+/* What is told at once when it changes: of ranks and groups, and whether there is anything to do
+ * (the push that wakes a replica). Compared as bytes. */
 typedef struct hdl_standing {
     uint64_t epochs; /* the sum of them */
     uint32_t n_present, n_ready, n_groups_up;
-    uint16_t draining, in_trouble; /* 0 or 1 */
+    uint8_t draining, in_trouble, has_requests, has_missed; /* 0 or 1 */
 } hdl_standing;
 _Static_assert(sizeof(hdl_standing) == 24, "no padding");
 

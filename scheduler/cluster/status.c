@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What others see of the brain: the engine's info, the ranks' states, gauges. Written at most every
- * PUBLISH_US, and in the turn in which a rank or a group comes or goes; under a lock that nobody
- * holds for longer than a copy. */
+ * PUBLISH_US, and in the turn in which a rank or a group comes or goes, or there is something to do
+ * after a while of nothing; under a lock that nobody holds for longer than a copy. */
 #include <stdio.h>
 #include <string.h>
 
@@ -17,9 +17,17 @@ typedef struct census {
     uint64_t bytes_done, bytes_total;
 } census;
 
+static hdl_time_us now_us(const hdl_cluster *c)
+{
+    return c->now_us ? c->now_us : hdl_clock_now_us();
+}
+
 static census count(hdl_cluster *c)
 {
-    census n = {.now = {.draining = c->draining, .in_trouble = c->trouble[0] != '\0'}};
+    census n = {.now = {.draining = c->draining,
+                        .in_trouble = c->trouble[0] != '\0',
+                        .has_requests = c->requests.count > 0,
+                        .has_missed = hdl_scaler_has_refused(c->scaler, now_us(c))}};
     for (uint32_t g = 0; g < c->n_groups; g++) {
         n.now.n_groups_up += c->groups[g].state == HDL_GROUP_UP;
         n.now.epochs += c->groups[g].epoch;
@@ -159,6 +167,6 @@ void hdl_status_publish(hdl_cluster *c)
                                                 .waiting = c->stats.waiting},
                                      .kv_tokens_held = c->stats.kv_tokens_used,
                                      .replicas = n.now.n_groups_up,
-                                     .now_us = c->now_us ? c->now_us : hdl_clock_now_us(),
+                                     .now_us = now_us(c),
                                  });
 }
