@@ -15,7 +15,7 @@ if [ "${1:-}" = --inside ]; then
     passed=0
     fail() { echo "FAILED: $*" >&2; echo "$passed passed, 1 failed, 0 skipped"; exit 1; }
     ok() { passed=$((passed + 1)); echo "ok: $*"; }
-    cd /root/heddle
+    cd /srv/heddle
 
     deploy/packages.sh build
     apt-get install -y -qq --no-install-recommends systemd >/dev/null
@@ -94,6 +94,6 @@ mount -t sysfs -o ro sys "$root/sys"
 mount -t tmpfs run "$root/run"
 cp /etc/resolv.conf "$root/etc/resolv.conf"
 find /etc/apt/apt.conf.d -name '*proxy*' -exec cp {} "$root/etc/apt/apt.conf.d/" \;
-rm -rf "$root/root/heddle"
-git clone -q "$repo" "$root/root/heddle"
-chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin bash /root/heddle/tests/deploy/chroot.sh --inside
+rm -rf "$root/srv/heddle"
+git clone -q "$repo" "$root/srv/heddle"
+chroot "$root" /usr/bin/env -i HOME=/tmp PATH=/usr/sbin:/usr/bin:/sbin:/bin bash /srv/heddle/tests/deploy/chroot.sh --inside
