@@ -5,7 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-60}
 shift || true
-cmake --preset fuzz >/dev/null && cmake --build --preset fuzz >/dev/null || exit 1
+cmake --preset fuzz >/dev/null && cmake --build --preset fuzz --target fuzz >/dev/null || exit 1
 passed=0 failed=0
 for target in build/fuzz/fuzz/fuzz_*; do
     name=$(basename "$target")

@@ -12,3 +12,7 @@ hdl_fuzz(fuzz_model_gguf
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/fuzz_model_gguf.c
   DEPS heddle_worker heddle_base
   CORPUS model_gguf)
+hdl_fuzz(fuzz_st_quant
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/fuzz_st_quant.c
+  DEPS heddle_worker heddle_kernels heddle_base
+  CORPUS st_quant)
