@@ -38,7 +38,10 @@ static hdl_err count_one(counter *c, hdl_weight_at at)
     hdl_found found;
     HDL_TRY(hdl_files_find(c->files, (hdl_files_ask){c->ask->desc, at}, &found, c->why));
     uint64_t bytes = hdl_source_bytes(&found.src);
-    if (found.heads.each != 0) /* src is the whole tensor, others' heads too */
+    if (found.heads.tiles.each != 0) /* src is the whole tensor, others' heads too */
+        bytes =
+            bytes / found.src.n_rows * hdl_dim_size(c->ask->desc, hdl_slot_info_of(at.slot)->rows);
+    else if (found.heads.each != 0)
         bytes = bytes / found.heads.step * found.heads.each;
     c->out->encoding_bytes[found.src.encoding] += bytes;
     for (uint32_t rank = 0; rank < hdl_layout_ranks(&c->ask->layout); rank++) {

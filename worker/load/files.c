@@ -162,7 +162,29 @@ typedef struct layout {
     uint64_t row_at; /* of the slot among them */
     uint64_t own;    /* rows of the slot */
     hdl_found_heads heads;
+    hdl_tiles tiles; /* of columns */
 } layout;
+
+/* Value heads of Gated DeltaNet, as rows or as columns. */
+static void find_tiles(layout *l, const hdl_model_desc *desc, hdl_wslot slot)
+{
+    const hdl_gdn_desc *g = &desc->gdn;
+    hdl_tiles tiles = {
+        .each = 1, .n_groups = g->n_k_heads, .per_group = g->n_v_heads / g->n_k_heads};
+    if (tiles.per_group == 1)
+        return;
+    if (slot == HDL_WSLOT_GDN_OUT) {
+        tiles.each = g->v_dim;
+        l->tiles = tiles;
+        return;
+    }
+    uint32_t each = (uint32_t)l->own / g->n_v_heads;
+    tiles.each = each;
+    l->heads =
+        (hdl_found_heads){.each = each, .step = each, .first = (uint32_t)l->row_at, .tiles = tiles};
+    l->row_at = 0;
+    l->own = l->rows;
+}
 
 /* The slot's rows by heads, in the whole tensor. k_b is wanted with each head's matrix transposed:
  * some files hold it so, the others are read by columns. */
@@ -210,6 +232,8 @@ static layout layout_of(const hdl_model_desc *desc, hdl_wslot slot, const hdl_we
     l.own = own;
     if (form->form & (HDL_FORM_HEADS | HDL_FORM_HEADS_TRANSPOSED))
         find_heads(&l, desc, slot);
+    if (form->form & HDL_FORM_TILED)
+        find_tiles(&l, desc, slot);
     return l;
 }
 
@@ -247,8 +271,9 @@ static hdl_err check(const tensor *t, const layout *l, hdl_errmsg *why)
                         t->name, is, should);
     }
     const hdl_codec *codec = t->encoding < HDL_ENC_COUNT ? hdl_codec_of(t->encoding) : NULL;
-    if (!codec ||
-        (codec->block_cols != 1 && (swap || l->heads.across || l->cols % codec->block_cols != 0)))
+    bool odd =
+        l->cols % (codec ? codec->block_cols : 1) != 0 || l->tiles.each % HDL_SOURCE_UNIT != 0;
+    if (!codec || (codec->block_cols != 1 && (swap || l->heads.across || odd)))
         return hdl_fail(HDL_UNSUPPORTED, why,
                         "tensor %.120s is of type %.20s; that is not supported here; use the bf16 "
                         "release of the model",
@@ -274,7 +299,8 @@ static hdl_source source_of(const tensor *t, const layout *l, uint32_t expert)
                     .n_cols = (uint32_t)l->cols,
                     .whole_rows = (uint32_t)l->rows,
                     .scale_mul = 1,
-                    .scale_div = 1};
+                    .scale_div = 1,
+                    .tiles = l->tiles};
     if (l->form->form & (HDL_FORM_EVEN | HDL_FORM_ODD)) {
         data += l->form->form & HDL_FORM_ODD ? row : 0;
         row *= 2;
@@ -436,7 +462,8 @@ hdl_err hdl_files_find(hdl_files *f, hdl_files_ask ask, hdl_found *out, hdl_errm
     *out = (hdl_found){.src = l.heads.across ? transposed(&src) : src,
                        .name = c.tensor.name,
                        .pairs = c.form->form & HDL_FORM_PAIRS ? ask.desc->head_dim : 0,
-                       .heads = l.heads};
+                       .heads = l.heads,
+                       .neg_exp = (c.form->form & HDL_FORM_NEG_EXP) != 0};
     return HDL_OK;
 }
 

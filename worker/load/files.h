@@ -16,8 +16,14 @@ typedef struct hdl_files hdl_files;
 typedef struct hdl_found_heads {
     uint32_t each;        /* rows of a head; 0: all rows are in order */
     uint32_t step, first; /* head h begins at row h * step + first */
+    hdl_tiles tiles;      /* each 0, or which head of the file head h is */
     bool across;          /* columns for rows: the source shows each head's matrix transposed */
 } hdl_found_heads;
+
+static inline uint32_t hdl_found_head_row(const hdl_found_heads *h, uint32_t head)
+{
+    return (h->tiles.each ? hdl_tile_of(&h->tiles, head) : head) * h->step + h->first;
+}
 
 typedef struct hdl_found {
     hdl_source src;   /* [rows, cols] of the slot; a vector has one column */
@@ -25,6 +31,7 @@ typedef struct hdl_found {
     uint32_t pairs; /* 0: rows are in order. Else of each so many rows the first half is at the even
                        places of the file and the second half at the odd ones */
     hdl_found_heads heads; /* each: src is the whole tensor */
+    bool neg_exp;          /* of x the file has -exp(x) */
 } hdl_found;
 
 /* model_path: the folder of a Hugging Face model, or a GGUF file. */

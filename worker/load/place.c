@@ -2,6 +2,7 @@
 #include "worker/load/place.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -20,7 +21,8 @@ static void run_job(const hdl_place_job *j, const hdl_ops *ops)
         for (uint32_t col = 0; col < j->src.n_cols; col++) {
             float value = 0;
             hdl_source_values(&j->src, (hdl_span){i, col, 1}, &value);
-            j->vec[col * j->col_step + i] = value + j->plus;
+            j->vec[col * j->col_step + i] =
+                j->neg_exp ? (float)log(-(double)value) : value + j->plus;
         }
     }
 }

@@ -16,6 +16,7 @@ typedef struct hdl_place_job {
     float *vec;
     size_t col_step;  /* of a table: from one column to the next in vec */
     float plus;       /* added to each element of a vector */
+    bool neg_exp;     /* of x the file has -exp(x) */
     uint32_t row_at;  /* in dst */
     const char *name; /* of the tensor; borrowed: the files' */
 } hdl_place_job;

@@ -78,7 +78,7 @@ static hdl_err add_by_heads(hdl_placer *p, const hdl_found *f, hdl_slice s, targ
     uint32_t each = f->heads.each;
     HDL_ASSERT(s.row_at % each == 0 && s.n_rows % each == 0 && !f->heads.across);
     for (uint32_t row = 0; row < s.n_rows; row += each) {
-        uint32_t at = (s.row_at + row) / each * f->heads.step + f->heads.first;
+        uint32_t at = hdl_found_head_row(&f->heads, (s.row_at + row) / each);
         hdl_source src = hdl_source_part(&f->src, (hdl_window){at, each, s.col_at, s.n_cols});
         count(p, &src, to.dst);
         HDL_TRY(add_rows(p, &src, (target){to.dst, to.row_at + row}));
@@ -89,13 +89,13 @@ static hdl_err add_by_heads(hdl_placer *p, const hdl_found *f, hdl_slice s, targ
 static hdl_err add_matrix(hdl_placer *p, const hdl_found *f, hdl_slice s, target to)
 {
     to = in_stack(to);
+    p->name = f->name;
     HDL_ASSERT_EQ(s.n_cols, to.dst->k);
     HDL_ASSERT_LE(to.row_at + s.n_rows, hdl_weight_rows(to.dst));
     if (f->heads.each != 0)
         return add_by_heads(p, f, s, to);
     hdl_source src = hdl_source_part(&f->src, (hdl_window){s.row_at, s.n_rows, s.col_at, s.n_cols});
     count(p, &src, to.dst);
-    p->name = f->name;
     if (f->pairs == 0)
         return add_rows(p, &src, to);
     HDL_ASSERT(s.row_at % f->pairs == 0 && s.n_rows % f->pairs == 0);
@@ -109,6 +109,22 @@ static hdl_err add_matrix(hdl_placer *p, const hdl_found *f, hdl_slice s, target
     return HDL_OK;
 }
 
+/* Rows of floats of a slot, perhaps by heads. */
+static hdl_err add_floats(hdl_placer *p, const hdl_found *f, hdl_slice s, hdl_place_job job)
+{
+    uint32_t each = f->heads.each ? f->heads.each : s.n_rows;
+    p->name = f->name;
+    job.neg_exp = f->neg_exp;
+    for (uint32_t row = 0; row < s.n_rows; row += each, job.vec += each) {
+        uint32_t at = s.row_at + row;
+        if (f->heads.each)
+            at = hdl_found_head_row(&f->heads, at / each);
+        job.src = hdl_source_part(&f->src, (hdl_window){at, each, 0, s.n_cols});
+        HDL_TRY(add_job(p, job));
+    }
+    return HDL_OK;
+}
+
 /* Where a vector goes; plus is 1 for norms that are stored as w - 1. */
 typedef struct vector_at {
     float *vec, plus;
@@ -116,10 +132,10 @@ typedef struct vector_at {
 
 static hdl_err add_vector(hdl_placer *p, const hdl_found *f, hdl_slice s, vector_at to)
 {
+    if (f->pairs == 0)
+        return add_floats(p, f, s, (hdl_place_job){.vec = to.vec, .plus = to.plus});
     hdl_source src = hdl_source_part(&f->src, (hdl_window){s.row_at, s.n_rows, 0, 1});
     p->name = f->name;
-    if (f->pairs == 0)
-        return add_job(p, (hdl_place_job){.src = src, .vec = to.vec, .plus = to.plus});
     for (uint32_t row = 0; row < s.n_rows; row += f->pairs) {
         hdl_source head = hdl_source_part(&src, (hdl_window){row, f->pairs, 0, 1});
         for (uint32_t half = 0; half < 2; half++) {
@@ -152,8 +168,9 @@ static hdl_err add_gated_q(hdl_placer *p, const hdl_found *f, hdl_slice s, hdl_w
 static hdl_err add_heads(hdl_placer *p, const hdl_found *f, hdl_weight *heads)
 {
     const hdl_shard *s = &p->model->shard;
+    p->name = f->name;
     for (uint32_t h = 0; h < s->n_heads; h++) {
-        uint32_t at = (s->head_at + h) * f->heads.step + f->heads.first;
+        uint32_t at = hdl_found_head_row(&f->heads, s->head_at + h);
         hdl_window w = {at, f->heads.each, 0, f->src.n_cols};
         if (f->heads.across)
             w = (hdl_window){0, f->src.n_rows, at, f->heads.each};
@@ -233,9 +250,8 @@ static hdl_err add_conv(hdl_placer *p, const hdl_found *f, hdl_slice s, hdl_weig
     uint32_t first = at.slot == HDL_WSLOT_GDN_CONV_Q ? 0 : keys;
     if (at.slot == HDL_WSLOT_GDN_CONV_V)
         first = 2 * keys;
-    return add_job(p, (hdl_place_job){.src = hdl_source_part(
-                                          &f->src, (hdl_window){s.row_at, s.n_rows, 0, s.n_cols}),
-                                      .vec = m->layers[at.layer].gdn.conv + first,
+    return add_floats(p, f, s,
+                      (hdl_place_job){.vec = m->layers[at.layer].gdn.conv + first,
                                       .col_step = 2 * keys + values});
 }
 

@@ -73,6 +73,8 @@ enum {
     HDL_FORM_PAIRS = 16,     /* the two halves of each head's rows take turns (llama.cpp) */
     HDL_FORM_HEADS = 32,     /* fused slots take turns head by head; of Gated DeltaNet: k head */
     HDL_FORM_HEADS_TRANSPOSED = 64, /* [n_heads, columns, rows of a head] (llama.cpp's attn_k_b) */
+    HDL_FORM_TILED = 128,   /* value heads of Gated DeltaNet in llama.cpp's order (hdl_tiles) */
+    HDL_FORM_NEG_EXP = 256, /* -exp(x) is stored (llama.cpp's ssm_a) */
 };
 enum { HDL_FUSED_MAX = 4 };
 

@@ -2,12 +2,27 @@
 /* BitNet b1.58: Llama's blocks with max(g, 0)^2 in its gate and an RMS norm before o_proj and
  * before down_proj. That its weights are ternary and its activations int8 is the quantisation's
  * business (HDL_QUANT_BITNET). HF: modeling_bitnet.py. */
+#include <string.h>
+
 #include "worker/model/arch_hf.h"
+
+/* The published models have the squared ReLU; the first of their kind had SiLU. */
+static hdl_err key_act(hdl_model_desc *desc, const hdl_jv *v, hdl_errmsg *why)
+{
+    const char *act = "";
+    if (!hdl_jv_given(v))
+        return HDL_OK;
+    HDL_TRY(hdl_jv_string(v, &act, NULL, why));
+    if (strcmp(act, "relu2") != 0 && strcmp(act, "silu") != 0)
+        return hdl_jv_fail(v, why, "must be relu2 or silu");
+    desc->glu = act[0] == 'r' ? HDL_GLU_RELU2 : HDL_GLU_SILU;
+    return HDL_OK;
+}
 
 static const hdl_config_key keys[] = {
     HDL_K_U32("intermediate_size", inter, 1, 1u << 20),
     HDL_K_CALL("attention_bias", hdl_arch_key_bias),
-    HDL_K_EXPECT("hidden_act", "\"relu2\"", "only the squared ReLU is supported here"),
+    HDL_K_CALL("hidden_act", key_act),
 };
 
 static void init(hdl_model_desc *desc)

@@ -24,7 +24,11 @@
     X(glm4moe) \
     X(minimaxm2) \
     X(gptoss) \
-    X(llama4)
+    X(llama4) \
+    X(bitnet) \
+    X(qwen3next) \
+    X(qwen35) \
+    X(qwen35moe)
 // clang-format on
 
 #define HDL_GGUF_ARCH_DECLARE(name) extern const hdl_gguf_arch hdl_gguf_arch_##name;

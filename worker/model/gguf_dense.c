@@ -226,3 +226,20 @@ const hdl_gguf_arch hdl_gguf_arch_olmo2 = {
     .n_keys = HDL_ARRAY_LEN(olmo2_keys),
     .finish = hdl_gguf_find_biases,
 };
+
+/* ---- BitNet ------------------------------------------------------------------------------- */
+
+/* What llama.cpp calls bitnet is the first models of that kind (1bitLLM): SiLU in the gate, the
+ * embedding as the head. Their weights are ternary already, as values; activations are what the
+ * types of the file make of them. */
+static hdl_err bitnet_finish(hdl_model_desc *desc, const hdl_gguf *gguf, hdl_errmsg *why)
+{
+    desc->glu = HDL_GLU_SILU;
+    return hdl_gguf_find_biases(desc, gguf, why);
+}
+
+const hdl_gguf_arch hdl_gguf_arch_bitnet = {
+    .name = "bitnet",
+    .arch = &hdl_arch_bitnet,
+    .finish = bitnet_finish,
+};

@@ -8,7 +8,7 @@ here: the same with values that a GGUF file can say, where no key of it says oth
 
 Weights are the formula's, so the files hold only what the converter decided: NAME.head is the GGUF file (F32, without a
 vocabulary) up to its tensors' data, then the CRC-32C of each tensor's data, in order, u32, then the data of tensors that
-the converter made itself (rope_*). A test makes the other data anew from its own reading of names and row orders; the
+the converter made itself (rope_*) or computed (ssm_a). A test makes the other data anew from its own reading of names and row orders; the
 checksums say whether that is the converter's.
 """
 import json
@@ -39,6 +39,16 @@ def crc32c(data, table=[]):
     return crc ^ 0xffffffff
 
 
+# BitNet as llama.cpp knows it has other names of its inner norms.
+RENAMED = {"self_attn.attn_sub_norm": "self_attn.inner_attn_ln", "mlp.ffn_sub_norm": "mlp.ffn_layernorm"}
+
+
+def renamed(name):
+    for ours, theirs in RENAMED.items():
+        name = name.replace(ours, theirs)
+    return name
+
+
 def write_folder(folder, text):
     """A model folder with weights of the formula."""
     (folder / "config.json").write_text(text)
@@ -46,6 +56,7 @@ def write_folder(folder, text):
     cls = getattr(transformers, config.architectures[0])
     plus_one = config.architectures[0].startswith(PLUS_ONE)
     tensors = {name: weight(name, shape, plus_one) for name, shape in file_shapes(cls, config).items()}
+    tensors = {renamed(name): data for name, data in tensors.items()}
     save_file(tensors, str(folder / "model.safetensors"), {"format": "pt"})
     # Some classes count the tokens, to leave out embeddings of no token.
     vocab = {str(i): i for i in range(config.get_text_config().vocab_size)}
@@ -58,11 +69,18 @@ def convert(llama_cpp, folder, out):
     hparams = ModelBase.load_hparams(folder, False)
     model_class = get_model_class(get_model_architecture(hparams, ModelType.TEXT))
     model_class.set_vocab = lambda self: None
+    model_class.weight_quant = lambda self, weight: weight  # BitNet's, which would make other weights of them
+    # Else one layer is taken for granted.
+    model_class.no_mtp = "mtp_num_hidden_layers" not in hparams.get("text_config", hparams)
     for base in model_class.__mro__:  # what reads the vocabulary for another purpose
         if "get_vocab_base_pre" in vars(base):
             base.get_vocab_base_pre = lambda self, tokenizer: "default"
     with torch.inference_mode():
         model_class(folder, gguf.LlamaFileType.ALL_F32, out, eager=True).write()
+
+
+def own(name):
+    return name.startswith("rope_") or name.endswith(".ssm_a")
 
 
 def make(llama_cpp, name):
@@ -78,7 +96,7 @@ def make(llama_cpp, name):
         reader = gguf.GGUFReader(str(out))
         head = data[:reader.data_offset]
         sums = [crc32c(data[t.data_offset:t.data_offset + t.n_bytes]) for t in reader.tensors]
-        made = b"".join(data[t.data_offset:t.data_offset + t.n_bytes] for t in reader.tensors if t.name.startswith("rope_"))
+        made = b"".join(data[t.data_offset:t.data_offset + t.n_bytes] for t in reader.tensors if own(t.name))
         other = {t.tensor_type.name for t in reader.tensors} - {"F32"}
     (HERE / f"{name}.head").write_bytes(head + b"".join(struct.pack("<I", s) for s in sums) + made)
     print(f"{name}: {len(head)} bytes, {len(sums)} tensors {other or ''}")

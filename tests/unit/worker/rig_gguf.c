@@ -4,6 +4,7 @@
  * checksums only if the loader's tables of names and forms are right. */
 #include "rig_gguf.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -77,13 +78,20 @@ static void open_head(maker *m, rig_head head)
     memset(m->data, 0, m->data_len);
 }
 
-/* Tensors that are no weights come as they are, in the order of the file. */
+/* No weights, or computed from them. */
+static bool is_own(const char *name)
+{
+    size_t len = strlen(name);
+    return strncmp(name, "rope_", 5) == 0 || (len > 6 && strcmp(name + len - 6, ".ssm_a") == 0);
+}
+
+/* Tensors that the converter made come as they are, in the order of the file. */
 static void copy_own(maker *m)
 {
     for (size_t k = 0; k < hdl_gguf_tensor_count(m->gguf); k++)
         for (size_t i = 0; i < hdl_gguf_tensor_count(m->gguf); i++) {
             const hdl_gguf_tensor *t = hdl_gguf_tensor_at(m->gguf, i);
-            if (order_of(m, t) != k || strncmp(t->name, "rope_", 5) != 0)
+            if (order_of(m, t) != k || !is_own(t->name))
                 continue;
             memcpy(data_of(m, t), m->own, t->bytes);
             memset(m->made + (data_of(m, t) - m->data), 1, t->bytes / 4);
@@ -102,6 +110,9 @@ static void write_file(const maker *m, const char *path)
 /* Row of the file's source that holds row r of the slot. */
 static uint32_t file_row(const hdl_found *f, uint32_t r)
 {
+    uint32_t each = f->heads.each;
+    if (each != 0)
+        return hdl_found_head_row(&f->heads, r / each) + r % each;
     if (f->pairs == 0)
         return r;
     uint32_t in_head = r % f->pairs, half = f->pairs / 2;
@@ -120,7 +131,7 @@ static hdl_found find(hdl_files *files, const hdl_model_desc *desc, hdl_weight_a
 /* Norms that config.json's model stores as w - 1 are whole in GGUF files. */
 static float plus(const maker *m, hdl_wslot slot)
 {
-    bool norm = strstr(hdl_slot_info_of(slot)->name, "NORM") != NULL;
+    bool norm = strstr(hdl_slot_info_of(slot)->name, "NORM") && slot != HDL_WSLOT_GDN_NORM;
     return norm && m->hf->norm_plus_one && !m->desc->norm_plus_one ? 1.0f : 0.0f;
 }
 
@@ -131,39 +142,50 @@ static float value_at(const hdl_found *f, uint32_t row, uint32_t col)
     return value;
 }
 
-/* What a slot's tensor has at (row, col) of its own head, or of the whole when heads are in order.
- */
-static float element(const hdl_found *f, uint32_t head, uint32_t row, uint32_t col)
+/* A row and a column of a slot, of a head where the slot has a matrix for each. */
+typedef struct place {
+    uint32_t head, row, col;
+} place;
+
+static float element(const hdl_found *f, hdl_wslot slot, place at)
 {
-    if (f->heads.each == 0)
-        return value_at(f, file_row(f, row), col);
-    uint32_t at = head * f->heads.step + f->heads.first;
-    return f->heads.across ? value_at(f, row, at + col) : value_at(f, at + row, col);
+    if (slot != HDL_WSLOT_MLA_K_B) /* is wanted with each head's matrix transposed */
+        return value_at(f, file_row(f, at.row), at.col);
+    uint32_t first = hdl_found_head_row(&f->heads, at.head);
+    return f->heads.across ? value_at(f, at.row, first + at.col)
+                           : value_at(f, first + at.row, at.col);
 }
 
-static void extent(const hdl_found *f, uint32_t *rows, uint32_t *cols)
+/* What the file (both[0]) has at that place is its own index, or the converter's work. */
+static void ask_element(maker *m, const hdl_found *both, hdl_wslot slot, place at)
 {
-    bool heads = f->heads.each != 0;
-    *rows = heads && !f->heads.across ? f->heads.each : f->src.n_rows;
-    *cols = heads && f->heads.across ? f->heads.each : f->src.n_cols;
+    float idx = element(&both[0], slot, at), want = element(&both[1], slot, at) + plus(m, slot);
+    if (both[0].neg_exp) {
+        assert_true(fabs(log(-(double)idx) - (double)want) < 1e-6);
+        return;
+    }
+    assert_true(idx >= 0 && (size_t)idx < m->data_len / 4);
+    m->want[(size_t)idx] = want;
+    m->made[(size_t)idx] = 1;
 }
 
 static void ask_slot(maker *m, hdl_files *files, hdl_weight_at at)
 {
-    hdl_found found = find(files, m->desc, at), hf = find(m->hf_files, m->hf, at);
-    uint32_t rows, cols, hf_rows, hf_cols, n_heads = found.heads.each ? m->desc->n_heads : 1;
-    extent(&found, &rows, &cols);
-    extent(&hf, &hf_rows, &hf_cols);
-    assert_int_equal(rows, hf_rows);
-    assert_int_equal(cols, hf_cols);
+    const hdl_slot_info *info = hdl_slot_info_of(at.slot);
+    hdl_found both[] = {find(files, m->desc, at), find(m->hf_files, m->hf, at)};
+    uint32_t rows = hdl_dim_size(m->desc, info->rows), cols = hdl_dim_size(m->desc, info->cols);
+    uint32_t n_heads = 1;
+    assert_int_equal(rows, hdl_dim_size(m->hf, info->rows));
+    assert_int_equal(cols, hdl_dim_size(m->hf, info->cols));
+    if (at.slot == HDL_WSLOT_MLA_K_B) {
+        n_heads = m->desc->n_heads;
+        rows = cols;
+        cols = m->desc->mla.nope_dim;
+    }
     for (uint32_t h = 0; h < n_heads; h++)
         for (uint32_t r = 0; r < rows; r++)
-            for (uint32_t c = 0; c < cols; c++) {
-                float idx = element(&found, h, r, c);
-                assert_true(idx >= 0 && (size_t)idx < m->data_len / 4);
-                m->want[(size_t)idx] = element(&hf, h, r, c) + plus(m, at.slot);
-                m->made[(size_t)idx] = 1;
-            }
+            for (uint32_t c = 0; c < cols; c++)
+                ask_element(m, both, at.slot, (place){h, r, c});
 }
 
 static void ask_all(maker *m, const char *path)

@@ -17,15 +17,16 @@
 
 enum { N_TOKENS = 40 };
 
-static float *run(const char *model, uint32_t vocab)
+static float *run(const char *model, uint32_t vocab, hdl_layout layout)
 {
     static hdl_token ids[N_TOKENS];
     for (int i = 0; i < N_TOKENS; i++)
         ids[i] = (i * 37 + i * i * 5 + 11) % (int)vocab;
-    rig_logits_opts o = {.worker = {.model_path = model, .weights = HDL_WFORMAT_F32},
-                         .ids = ids,
-                         .n = N_TOKENS,
-                         .chunk = 11};
+    rig_logits_opts o = {
+        .worker = {.model_path = model, .weights = HDL_WFORMAT_F32, .layout = layout},
+        .ids = ids,
+        .n = N_TOKENS,
+        .chunk = 11};
     return rig_logits(&o, vocab);
 }
 
@@ -37,6 +38,22 @@ static double distance(const float *a, const float *b, size_t n)
         norm += (double)b[i] * b[i];
     }
     return sqrt(diff / norm);
+}
+
+/* Ranks find their own parts of what the file has in an order of its own. */
+static void check_layouts(const char *gguf, const hdl_model_desc *desc, const float *want)
+{
+    static const hdl_layout layouts[] = {{2, 1, 1, 1}, {2, 2, 1, 1}, {1, 2, 1, 1}};
+    for (size_t i = 0; i < HDL_ARRAY_LEN(layouts); i++) {
+        hdl_errmsg why = {0};
+        if (hdl_layout_check(desc, &layouts[i], &why) != HDL_OK)
+            continue;
+        float *got = run(gguf, desc->vocab, layouts[i]);
+        if (memcmp(got, want, sizeof(*got) * N_TOKENS * desc->vocab) != 0)
+            fail_msg("%s: other logits on tp %u ep %u than on one rank", desc->arch, layouts[i].tp,
+                     layouts[i].ep);
+        free(got);
+    }
 }
 
 /* allowed: 0 where both descriptions are the same numbers. */
@@ -56,10 +73,12 @@ static void check(const char *name, double allowed)
     rig_make_gguf(dir, model, config, (rig_head){head, len});
     snprintf(gguf, sizeof(gguf), "%s/model.gguf", dir);
     assert_int_equal(hdl_model_desc_load(&desc, gguf, &why), HDL_OK);
-    float *want = run(model, desc.vocab), *got = run(gguf, desc.vocab);
+    hdl_layout one = {1, 1, 1, 1};
+    float *want = run(model, desc.vocab, one), *got = run(gguf, desc.vocab, one);
     double d = distance(got, want, (size_t)N_TOKENS * desc.vocab);
     if (!(d <= allowed))
         fail_msg("%s: distance %g between GGUF and safetensors, %g allowed", name, d, allowed);
+    check_layouts(gguf, &desc, got);
     rig_covered("gguf", desc.arch, "f32");
     free(want);
     free(got);
@@ -69,8 +88,8 @@ static void check(const char *name, double allowed)
     rig_remove(dir);
 }
 
-/* llama3 scaling is stored as a factor for each frequency, and mscale_all_dim as a tenth, rounded
- * to f32. */
+/* llama3 scaling is stored as a factor for each frequency, mscale_all_dim as a tenth, and decays of
+ * recurrent states as -exp(A_log): rounded to f32. */
 #define GOLDEN_LIST(X)                                                                             \
     X(llama, "llama", 0)                                                                           \
     X(llama3_tied, "llama3-tied", 1e-5)                                                            \
@@ -101,7 +120,12 @@ static void check(const char *name, double allowed)
     X(minimaxm2, "minimaxm2", 0)                                                                   \
     X(gptoss, "gptoss", 0)                                                                         \
     X(llama4_scout, "llama4-scout", 1e-5)                                                          \
-    X(llama4_maverick, "llama4-maverick", 0)
+    X(llama4_maverick, "llama4-maverick", 0)                                                       \
+    X(bitnet, "bitnet", 0)                                                                         \
+    X(qwen3next, "qwen3next", 1e-5)                                                                \
+    X(qwen35, "qwen35", 1e-5)                                                                      \
+    X(qwen35moe, "qwen35moe", 1e-5)                                                                \
+    X(qwen35moe_vl, "qwen35moe-vl", 1e-5)
 
 #define GOLDEN_TEST(id, name, allowed)                                                             \
     static void test_##id(void **state)                                                            \

@@ -203,6 +203,56 @@ static void test_experts(void **state)
     }
 }
 
+/* A hybrid of the converter's, its data zeros. */
+static void read_hybrid(void)
+{
+    enum { DATA = 1 << 20 };
+    free(file);
+    char *head = rig_read(HDL_SOURCE_DIR "/tests/golden/gguf/qwen35.head", &len);
+    file = calloc(1, len + DATA);
+    assert_non_null(file);
+    memcpy(file, head, len);
+    len += DATA;
+    free(head);
+}
+
+static void test_recurrent(void **state)
+{
+    static const struct {
+        const char *key;
+        uint32_t value;
+        hdl_err err;
+        const char *word;
+    } lies[] = {
+        {"qwen35.ssm.inner_size", 0, HDL_INVALID, "ssm.inner_size 0"},
+        {"qwen35.ssm.inner_size", 126, HDL_INVALID, "ssm.inner_size 126"},
+        {"qwen35.ssm.inner_size", UINT32_MAX - 3, HDL_INVALID, "ssm.inner_size"},
+        {"qwen35.ssm.inner_size", 64, HDL_CORRUPT, "attn_qkv.weight"},
+        {"qwen35.ssm.group_count", 0, HDL_INVALID, "ssm.group_count"},
+        {"qwen35.ssm.group_count", 3, HDL_INVALID, "group_count 3"},
+        {"qwen35.ssm.time_step_rank", 0, HDL_INVALID, "ssm.time_step_rank"},
+        {"qwen35.ssm.time_step_rank", 8, HDL_CORRUPT, "ssm_"},
+        {"qwen35.ssm.state_size", 1 << 20, HDL_INVALID, "ssm.state_size"},
+        {"qwen35.ssm.conv_kernel", 1, HDL_INVALID, "ssm.conv_kernel"},
+        {"qwen35.full_attention_interval", 0, HDL_INVALID, "full_attention_interval"},
+    };
+    (void)state;
+    for (size_t i = 0; i < HDL_ARRAY_LEN(lies); i++) {
+        read_hybrid();
+        set_value(lies[i].key, lies[i].value);
+        refused(lies[i].err, lies[i].word);
+    }
+    /* Fewer layers in the list than in the model; a list that is none. */
+    static const char list[] = "qwen35.attention.recurrent_layers";
+    uint32_t u8 = 0;
+    read_hybrid();
+    memcpy(find(list) + strlen(list) + 4, &u8, sizeof(u8));
+    refused(HDL_INVALID, "recurrent_layers");
+    read_hybrid();
+    set_value("qwen35.block_count", 6);
+    refused(HDL_INVALID, "of 5 layers");
+}
+
 /* A norm whose numbers are integers: of the right size, and nothing that can be computed with. */
 static void test_tensor_types(void **state)
 {
@@ -233,9 +283,10 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),    cmocka_unit_test(test_values),
-        cmocka_unit_test(test_names),   cmocka_unit_test(test_extra_keys),
-        cmocka_unit_test(test_experts), cmocka_unit_test(test_tensor_types),
+        cmocka_unit_test(test_good),         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_names),        cmocka_unit_test(test_extra_keys),
+        cmocka_unit_test(test_experts),      cmocka_unit_test(test_recurrent),
+        cmocka_unit_test(test_tensor_types),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
