@@ -5,7 +5,7 @@
 #include "worker/model/arch_list.h"
 
 #define INDEXER "the indexer that chooses the positions of its sparse attention"
-#define MAMBA   "Mamba-2 layers and a mixture in a smaller space"
+#define MAMBA   "Mamba-2 layers, and the mixture in a smaller space that Nemotron 3 has"
 
 static const struct {
     const char *name, *lacks;

@@ -120,3 +120,15 @@ static const char olmo2_7b[] =
 static const char olmo2_32b[] =
     "{" OLMO2_KEYS ",\"hidden_size\":5120,\"intermediate_size\":27648,\"num_attention_heads\":40,"
     "\"num_hidden_layers\":64,\"num_key_value_heads\":8}";
+
+/* Ternary matrices; the packed file's bytes are another count. */
+static const char bitnet_2b4t[] =
+    "{\"architectures\":[\"BitNetForCausalLM\"],\"auto_map\":{\"AutoConfig\":\"configuration_"
+    "bitnet."
+    "BitNetConfig\"},\"bos_token_id\":128000,\"eos_token_id\":128001,\"hidden_act\":\"relu2\","
+    "\"hidden_size\":2560,\"initializer_range\":0.02,\"intermediate_size\":6912,"
+    "\"max_position_embeddings\":4096,\"model_type\":\"bitnet\",\"num_attention_heads\":20,"
+    "\"num_hidden_layers\":30,\"num_key_value_heads\":5,\"rms_norm_eps\":1e-05,"
+    "\"rope_theta\":500000.0,\"tie_word_embeddings\":true,\"torch_dtype\":\"bfloat16\","
+    "\"use_cache\":true,\"vocab_size\":128256,\"quantization_config\":{\"quant_method\":\"bitnet\","
+    "\"linear_class\":\"autobitlinear\",\"quantization_mode\":\"offline\"}}";

@@ -119,6 +119,8 @@ static const row rows[] = {
     {NULL, phi4_mini, 3836021760, 3836021760, 128 << 10, 959754240, SAYS(.total = 3.84)},
     {NULL, olmo2_7b, 7298617344, 7298617344, 512 << 10, 1722957824, SAYS(.total = 7.30)},
     {NULL, olmo2_32b, 32234279936, 32234279936, 256 << 10, 7932694528, SAYS(.total = 32.2)},
+    /* 20 heads do not divide by 8. */
+    {NULL, bitnet_2b4t, 2412820480, 2412820480, 75 << 10, 0, SAYS(.total = 2.41)},
     {NULL, qwen15_a27b, 14315784192, 2689173504, 192 << 10, 0, SAYS(.total = 14.3, .active = 2.7)},
     {NULL, qwen2_57b, 57408658944, 14249270784, 56 << 10, 0, SAYS(.total = 57.4, .active = 14.2)},
     {"Qwen--Qwen3-30B-A3B", NULL, QWEN3_30B, SAYS(.total = 30.5)},
@@ -246,13 +248,15 @@ static void test_files(void **state)
             check_row(&rows[i]);
 }
 
-/* What layers with windows and chunks keep whatever the length: reference/models.md, 3. */
+/* What windows, chunks and recurrent layers keep whatever the length: reference/models.md, 3, but
+ * that our recurrent states keep the convolution's inputs as f32: 183 MiB in bf16. */
 static void test_windows(void **state)
 {
     static const struct {
         const char *file;
         double mib;
     } cases[] = {{"openai--gpt-oss-120b", 4.5},
+                 {"Qwen--Qwen3.5-397B-A17B", 45 * (4 + 3 * 12288 * 4 / 1048576.0)},
                  {"meta-llama--Llama-4-Maverick-17B-128E-Instruct", 1152}};
     (void)state;
     if (!have_configs())
@@ -263,6 +267,45 @@ static void test_windows(void **state)
         assert_int_equal(hdl_model_desc_parse(&desc, json, strlen(json), &why), HDL_OK);
         assert_true((double)hdl_model_kv_bytes_fixed(&desc) / (1 << 20) == cases[i].mib);
         free(json);
+    }
+}
+
+/* A rank of tp 8, ep 8 as the files store it, as a part of what it would be in bf16: of the
+ * quantised matrices, which are nearly all, (8 + 32 / 128) / 16 in FP8 (more where leaves ask for
+ * groups of 64 or 32) and (4 + 32 / 32) / 16 in INT4 and MXFP4, scales being f32. nvidia's files
+ * without a row here say their format beside config.json. */
+static void test_stored(void **state)
+{
+    static const struct {
+        const char *file;
+        double least, most;
+    } cases[] = {
+        {"deepseek-ai--DeepSeek-V3", 0.515, 0.53},
+        {"moonshotai--Kimi-K2-Instruct", 0.515, 0.53},
+        {"MiniMaxAI--MiniMax-M2.5", 0.515, 0.53},
+        {"Qwen--Qwen3-235B-A22B-FP8", 0.515, 0.5625},
+        {"moonshotai--Kimi-K2.5", 0.3125, 0.34},
+        {"nvidia--MiniMax-M2.7-NVFP4", 0.375, 0.4}, /* a scale for each 16 */
+        {"openai--gpt-oss-120b", 0.3125, 0.34},
+        {"Qwen--Qwen3.5-397B-A17B", 1, 1},
+    };
+    hdl_layout eight = {.tp = 8, .ep = 8, .pp = 1, .dp = 1};
+    (void)state;
+    if (!have_configs())
+        skip();
+    for (size_t i = 0; i < HDL_ARRAY_LEN(cases); i++) {
+        hdl_errmsg why = {0};
+        char *json = read_config(cases[i].file);
+        assert_int_equal(hdl_model_desc_parse(&desc, json, strlen(json), &why), HDL_OK);
+        free(json);
+        for (uint32_t rank = 0; rank < 8; rank++) {
+            hdl_shard s = hdl_shard_of(&desc, &eight, rank);
+            double part = (double)hdl_shard_count_bytes(&desc, &s, HDL_WFORMAT_COUNT).weight_bytes /
+                          (double)hdl_shard_count_bytes(&desc, &s, HDL_WFORMAT_BF16).weight_bytes;
+            if (!(part >= cases[i].least && part <= cases[i].most))
+                fail_msg("%s: rank %u holds %.4f of what it would in bf16, %.4f to %.4f expected",
+                         cases[i].file, rank, part, cases[i].least, cases[i].most);
+        }
     }
 }
 
@@ -319,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_inline),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_stored),
         cmocka_unit_test(test_all_others_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
