@@ -14,6 +14,7 @@ typedef struct hdl_charsmap {
     size_t n_units;
     const char *strings; /* replacements, each ends with a zero byte; valid UTF-8 */
     size_t n_strings;    /* bytes */
+    bool ascii[128];     /* does a rule begin with this character */
 } hdl_charsmap;
 
 /* From the bytes of the map: u32 size of the trie, trie, strings. Borrows them. */

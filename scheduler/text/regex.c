@@ -33,7 +33,7 @@ struct hdl_regex_work {
 };
 
 /* PCRE2 knows no first bytes of properties. Numbers alone are what half of all pre-tokenisers look
- * for in one of their steps: an ASCII digit, or anything beyond ASCII. */
+ * for in one of their steps. Most scripts have no digits of their own. */
 static bool starts_with_number(hdl_text pattern)
 {
     static const char *const numbers[] = {"\\p{N}", "\\p{N}+", "\\p{N}{1}", "\\p{N}{1,3}"};
@@ -41,6 +41,12 @@ static bool starts_with_number(hdl_text pattern)
         if (pattern.len == strlen(numbers[i]) && memcmp(pattern.p, numbers[i], pattern.len) == 0)
             return true;
     return false;
+}
+
+static bool can_start_number(unsigned byte)
+{
+    static const char beyond_ascii[] = "\xc2\xd9\xdb\xdf\xe0\xe1\xe2\xe3\xea\xef\xf0";
+    return (byte >= '0' && byte <= '9') || (byte > 0x7f && strchr(beyond_ascii, (int)byte) != NULL);
 }
 
 static void find_starts(hdl_regex *regex, hdl_text pattern)
@@ -51,8 +57,7 @@ static void find_starts(hdl_regex *regex, hdl_text pattern)
     bool number = !known && starts_with_number(pattern);
     regex->has_starts = known || number;
     for (unsigned b = 0; b < 256 && regex->has_starts; b++)
-        regex->starts[b] =
-            number ? (b >= '0' && b <= '9') || b >= 0xc2 : bits[b / 8] >> (b % 8) & 1;
+        regex->starts[b] = number ? can_start_number(b) : bits[b / 8] >> (b % 8) & 1;
 }
 
 static hdl_err compile(hdl_regex *regex, hdl_text pattern, hdl_errmsg *why)
@@ -110,9 +115,21 @@ hdl_err hdl_regex_open(hdl_regex **out, hdl_text pattern, hdl_errmsg *why)
     return err;
 }
 
+/* PCRE2's own \X (10.42) joins pictures that stand side by side, where Unicode joins those with a
+ * zero width joiner between them alone; and it parts flags from spacing marks and pictures from
+ * signs that come before them. */
+#define PICTURE "\\p{Extended_Pictographic}"
+#define FLAG    "[\\x{1f1e6}-\\x{1f1ff}]"
+#define MARKS   "\\p{Grapheme_Extend}\\p{Emoji_Modifier}"
+#define JOINED  "(?:" PICTURE "[" MARKS "]*\\x{200d}(?=" PICTURE "))*+"
+#define ALONE   PICTURE "[" MARKS "\\x{200d}]*(?=" PICTURE ")"
+#define SIGNS   "(?:\\p{Prepended_Concatenation_Mark}++(?=" PICTURE "))?+"
+#define FLAGS   FLAG "{1,2}+[" MARKS "\\x{200d}\\p{Mc}\\x{e33}\\x{eb3}]*+"
+
 hdl_err hdl_regex_open_grapheme(hdl_regex **out, hdl_errmsg *why)
 {
-    return open_with(out, (hdl_text){"\\X", 2}, why);
+    static const char pattern[] = FLAGS "|" SIGNS JOINED "(?:" ALONE "|\\X)";
+    return open_with(out, (hdl_text){pattern, sizeof pattern - 1}, why);
 }
 
 hdl_err hdl_regex_open_literal(hdl_regex **out, hdl_text text, hdl_errmsg *why)

@@ -279,3 +279,17 @@ bool hdl_unicode_is_space(uint32_t cp)
            (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 || cp == 0x202f ||
            cp == 0x205f || cp == 0x3000;
 }
+
+bool hdl_unicode_stands_alone(uint32_t cp)
+{
+    if (cp < 0x7f)
+        return cp >= 0x20;
+    if (cp < 0x300)
+        return cp > 0xa0 && cp != 0xad;
+    if (cp < 0x590)
+        return cp >= 0x370 && (cp < 0x483 || cp > 0x489);
+    return (cp >= 0x5d0 && cp <= 0x5ea) || (cp >= 0x620 && cp <= 0x64a) ||
+           (cp >= 0x1e00 && cp <= 0x200a) || (cp >= 0x2010 && cp <= 0x2027) ||
+           (cp >= 0x3000 && cp <= 0x3029) || (cp >= 0x3041 && cp <= 0x3096) ||
+           (cp >= 0x309b && cp <= 0x9fff) || (cp >= 0xac00 && cp <= 0xd7a3);
+}

@@ -22,3 +22,5 @@ size_t hdl_unicode_lower(uint32_t cp, uint32_t out[2]);
 uint32_t hdl_unicode_upper(uint32_t cp);
 /* White_Space. */
 bool hdl_unicode_is_space(uint32_t cp);
+/* True only for characters between any two of which a grapheme cluster ends; false for the rare. */
+bool hdl_unicode_stands_alone(uint32_t cp);

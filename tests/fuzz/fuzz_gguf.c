@@ -11,6 +11,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static volatile uint64_t read_to; /* so that no read is left out */
+
 static uint64_t walk_kv(const hdl_gguf *g, const hdl_gguf_kv *kv)
 {
     uint64_t sum = kv->count;
@@ -56,7 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             HDL_ASSERT(hdl_gguf_tensor_find(g, t->name) == t && (uintptr_t)at % 8 == 0);
             sum += (uint64_t)at[0] + at[t->bytes - 1];
         }
-        HDL_ASSERT(sum + 1 != 0);
+        read_to = sum;
     }
     hdl_gguf_close(g);
     free(file);

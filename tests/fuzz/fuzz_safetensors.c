@@ -10,6 +10,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static volatile uint64_t read_to; /* so that no read is left out */
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     hdl_st *st = NULL;
@@ -30,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             if (t->bytes != 0)
                 sum += at[0] + at[t->bytes - 1];
         }
-        HDL_ASSERT(sum + 1 != 0);
+        read_to = sum;
     }
     hdl_st_close(st);
     free(file);

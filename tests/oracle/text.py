@@ -27,7 +27,7 @@ import families  # noqa: E402
 import make_gguf  # noqa: E402
 import make_ranked  # noqa: E402
 import published  # noqa: E402
-from lines import lines  # noqa: E402
+from lines import clusters, lines  # noqa: E402
 from make import MARKED, corpus  # noqa: E402
 
 ADD, PARSE, SKIP, IDS = 1, 2, 4, 8
@@ -162,7 +162,7 @@ def main():
             subprocess.run([sys.executable, ROOT / "tests/golden/text" / script], check=True)
     files = args.files or sorted((ROOT / "tests/golden/text").glob("*.json")) + [ROOT / "deploy/demo-model"]
     files = [f for f in files if f.name not in ("lines.json", "family_lines.json", "templates.json", "renderers.json")]
-    texts = [*MARKED, *lines(args.lines, args.seed)]
+    texts = [*MARKED, *lines(args.lines, args.seed), *clusters(args.lines // 5, args.seed)]
     with tempfile.TemporaryDirectory() as folder:
         if not args.files:
             (Path(folder) / "published").mkdir()

@@ -143,9 +143,12 @@ static const struct {
      " factor long_factor short_factor attention_factor original_max_position_embeddings "},
 };
 
+/* A name with a space in it would match across two members. */
 static bool listed(const char *members, const char *name)
 {
     size_t len = strlen(name);
+    if (strchr(name, ' ') != NULL)
+        return false;
     for (const char *at = strstr(members, name); len > 0 && at; at = strstr(at + 1, name))
         if (at[-1] == ' ' && at[len] == ' ')
             return true;

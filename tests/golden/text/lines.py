@@ -95,3 +95,11 @@ def lines(count, seed=1):
         text = one(rng, vocabulary).replace("\0", "")  # tokenizer JSON cannot hold U+0000, and neither can a prompt
         out.append(text)
     return out[:count]
+
+
+def clusters(count, seed=1):
+    """Short strings around the rules of grapheme clusters, with characters that nmt_nfkc rewrites."""
+    pool = ("™", "©", "®", "😀", "Ⓜ", "ℹ", "👍🏽", "🏽", "\u200d", "\u0301", "\ufe0f", "a", "é", "㊗", "ｶ", "ﾞ", "한", "\u1112\u1161",
+            "\r", "\n", "\u0903", "\u0e33", "🇩", "🇪", "\u0600", "ﬁ", "①", "½")
+    rng = random.Random(seed)
+    return ["".join(rng.choice(pool) for _ in range(rng.randrange(1, 10))) for _ in range(count)]

@@ -2,6 +2,7 @@
 #include "scheduler/text/regex.h"
 
 #include "scheduler/text/regex_rewrite.h"
+#include "scheduler/text/utf8.h"
 #include "text_help.h"
 
 static void refused_patterns_say_why(void **state)
@@ -137,6 +138,84 @@ static void looking_ahead_by_first_bytes_misses_nothing(void **state)
         assert_string_equal(matches(cases[i].pattern, cases[i].text), cases[i].want);
 }
 
+/* In a group, the pattern is one of whose first bytes nothing is known. */
+static void every_number_is_found(void **state)
+{
+    static const char *const patterns[2] = {"\\p{N}", "(?:\\p{N})"};
+    hdl_regex *re[2];
+    hdl_regex_work *work;
+    hdl_errmsg why;
+    char *text = malloc((size_t)4 * 0x110000);
+    size_t len = 0, count = 0;
+    (void)state;
+    assert_non_null(text);
+    assert_ok(hdl_regex_work_new(&work));
+    for (int i = 0; i < 2; i++)
+        assert_ok(hdl_regex_open(&re[i], (hdl_text){patterns[i], strlen(patterns[i])}, &why));
+    for (uint32_t cp = 1; cp < 0x110000; cp++)
+        if (cp < 0xd800 || cp > 0xdfff)
+            len += hdl_utf8_write(cp, text + len);
+    hdl_regex_scan a = {.regex = re[0], .work = work, .subject = {text, len}}, b = a;
+    b.regex = re[1];
+    for (bool found = true, other;; count++) {
+        assert_ok(hdl_regex_next(&a, &found));
+        assert_ok(hdl_regex_next(&b, &other));
+        assert_int_equal(found, other);
+        if (!found)
+            break;
+        assert_int_equal(a.start, b.start);
+    }
+    assert_true(count > 1000);
+    for (int i = 0; i < 2; i++)
+        hdl_regex_free(re[i]);
+    hdl_regex_work_free(work);
+    free(text);
+}
+
+/* '|' stands where a cluster ends: Unicode's rules, where those of PCRE2 10.42 differ too. */
+static void clusters_are_unicodes(void **state)
+{
+    static const char *const cases[] = {
+        "a|b|",
+        "e\u0301|x|",
+        "\r\n|\n|",
+        "\u2122|\u00a9|", /* pictures */
+        "\U0001f600|\U0001f600|a|",
+        "\U0001f44d\U0001f3fd|\U0001f44d|", /* a skin tone */
+        "\u2764\ufe0f|\u2122\u0301|\u2122|",
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467|\u2122|", /* a family, joined */
+        "\u24c2\u200d\u200d|\u2122|",
+        "\U0001f1e9\U0001f1ea|\U0001f1e9|", /* flags */
+        "\U0001f1e9\u0e33\u0301|\u2122\u0903|",
+        "\u0600\u2139\u0301|\u0600a|", /* a sign that comes before */
+        "\u1112\u1161\u11ab|\ud55c\u11ab|",
+    };
+    hdl_regex *grapheme;
+    hdl_regex_work *work;
+    hdl_errmsg why;
+    (void)state;
+    assert_ok(hdl_regex_open_grapheme(&grapheme, &why));
+    assert_ok(hdl_regex_work_new(&work));
+    for (size_t i = 0; i < HDL_ARRAY_LEN(cases); i++) {
+        char text[64], got[128] = "";
+        size_t len = 0;
+        for (const char *p = cases[i]; *p != '\0'; p++)
+            if (*p != '|')
+                text[len++] = *p;
+        hdl_regex_scan scan = {.regex = grapheme, .work = work, .subject = {text, len}};
+        for (bool found = true;;) {
+            assert_ok(hdl_regex_next(&scan, &found));
+            if (!found)
+                break;
+            strncat(got, text + scan.start, scan.end - scan.start);
+            strcat(got, "|");
+        }
+        assert_string_equal(got, cases[i]);
+    }
+    hdl_regex_work_free(work);
+    hdl_regex_free(grapheme);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -144,6 +223,8 @@ int main(void)
         cmocka_unit_test(patterns_mean_what_oniguruma_means),
         cmocka_unit_test(a_greedy_pattern_stops_at_the_limit),
         cmocka_unit_test(looking_ahead_by_first_bytes_misses_nothing),
+        cmocka_unit_test(every_number_is_found),
+        cmocka_unit_test(clusters_are_unicodes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 #include "scheduler/text/unicode.h"
 
 #include "base/rng.h"
+#include "scheduler/text/regex.h"
 #include "scheduler/text/utf8.h"
 #include "text_help.h"
 
@@ -141,6 +142,52 @@ static void lower_and_upper(void **state)
     assert_int_equal(hdl_unicode_upper('1'), '1');
 }
 
+/* The end of the grapheme cluster that begins the text of two characters. */
+static size_t cluster_end(const hdl_regex *grapheme, hdl_regex_work *work, uint32_t a, uint32_t b)
+{
+    char text[8];
+    size_t len = hdl_utf8_write(a, text);
+    len += hdl_utf8_write(b, text + len);
+    hdl_regex_scan scan = {.regex = grapheme, .work = work, .subject = {text, len}};
+    bool found;
+    assert_ok(hdl_regex_next(&scan, &found));
+    assert_true(found && scan.start == 0);
+    return scan.end;
+}
+
+static void what_stands_alone_is_a_cluster(void **state)
+{
+    static const uint32_t others[] = {'a',    0xa9,   0x416,  0x5d0,  0x628,
+                                      0x1e00, 0x2014, 0x3042, 0x6f22, 0xac00};
+    hdl_regex *grapheme;
+    hdl_regex_work *work;
+    hdl_errmsg why;
+    uint32_t alone = 0;
+    (void)state;
+    assert_ok(hdl_regex_open_grapheme(&grapheme, &why));
+    assert_ok(hdl_regex_work_new(&work));
+    for (uint32_t cp = 1; cp < 0x110000; cp++) {
+        char bytes[4];
+        if ((cp >= 0xd800 && cp < 0xe000) || !hdl_unicode_stands_alone(cp))
+            continue;
+        alone++;
+        for (size_t i = 0; i < HDL_ARRAY_LEN(others); i++) {
+            uint32_t other = others[i];
+            assert_true(hdl_unicode_stands_alone(other));
+            if (cluster_end(grapheme, work, cp, other) != hdl_utf8_write(cp, bytes) ||
+                cluster_end(grapheme, work, other, cp) != hdl_utf8_write(other, bytes))
+                fail_msg("U+%04X does not stand alone beside U+%04X", cp, other);
+        }
+    }
+    assert_true(alone > 30000);
+    static const uint32_t joined[] = {'\n',  '\r',   0xad,   0x301,  0x5b0,
+                                      0x64b, 0x200d, 0x3099, 0xfe0f, 0x1f1e6};
+    for (size_t i = 0; i < HDL_ARRAY_LEN(joined); i++)
+        assert_false(hdl_unicode_stands_alone(joined[i]));
+    hdl_regex_work_free(work);
+    hdl_regex_free(grapheme);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -148,6 +195,7 @@ int main(void)
         cmocka_unit_test(forms_agree_with_each_other),
         cmocka_unit_test(a_million_marks_are_linear),
         cmocka_unit_test(lower_and_upper),
+        cmocka_unit_test(what_stands_alone_is_a_cluster),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
