@@ -24,7 +24,7 @@ typedef int cli_fn(char **argv);
     X(perplexity, "how well a model foretells a text")                                             \
     X(tokenize, "text to token ids, and back")                                                     \
     X(template, "the prompt that a chat is rendered to")                                           \
-    X(bench, "measure: model, kernels, sched")                                                     \
+    X(bench, "measure: model, kernels, sched, text, serve")                                        \
     X(replay, "run a recorded scheduler history again and print its digest")                       \
     X(matrix, "which models, weight formats and layouts the tests cover")                          \
     X(top, "a running server, live")                                                               \
