@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/hash.h"
+
 static hdl_err fail_path(hdl_errmsg *why, const char *verb, const char *path)
 {
     int number = errno;
@@ -21,26 +23,33 @@ static hdl_err fail_path(hdl_errmsg *why, const char *verb, const char *path)
     return hdl_fail(err, why, "cannot %s %s; %s", verb, path, strerror(number));
 }
 
-/* Opens a regular file for reading and tells its size. */
-static hdl_err open_regular(const char *path, int *fd, size_t *size, hdl_errmsg *why)
+typedef struct regular {
+    int fd;
+    size_t size;
+    uint64_t mtime_ns;
+} regular;
+
+/* Opens a regular file for reading and looks at it. */
+static hdl_err open_regular(const char *path, regular *out, hdl_errmsg *why)
 {
     struct stat st;
     /* O_NONBLOCK: a FIFO in place of the file must not hang the start. */
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (*fd < 0)
+    out->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (out->fd < 0)
         return fail_path(why, "open", path);
     hdl_err err = HDL_OK;
-    if (fstat(*fd, &st) != 0)
+    if (fstat(out->fd, &st) != 0)
         err = fail_path(why, "look at", path);
     else if (!S_ISREG(st.st_mode))
         err = hdl_fail(HDL_INVALID, why, "cannot read %s; it is %s; name a regular file", path,
                        S_ISDIR(st.st_mode) ? "a folder" : "not a regular file");
     if (err != HDL_OK) {
-        close(*fd);
-        *fd = -1;
+        close(out->fd);
+        out->fd = -1;
         return err;
     }
-    *size = (size_t)st.st_size;
+    out->size = (size_t)st.st_size;
+    out->mtime_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
     return HDL_OK;
 }
 
@@ -48,9 +57,11 @@ hdl_err hdl_fs_read(const char *path, size_t max_bytes, char **out, size_t *len,
 {
     *out = NULL;
     *len = 0;
-    int fd;
-    size_t size, got = 0;
-    HDL_TRY(open_regular(path, &fd, &size, why));
+    regular file;
+    HDL_TRY(open_regular(path, &file, why));
+    const int fd = file.fd;
+    const size_t size = file.size;
+    size_t got = 0;
     hdl_err err = HDL_OK;
     char *text = NULL;
     if (size > max_bytes) {
@@ -97,10 +108,16 @@ static hdl_err write_all(int fd, hdl_fs_bytes bytes)
         p += n;
         left -= (size_t)n;
     }
-    return fsync(fd) == 0 ? HDL_OK : HDL_IO;
+    return HDL_OK;
 }
 
 hdl_err hdl_fs_write_atomic(const char *path, hdl_fs_bytes bytes, hdl_errmsg *why)
+{
+    return hdl_fs_write_parts(path, &bytes, 1, why);
+}
+
+hdl_err hdl_fs_write_parts(const char *path, const hdl_fs_bytes *parts, size_t n_parts,
+                           hdl_errmsg *why)
 {
     char temp[4096];
     int n = snprintf(temp, sizeof temp, "%s.tmpXXXXXX", path);
@@ -109,8 +126,10 @@ hdl_err hdl_fs_write_atomic(const char *path, hdl_fs_bytes bytes, hdl_errmsg *wh
     int fd = mkostemp(temp, O_CLOEXEC);
     if (fd < 0)
         return fail_path(why, "create a file beside", path);
-    hdl_err err = HDL_OK;
-    if (fchmod(fd, 0644) != 0 || write_all(fd, bytes) != HDL_OK)
+    hdl_err err = fchmod(fd, 0644) == 0 ? HDL_OK : HDL_IO;
+    for (size_t i = 0; i < n_parts && err == HDL_OK; i++)
+        err = write_all(fd, parts[i]);
+    if (err != HDL_OK || fsync(fd) != 0)
         err = fail_path(why, "write", temp);
     if (close(fd) != 0 && err == HDL_OK)
         err = fail_path(why, "write", temp);
@@ -125,12 +144,13 @@ hdl_err hdl_fs_map_open(hdl_fs_map *map, const char *path, hdl_fs_advice advice,
 {
     static const int advices[] = {MADV_NORMAL, MADV_SEQUENTIAL, MADV_RANDOM, MADV_WILLNEED};
     *map = (hdl_fs_map){.data = (const unsigned char *)""};
-    int fd;
-    size_t size;
-    HDL_TRY(open_regular(path, &fd, &size, why));
+    regular file;
+    HDL_TRY(open_regular(path, &file, why));
+    const size_t size = file.size;
+    map->mtime_ns = file.mtime_ns;
     hdl_err err = HDL_OK;
     if (size > 0) {
-        void *p = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+        void *p = mmap(NULL, size, PROT_READ, MAP_SHARED, file.fd, 0);
         if (p == MAP_FAILED) {
             err = fail_path(why, "map", path);
         } else {
@@ -139,7 +159,7 @@ hdl_err hdl_fs_map_open(hdl_fs_map *map, const char *path, hdl_fs_advice advice,
             map->len = size;
         }
     }
-    close(fd);
+    close(file.fd);
     return err;
 }
 
@@ -148,6 +168,17 @@ void hdl_fs_map_close(hdl_fs_map *map)
     if (map->len > 0)
         munmap((void *)(uintptr_t)map->data, map->len);
     *map = (hdl_fs_map){.data = (const unsigned char *)""};
+}
+
+uint64_t hdl_fs_map_stamp(const hdl_fs_map *map)
+{
+    const size_t page = 4096, samples = 64, step = map->len / samples / page * page;
+    uint64_t stamp = hdl_hash_combine(map->len, map->mtime_ns);
+    for (size_t i = 0; i < samples && i * step < map->len && (i == 0 || step > 0); i++) {
+        size_t left = map->len - i * step;
+        stamp = hdl_hash_bytes(map->data + i * step, left < page ? left : page, stamp);
+    }
+    return stamp;
 }
 
 hdl_err hdl_fs_join(char *out, size_t size, const char *dir, const char *name)

@@ -20,10 +20,14 @@ typedef struct hdl_fs_bytes {
     size_t len;
 } hdl_fs_bytes;
 hdl_err hdl_fs_write_atomic(const char *path, hdl_fs_bytes bytes, hdl_errmsg *why) HDL_MUST_CHECK;
+/* The same of several pieces, one behind the other. */
+hdl_err hdl_fs_write_parts(const char *path, const hdl_fs_bytes *parts, size_t n,
+                           hdl_errmsg *why) HDL_MUST_CHECK;
 
 typedef struct hdl_fs_map {
     const unsigned char *data; /* owned: until hdl_fs_unmap; never NULL, an empty file maps to "" */
     size_t len;
+    uint64_t mtime_ns; /* when its content was written last, as the system says */
 } hdl_fs_map;
 typedef enum hdl_fs_advice {
     HDL_FS_NORMAL,
@@ -36,6 +40,9 @@ typedef enum hdl_fs_advice {
 hdl_err hdl_fs_map_open(hdl_fs_map *map, const char *path, hdl_fs_advice advice,
                         hdl_errmsg *why) HDL_MUST_CHECK;
 void hdl_fs_map_close(hdl_fs_map *map);
+/* Tells one file from another without reading all of it: a hash of its length, its time and 64 pages
+ * that lie evenly in it. The same on every machine that has a copy with its time. */
+uint64_t hdl_fs_map_stamp(const hdl_fs_map *map);
 
 /* dir/name into out; name absolute: name alone. HDL_INVALID when it does not fit. */
 hdl_err hdl_fs_join(char *out, size_t size, const char *dir, const char *name) HDL_MUST_CHECK;

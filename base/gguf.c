@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "base/fs.h"
 #include "base/gguf_part.h"
+#include "base/hash.h"
 
 enum { PATH_BYTES = 4096, PARTS_MAX = 4096 };
 
@@ -261,6 +262,14 @@ const hdl_gguf_tensor *hdl_gguf_tensor_find(const hdl_gguf *g, const char *name)
 }
 
 uint64_t hdl_gguf_total_bytes(const hdl_gguf *g) { return g->total_bytes; }
+
+uint64_t hdl_gguf_stamp(const hdl_gguf *g)
+{
+    uint64_t stamp = g->n_files;
+    for (size_t i = 0; i < g->n_files; i++)
+        stamp = hdl_hash_combine(stamp, hdl_fs_map_stamp(&g->files[i].map));
+    return stamp;
+}
 
 void hdl_gguf_forget_pages(hdl_gguf *g)
 {

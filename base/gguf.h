@@ -103,6 +103,8 @@ const hdl_gguf_tensor *hdl_gguf_tensor_find(const hdl_gguf *gguf, const char *na
 uint64_t hdl_gguf_total_bytes(const hdl_gguf *gguf); /* of all tensors */
 /* Drops the pages that reading brought into this process; they stay in the page cache. */
 void hdl_gguf_forget_pages(hdl_gguf *gguf);
+/* hdl_fs_map_stamp of all files. */
+uint64_t hdl_gguf_stamp(const hdl_gguf *gguf);
 
 typedef struct hdl_ggml_type {
     const char *name; /* "Q4_K" */

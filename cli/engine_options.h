@@ -54,6 +54,11 @@
          .config = "worker.isa",                                                                   \
          .group = "Device",                                                                        \
          .doc = "auto, ref, avx2 or avx512"},                                                      \
+        {.name = "packed-cache",                                                                   \
+         .value = "DIR",                                                                           \
+         .config = "worker.packed_cache",                                                          \
+         .group = "Device",                                                                        \
+         .doc = "keep packed weights there: the next start reads them and converts nothing"},      \
         {.name = "weights",                                                                        \
          .value = "FORMAT",                                                                        \
          .config = "model.weights",                                                                \

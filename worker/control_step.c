@@ -135,6 +135,7 @@ static hdl_err load(hdl_control *c, const hdl_msg_assign *a, hdl_errmsg *why)
         .cpus = n_cpus ? cpus : NULL,
         .n_cpus = (uint32_t)n_cpus,
         .isa = (hdl_isa)c->config->isa,
+        .packed_cache = c->config->packed_cache,
         .logits_dump_path = a->logits_path[0] ? a->logits_path : NULL,
         .progress = on_progress,
         .progress_arg = c,

@@ -81,7 +81,8 @@ static hdl_err load(hdl_worker *w, hdl_errmsg *why)
     HDL_TRY(hdl_model_build(&w->model, &model, why));
     hdl_place_opts place = {.stream = hdl_device_stream(w->device),
                             .progress = o->progress,
-                            .progress_arg = o->progress_arg};
+                            .progress_arg = o->progress_arg,
+                            .packed_cache = o->packed_cache};
     HDL_TRY(hdl_place_weights(&w->model, w->files, &place, why));
     hdl_files_forget_pages(w->files);
     HDL_LOG(INFO, LOAD, "loaded", "rank=%u weight_bytes=%zu load_us=%llu device=%s", o->rank,

@@ -43,6 +43,8 @@
       "logical CPUs that the threads are pinned to; empty: chosen by topology")                   \
     X(ENUM, isa, "worker.isa", "auto", 0, 0,                                                      \
       "instruction set of the CPU kernels")                                                       \
+    X(STRING, packed_cache, "worker.packed_cache", "", 0, 0,                                      \
+      "folder in which packed weights are kept: the next start reads them and converts nothing")  \
     X(STRING, scheduler_address, "worker.scheduler", "", 0, 0,                                    \
       "where a worker dials the scheduler: HOST:PORT or unix:/path")                              \
     X(BOOL, die_with_parent, "worker.die_with_parent", "false", 0, 0,                             \

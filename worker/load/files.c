@@ -79,6 +79,11 @@ void hdl_files_close(hdl_files *f)
     free(f);
 }
 
+uint64_t hdl_files_stamp(const hdl_files *f)
+{
+    return f->st ? hdl_st_stamp(f->st) : hdl_gguf_stamp(f->gguf);
+}
+
 void hdl_files_forget_pages(hdl_files *f)
 {
     if (f->st)

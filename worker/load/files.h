@@ -50,5 +50,7 @@ hdl_err hdl_files_find(hdl_files *files, hdl_files_ask ask, hdl_found *out,
 hdl_err hdl_files_check_unknown(const hdl_files *files, const hdl_model_desc *desc,
                                 hdl_errmsg *why) HDL_MUST_CHECK;
 
+/* Tells these files from others (hdl_fs_map_stamp). */
+uint64_t hdl_files_stamp(const hdl_files *files);
 /* Drops the pages that loading brought into this process; they stay in the page cache. */
 void hdl_files_forget_pages(hdl_files *files);

@@ -4,9 +4,13 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/build_id.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
+#include "worker/load/packed.h"
 #include "worker/load/place_impl.h"
 
 enum { PROGRESS_US = 50000 };
@@ -68,12 +72,80 @@ static void tell_kinds(const hdl_placer *p)
                         p->sums[e][f].memory_bytes, p->sums[e][f].exact ? "yes" : "no");
 }
 
+/* What the content of the model's memory follows from. */
+static uint64_t hash_job(const hdl_placer *p, const hdl_place_job *j, uint64_t seed)
+{
+    const hdl_source *s = &j->src;
+    const char *base = p->model->memory;
+    const hdl_wkind kind = {j->dst ? j->dst->format : 0, j->dst ? j->dst->codebook : NULL};
+    struct {
+        uint64_t at, col_step;
+        uint32_t is_matrix, format, book, n, k, n_leaves, row_at, encoding;
+        uint32_t window[4], extent[2], by_columns, neg_exp, tiles[3];
+        int32_t zero_add;
+        float plus, mul, div;
+        uint32_t unused; /* of its own, not the compiler's: bytes are hashed */
+    } is = {
+        .at = (uint64_t)((j->dst ? (const char *)j->dst->data : (const char *)j->vec) - base),
+        .col_step = j->col_step,
+        .is_matrix = j->dst != NULL,
+        .format = kind.format,
+        .n = j->dst ? j->dst->n : 0,
+        .k = j->dst ? j->dst->k : 0,
+        .n_leaves = j->dst ? j->dst->n_leaves : 0,
+        .row_at = j->row_at,
+        .encoding = s->encoding,
+        .window = {s->row_at, s->n_rows, s->col_at, s->n_cols},
+        .extent = {s->scale_rows, s->scale_cols},
+        .by_columns = s->by_columns,
+        .neg_exp = j->neg_exp,
+        .tiles = {s->tiles.each, s->tiles.n_groups, s->tiles.per_group},
+        .zero_add = s->zero_add,
+        .plus = j->plus,
+        .mul = s->scale_mul,
+        .div = s->scale_div,
+    };
+    for (int i = 0; kind.codebook && i < 16; i++)
+        is.book = is.book * 31 + (uint8_t)kind.codebook[i];
+    seed = hdl_hash_bytes(&is, sizeof is, seed);
+    return hdl_hash_bytes(j->name, strlen(j->name), seed);
+}
+
+static hdl_packed packed_of(const hdl_placer *p)
+{
+    hdl_packed packed = {
+        .folder = p->opts->packed_cache, .model = p->model, .stream = p->opts->stream};
+    const char *ops = p->model->ops->name;
+    if (!packed.folder || packed.folder[0] == '\0')
+        return packed;
+    if (hdl_build_id() == 0) { /* how kernels want weights may change from build to build */
+        HDL_LOG(WARN, LOAD, "packed_cache_off", "why=%s",
+                HDL_LOG_QUOTE("the program was linked without a build id"));
+        packed.folder = NULL;
+        return packed;
+    }
+    uint64_t files = hdl_hash_combine(hdl_files_stamp(p->files), hdl_build_id());
+    for (uint64_t half = 0; half < 2; half++) {
+        uint64_t key = hdl_hash_bytes(ops, strlen(ops), hdl_hash_combine(files, half));
+        for (size_t i = 0; i < p->n_jobs; i++)
+            key = hash_job(p, &p->jobs[i], key);
+        packed.key[half] = key;
+    }
+    return packed;
+}
+
 static hdl_err place_all(hdl_placer *p)
 {
     for (hdl_wslot slot = 0; slot < HDL_WSLOT_COUNT; slot++)
         HDL_TRY(hdl_place_add_slot(p, slot));
     HDL_TRY(hdl_files_check_unknown(p->files, p->model->desc, p->why));
     tell_kinds(p);
+    const hdl_packed packed = packed_of(p);
+    if (hdl_packed_read(&packed)) {
+        HDL_LOG(INFO, LOAD, "packed_cache_read", "bytes=%zu", p->model->weight_bytes);
+        tell(p, true);
+        return HDL_OK;
+    }
     atomic_store(&p->broken, SIZE_MAX);
     hdl_stream_run(p->opts->stream, run_jobs, p);
     tell(p, true);
@@ -83,6 +155,7 @@ static hdl_err place_all(hdl_placer *p)
                         "tensor %.160s has weights or scales that are no numbers; the files are "
                         "damaged; fetch the model again",
                         p->jobs[broken].name);
+    hdl_packed_write(&packed);
     return HDL_OK;
 }
 

@@ -13,6 +13,7 @@ typedef struct hdl_place_opts {
     hdl_stream *stream;
     void (*progress)(void *arg, uint64_t done, uint64_t total); /* calling thread; may be NULL */
     void *progress_arg;
+    const char *packed_cache; /* folder; NULL or "": none */
 } hdl_place_opts;
 
 /* files must outlive the model: the embedding is read in place. */

@@ -8,6 +8,7 @@
 
 #include "base/checked.h"
 #include "base/fs.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "worker/load/st_header.h"
 
@@ -262,6 +263,14 @@ size_t hdl_st_count(const hdl_st *st) { return st->n_tensors; }
 const hdl_st_tensor *hdl_st_at(const hdl_st *st, size_t idx) { return &st->tensors[idx]; }
 
 uint64_t hdl_st_total_bytes(const hdl_st *st) { return st->total_bytes; }
+
+uint64_t hdl_st_stamp(const hdl_st *st)
+{
+    uint64_t stamp = st->n_files;
+    for (size_t i = 0; i < st->n_files; i++)
+        stamp = hdl_hash_combine(stamp, hdl_fs_map_stamp(&st->files[i].map));
+    return stamp;
+}
 
 void hdl_st_forget_pages(hdl_st *st)
 {

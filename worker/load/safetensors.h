@@ -40,3 +40,5 @@ uint64_t hdl_st_total_bytes(const hdl_st *st);
 
 /* Drops the pages that loading brought into this process; they stay in the page cache. */
 void hdl_st_forget_pages(hdl_st *st);
+/* hdl_fs_map_stamp of all files. */
+uint64_t hdl_st_stamp(const hdl_st *st);

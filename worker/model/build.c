@@ -227,6 +227,7 @@ static void place_all(hdl_build *c)
     m->lm_head =
         hdl_build_matrix(c, (hdl_weight_at){.slot = d->tied ? HDL_WSLOT_EMBED : HDL_WSLOT_LM_HEAD},
                          (hdl_weight){.n = m->shard.vocab_padded, .k = d->hidden, .n_leaves = 1});
+    m->weight_bytes = c->at;
     for (uint32_t i = 0; i < d->n_ropes; i++) {
         m->rope_cos[i] = take_floats(c, (size_t)m->max_len * (d->ropes[i].dim / 2));
         m->rope_sin[i] = take_floats(c, (size_t)m->max_len * (d->ropes[i].dim / 2));

@@ -76,6 +76,7 @@ typedef struct hdl_model {
     hdl_device *device;  /* borrowed */
     void *memory;        /* owned, of the device */
     size_t memory_bytes;
+    size_t weight_bytes; /* at its beginning: what the files fill */
 } hdl_model;
 
 typedef struct hdl_model_opts {

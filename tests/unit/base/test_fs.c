@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "unit.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include "base/fs.h"
@@ -41,6 +42,45 @@ static void test_write_read(void **state)
     assert_ok(hdl_fs_read(path, 0, &text, &len, &why));
     assert_string_equal(text, "");
     free(text);
+}
+
+static void test_parts(void **state)
+{
+    (void)state;
+    char *text;
+    size_t len;
+    const hdl_fs_bytes parts[] = {{"one", 3}, {"", 0}, {"two", 3}};
+    assert_ok(hdl_fs_write_parts(path, parts, 3, &why));
+    assert_ok(hdl_fs_read(path, 10, &text, &len, &why));
+    assert_string_equal(text, "onetwo");
+    free(text);
+}
+
+static uint64_t stamp_of(const char *content, size_t len, time_t mtime)
+{
+    hdl_fs_map map;
+    const struct timespec times[2] = {{mtime, 0}, {mtime, 0}};
+    assert_ok(hdl_fs_write_atomic(path, (hdl_fs_bytes){content, len}, &why));
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    assert_ok(hdl_fs_map_open(&map, path, HDL_FS_NORMAL, &why));
+    uint64_t stamp = hdl_fs_map_stamp(&map);
+    hdl_fs_map_close(&map);
+    return stamp;
+}
+
+static void test_stamp(void **state)
+{
+    (void)state;
+    enum { LEN = 1 << 20 };
+    char *content = calloc(1, LEN);
+    uint64_t first = stamp_of(content, LEN, 1000);
+    assert_true(stamp_of(content, LEN, 1000) == first);
+    assert_true(stamp_of(content, LEN, 1001) != first);
+    assert_true(stamp_of(content, LEN - 1, 1000) != first);
+    content[LEN / 2] = 1; /* in one of the pages that are looked at */
+    assert_true(stamp_of(content, LEN, 1000) != first);
+    assert_true(stamp_of("", 0, 1000) != stamp_of("a", 1, 1000));
+    free(content);
 }
 
 static void test_not_a_file(void **state)
@@ -103,6 +143,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_write_read, setup, teardown),
+
+        cmocka_unit_test_setup_teardown(test_parts, setup, teardown),
+
+        cmocka_unit_test_setup_teardown(test_stamp, setup, teardown),
         cmocka_unit_test_setup_teardown(test_not_a_file, setup, teardown),
         cmocka_unit_test_setup_teardown(test_map, setup, teardown),
         cmocka_unit_test_setup_teardown(test_paths, setup, teardown),
