@@ -40,8 +40,8 @@ typedef enum hdl_fs_advice {
 hdl_err hdl_fs_map_open(hdl_fs_map *map, const char *path, hdl_fs_advice advice,
                         hdl_errmsg *why) HDL_MUST_CHECK;
 void hdl_fs_map_close(hdl_fs_map *map);
-/* Tells one file from another without reading all of it: a hash of its length, its time and 64 pages
- * that lie evenly in it. The same on every machine that has a copy with its time. */
+/* Tells one file from another without reading all of it: a hash of its length, its time and 64
+ * pages that lie evenly in it. The same on every machine that has a copy with its time. */
 uint64_t hdl_fs_map_stamp(const hdl_fs_map *map);
 
 /* dir/name into out; name absolute: name alone. HDL_INVALID when it does not fit. */
