@@ -107,6 +107,15 @@ void hdl_alloc_thaw(void)
     frozen--;
 }
 
+unsigned hdl_alloc_suspend(void)
+{
+    unsigned was = frozen;
+    frozen = 0;
+    return was;
+}
+
+void hdl_alloc_resume(unsigned suspended) { frozen = suspended; }
+
 bool hdl_alloc_traps(void) { return true; }
 
 uint64_t hdl_alloc_count(void) { return alloc_count; }
@@ -120,6 +129,10 @@ uint64_t hdl_alloc_violations(void) { return violation_count; }
 void hdl_alloc_freeze(void) {}
 
 void hdl_alloc_thaw(void) {}
+
+unsigned hdl_alloc_suspend(void) { return 0; }
+
+void hdl_alloc_resume(unsigned suspended) { (void)suspended; }
 
 bool hdl_alloc_traps(void) { return false; }
 

@@ -14,6 +14,11 @@
 void hdl_alloc_freeze(void);
 void hdl_alloc_thaw(void);
 
+/* For calls into a library whose allocations are not ours to avoid, made from where nobody knows
+ * whether the thread is frozen: thaws it altogether, and freezes it again as it was. */
+unsigned hdl_alloc_suspend(void);
+void hdl_alloc_resume(unsigned suspended);
+
 /* True in a build that traps. */
 bool hdl_alloc_traps(void);
 /* Allocating calls (not free) made by this thread so far; 0 in a build that does not trap. */

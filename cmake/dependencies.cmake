@@ -23,3 +23,10 @@ add_library(hdl_http_parser INTERFACE)
 target_link_libraries(hdl_http_parser INTERFACE ${HDL_HTTP_PARSER_LIBRARY})
 
 find_program(HDL_PROTOC_C protoc-c REQUIRED)
+
+# UCX is loaded by the first worker of a group that spans hosts, so only its headers are looked for. Without them such groups are
+# refused, and `heddle version` says so.
+find_path(HDL_UCX_HEADERS ucp/api/ucp.h)
+if(NOT HDL_UCX_HEADERS)
+  message(STATUS "UCX's headers are missing (libucx-dev): no tensor parallel groups across hosts")
+endif()

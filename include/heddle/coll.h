@@ -14,6 +14,28 @@
 
 typedef struct hdl_coll hdl_coll;
 
+enum { HDL_COLL_ADDRESS_BYTES = 64, HDL_COLL_SECRET_BYTES = 16 };
+
+/* Where a rank waits for its peers on other hosts (ucx), before a group forms: the scheduler
+ * gathers the addresses of all ranks and gives each the list. Owner: the step thread. */
+typedef struct hdl_coll_door hdl_coll_door;
+
+typedef struct hdl_coll_door_opts {
+    const char *host; /* address of this machine that peers reach; empty: the one that this machine
+                         reaches `towards` from */
+    const char *towards;    /* HOST:PORT of the scheduler; of a unix socket: loopback */
+    uint16_t port;          /* 0: any */
+    const char *transports; /* that UCX may use; empty: tcp */
+} hdl_coll_door_opts;
+
+/* address: "IP:PORT". HDL_UNSUPPORTED: a build, or a machine, without UCX. */
+hdl_err hdl_coll_door_open(hdl_coll_door **out, const hdl_coll_door_opts *opts,
+                           char address[HDL_COLL_ADDRESS_BYTES], hdl_errmsg *why) HDL_MUST_CHECK;
+void hdl_coll_door_close(hdl_coll_door *door); /* NULL is allowed */
+
+/* Whether this build and machine can do ucx: HDL_OK and the library's version, or why not. */
+hdl_err hdl_coll_ucx_version(char text[HDL_COLL_ADDRESS_BYTES], hdl_errmsg *why);
+
 typedef struct hdl_coll_opts {
     const char *backend;    /* "self", "shm", "ucx", "nccl" */
     const char *address;    /* shm: name of the segment, from the scheduler's assignment, unique to
@@ -21,6 +43,11 @@ typedef struct hdl_coll_opts {
     uint32_t rank, n_ranks; /* a power of two */
     size_t buffer_bytes;    /* of one rank; longer messages are cut up inside */
     uint64_t timeout_us;    /* of one collective, and of opening */
+    /* ucx */
+    hdl_coll_door *door;                         /* taken over, whatever comes of opening */
+    const char (*peers)[HDL_COLL_ADDRESS_BYTES]; /* [n_ranks] doors of all ranks */
+    const uint8_t
+        *secret; /* [HDL_COLL_SECRET_BYTES] of this epoch: who does not know it is no peer */
     const volatile uint32_t *cancel; /* opening gives up when it turns non-zero; NULL: never */
 } hdl_coll_opts;
 

@@ -13,10 +13,9 @@ static const struct {
     const char *name;
     const hdl_coll_backend *backend;
 } backends[] = {
-    {"self", &hdl_coll_self},
-    {"shm", &hdl_coll_shm},
-    {"check+self", &hdl_coll_checked},
-    {"check+shm", &hdl_coll_checked},
+    {"self", &hdl_coll_self},         {"shm", &hdl_coll_shm},
+    {"ucx", &hdl_coll_ucx},           {"check+self", &hdl_coll_checked},
+    {"check+shm", &hdl_coll_checked}, {"check+ucx", &hdl_coll_checked},
 };
 
 static const hdl_coll_backend *find_backend(const char *name)
@@ -27,20 +26,31 @@ static const hdl_coll_backend *find_backend(const char *name)
     return NULL;
 }
 
-hdl_err hdl_coll_open(hdl_coll **out, const hdl_coll_opts *opts, hdl_errmsg *why)
+static hdl_err check_opts(const hdl_coll_opts *opts, const hdl_coll_backend *backend,
+                          hdl_errmsg *why)
 {
-    const hdl_coll_backend *backend = find_backend(opts->backend ? opts->backend : "self");
-    *out = NULL;
     if (!backend)
         return hdl_fail(HDL_UNSUPPORTED, why,
-                        "collectives \"%.32s\" are not built in; self and shm are; choose one of "
-                        "them",
+                        "collectives \"%.32s\" are not built in; self, shm and ucx are; choose one "
+                        "of them",
                         opts->backend);
     if (!hdl_is_pow2(opts->n_ranks) || opts->rank >= opts->n_ranks || opts->n_ranks > HDL_RANKS_MAX)
         return hdl_fail(HDL_INVALID, why,
                         "rank %u of %u is not possible; a group has a power of two of at most %d "
                         "ranks, numbered from 0; correct the layout",
                         opts->rank, opts->n_ranks, HDL_RANKS_MAX);
+    return HDL_OK;
+}
+
+hdl_err hdl_coll_open(hdl_coll **out, const hdl_coll_opts *opts, hdl_errmsg *why)
+{
+    const hdl_coll_backend *backend = find_backend(opts->backend ? opts->backend : "self");
+    *out = NULL;
+    hdl_err err = check_opts(opts, backend, why);
+    if (err != HDL_OK) {
+        hdl_coll_door_close(opts->door);
+        return err;
+    }
     HDL_TRY(backend->open(out, opts, why));
     (*out)->backend = backend;
     (*out)->cancel = NULL; /* from here on it is hdl_coll_abort */

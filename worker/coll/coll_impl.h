@@ -50,7 +50,18 @@ struct hdl_coll {
 
 extern const hdl_coll_backend hdl_coll_self;
 extern const hdl_coll_backend hdl_coll_shm;
+extern const hdl_coll_backend hdl_coll_ucx;     /* also in builds without UCX: opening says so */
 extern const hdl_coll_backend hdl_coll_checked; /* coll_check.c */
+
+enum {
+    HDL_COLL_SPLITS_MAX = 3,      /* tp, moe_tp, ep */
+    HDL_COLL_SMALL_FLOATS = 4096, /* up to here every rank adds everything, above each a share */
+    HDL_COLL_BUFFER_DEFAULT = 256 << 10,
+};
+
+/* What all ranks hold at element i, in the tree ((r0 + r1) + (r2 + r3)) + ...; out may be one of
+ * the inputs. */
+void hdl_coll_tree_sum(const float *const *in, uint32_t size, float *out, size_t n);
 
 static inline uint32_t hdl_coll_world_rank(const hdl_coll *coll, uint32_t rank)
 {

@@ -101,32 +101,6 @@ static void turn_publish(coll_shm *c)
 
 /* ---- one turn of each kind ---------------------------------------------------------------- */
 
-/* What all lanes hold at element i, in the tree ((r0 + r1) + (r2 + r3)) + ...; the size is a power
- * of two. Sums are finished two by two in place of the left one. */
-static void tree_sum(const float *const *in, uint32_t size, float *out, size_t n)
-{
-    float part[HDL_RANKS_MAX] = {0};
-    HDL_ASSERT(size >= 1 && size <= HDL_RANKS_MAX);
-    if (size == 2) {
-        for (size_t i = 0; i < n; i++)
-            out[i] = in[0][i] + in[1][i];
-        return;
-    }
-    if (size == 4) {
-        for (size_t i = 0; i < n; i++)
-            out[i] = (in[0][i] + in[1][i]) + (in[2][i] + in[3][i]);
-        return;
-    }
-    for (size_t i = 0; i < n; i++) {
-        for (uint32_t r = 0; r < size; r++)
-            part[r] = in[r][i];
-        for (uint32_t width = size / 2; width > 0; width /= 2)
-            for (uint32_t r = 0; r < width; r++)
-                part[r] = part[2 * r] + part[2 * r + 1];
-        out[i] = part[0];
-    }
-}
-
 typedef struct span {
     size_t from, to;
 } span;
@@ -138,7 +112,7 @@ static void sum_lanes(const coll_shm *c, uint64_t turn, span s, float *out)
     const float *in[HDL_RANKS_MAX];
     for (uint32_t r = 0; r < c->base.size; r++)
         in[r] = (const float *)(const void *)buffer_of(c, r, turn) + s.from;
-    tree_sum(in, c->base.size, out, s.to - s.from);
+    hdl_coll_tree_sum(in, c->base.size, out, s.to - s.from);
 }
 
 static hdl_err exchange(coll_shm *c, const void *mine, size_t bytes)
@@ -179,15 +153,13 @@ static hdl_err reduce_large(coll_shm *c, float *buf, size_t n)
     return HDL_OK;
 }
 
-enum { SMALL_FLOATS = 4096 };
-
 static hdl_err shm_all_reduce(hdl_coll *coll, float *buf, size_t n)
 {
     coll_shm *c = shm_of(coll);
     size_t piece = buffer_bytes(c) / sizeof(float);
     for (size_t at = 0; at < n; at += piece) {
         size_t len = hdl_min_size(piece, n - at);
-        if (len <= SMALL_FLOATS || coll->size == 2)
+        if (len <= HDL_COLL_SMALL_FLOATS || coll->size == 2)
             HDL_TRY(reduce_small(c, buf + at, len));
         else
             HDL_TRY(reduce_large(c, buf + at, len));
@@ -383,7 +355,7 @@ static hdl_err shm_open_world(hdl_coll **out, const hdl_coll_opts *opts, hdl_err
 
 static hdl_err shm_split(hdl_coll **out, hdl_coll *parent, const hdl_coll_part *part)
 {
-    if (part->idx >= HDL_SHM_SPLITS_MAX)
+    if (part->idx >= HDL_COLL_SPLITS_MAX)
         return HDL_BUSY;
     coll_shm *c = calloc(1, sizeof(*c));
     if (!c)

@@ -36,7 +36,7 @@ typedef struct opening {
 /* Places of the arrays; false when the sizes overflow. */
 static bool lay_out(hdl_shm_segment *s)
 {
-    size_t lanes = (size_t)(1 + HDL_SHM_SPLITS_MAX) * s->n_ranks, buffers = 0;
+    size_t lanes = (size_t)(1 + HDL_COLL_SPLITS_MAX) * s->n_ranks, buffers = 0;
     size_t lanes_at = (sizeof(hdl_shm_header) + 63) & ~(size_t)63;
     size_t boxes_at = lanes_at + lanes * sizeof(hdl_shm_lane);
     size_t buffers_at = boxes_at + lanes * sizeof(hdl_shm_box);
@@ -215,7 +215,7 @@ hdl_err hdl_shm_segment_open(hdl_shm_segment **out, const hdl_coll_opts *opts, c
     if (!s)
         return hdl_fail(HDL_NOMEM, why, "out of memory; the machine is full; stop other programs");
     s->n_ranks = opts->n_ranks;
-    size_t asked = opts->buffer_bytes ? opts->buffer_bytes : HDL_SHM_BUFFER_DEFAULT;
+    size_t asked = opts->buffer_bytes ? opts->buffer_bytes : HDL_COLL_BUFFER_DEFAULT;
     s->buffer_bytes = asked < 4096 ? 4096 : asked & ~(size_t)4095;
     hdl_err err = HDL_OK;
     if (!lay_out(s))

@@ -12,9 +12,7 @@
 #include "worker/coll/coll_impl.h"
 
 enum {
-    HDL_SHM_SPLITS_MAX = 3, /* tp, moe_tp, ep */
     HDL_SHM_BOX_BYTES = 8192,
-    HDL_SHM_BUFFER_DEFAULT = 256 << 10,
 };
 
 /* One rank's part of a communicator; only that rank writes it, but for `taken`. */

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Addresses of machines, as text and for sockets. Any thread; may ask the name service. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include <heddle/err.h>
+
+/* "10.0.0.7:7001" or "[fd00::7]:7001"; a name instead of the number is resolved. */
+hdl_err hdl_address_read(const char *text, struct sockaddr_storage *out,
+                         hdl_errmsg *why) HDL_MUST_CHECK;
+/* false: it does not fit, or is of no family that we know. */
+bool hdl_address_print(const struct sockaddr_storage *address, char *text, size_t size);
+
+/* The address of this machine that it reaches `towards` from, with the port; towards empty or a
+ * unix socket: loopback. */
+hdl_err hdl_address_own(const char *towards, uint16_t port, struct sockaddr_storage *out,
+                        hdl_errmsg *why) HDL_MUST_CHECK;
+
+size_t hdl_address_bytes(const struct sockaddr_storage *address);
