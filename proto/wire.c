@@ -113,6 +113,7 @@ static void fill_hello(const hdl_msg_hello *m, Heddle__V1__Hello *pb)
     pb->instance = m->instance;
     pb->holds = m->holds;
     pb->epoch = m->epoch;
+    pb->machine = m->machine;
     pb->version = WIRE_TEXT_OF(m->version);
     pb->host = WIRE_TEXT_OF(m->host);
     pb->device = WIRE_TEXT_OF(m->device);
@@ -127,7 +128,8 @@ static hdl_err read_hello(const Heddle__V1__Hello *pb, hdl_msg_hello *m, hdl_err
                          .memory_bytes = pb->memory_bytes,
                          .instance = pb->instance,
                          .holds = pb->holds,
-                         .epoch = pb->epoch};
+                         .epoch = pb->epoch,
+                         .machine = pb->machine};
     WIRE_TRY_TEXT(m->version, pb->version, "hello.version");
     WIRE_TRY_TEXT(m->host, pb->host, "hello.host");
     WIRE_TRY_TEXT(m->device, pb->device, "hello.device");
@@ -197,6 +199,14 @@ static hdl_err read_failed(const Heddle__V1__Failed *pb, hdl_msg_failed *m, hdl_
     return HDL_OK;
 }
 
+static hdl_err read_listening(const Heddle__V1__Listening *pb, hdl_msg_listening *m,
+                              hdl_errmsg *why)
+{
+    m->epoch = pb->epoch;
+    WIRE_TRY_TEXT(m->address, pb->address, "listening.address");
+    return pb->address.len > 0 ? HDL_OK : wire_refuse(why, "listening.address", 0);
+}
+
 hdl_err hdl_wire_encode_worker(hdl_wire_encoder *encoder, const hdl_worker_msg *msg,
                                hdl_wire_bytes *out)
 {
@@ -209,6 +219,7 @@ hdl_err hdl_wire_encode_worker(hdl_wire_encoder *encoder, const hdl_worker_msg *
         pb_result result;
         Heddle__V1__Failed failed;
         Heddle__V1__Heartbeat heartbeat;
+        Heddle__V1__Listening listening;
     } body;
     switch (msg->kind) {
     case HDL_WMSG_HELLO: fill_hello(&msg->hello, &body.hello); break;
@@ -233,6 +244,11 @@ hdl_err hdl_wire_encode_worker(hdl_wire_encoder *encoder, const hdl_worker_msg *
     case HDL_WMSG_HEARTBEAT:
         heddle__v1__heartbeat__init(&body.heartbeat);
         body.heartbeat.count = msg->heartbeat.count;
+        break;
+    case HDL_WMSG_LISTENING:
+        heddle__v1__listening__init(&body.listening);
+        body.listening.epoch = msg->listening.epoch;
+        body.listening.address = WIRE_TEXT_OF(msg->listening.address);
         break;
     }
     /* The numbers of the oneof are those of the enum plus one; test_wire.c pins each. */
@@ -274,6 +290,9 @@ hdl_err hdl_wire_decode_worker(hdl_wire_bytes bytes, hdl_arena *arena, hdl_worke
         out->kind = HDL_WMSG_HEARTBEAT;
         out->heartbeat.count = pb->heartbeat->count;
         return HDL_OK;
+    case HEDDLE__V1__WORKER_MESSAGE__BODY_LISTENING:
+        out->kind = HDL_WMSG_LISTENING;
+        return read_listening(pb->listening, &out->listening, why);
     default: return wire_refuse(why, "worker message kind", (uint64_t)pb->body_case);
     }
 }
@@ -340,12 +359,45 @@ static hdl_err read_assign(const Heddle__V1__Assign *pb, hdl_msg_assign *m, hdl_
     return HDL_OK;
 }
 
+typedef struct pb_peers {
+    Heddle__V1__Peer each[HDL_RANKS_MAX], *refs[HDL_RANKS_MAX];
+} pb_peers;
+
+/* peers: must last as long as pb. */
+static void fill_join(const hdl_msg_join *m, Heddle__V1__Join *pb, pb_peers *peers)
+{
+    heddle__v1__join__init(pb);
+    pb->epoch = m->epoch;
+    pb->self_test = m->self_test;
+    pb->backend = WIRE_TEXT_OF(m->backend);
+    pb->address = WIRE_TEXT_OF(m->address);
+    if (m->n_peers == 0)
+        return;
+    for (uint32_t i = 0; i < m->n_peers; i++) {
+        heddle__v1__peer__init(&peers->each[i]);
+        peers->each[i].address = WIRE_TEXT_OF(m->peers[i]);
+        peers->refs[i] = &peers->each[i];
+    }
+    pb->n_peers = m->n_peers;
+    pb->peers = peers->refs;
+    pb->secret =
+        (ProtobufCBinaryData){.len = sizeof m->secret, .data = (uint8_t *)(uintptr_t)m->secret};
+}
+
 static hdl_err read_join(const Heddle__V1__Join *pb, hdl_msg_join *m, hdl_errmsg *why)
 {
     m->epoch = pb->epoch;
     m->self_test = pb->self_test != 0;
     WIRE_TRY_TEXT(m->backend, pb->backend, "join.backend");
     WIRE_TRY_TEXT(m->address, pb->address, "join.address");
+    TRY_RANGE("join.peers", pb->n_peers, 0, HDL_RANKS_MAX);
+    m->n_peers = (uint32_t)pb->n_peers;
+    for (uint32_t i = 0; i < m->n_peers; i++)
+        WIRE_TRY_TEXT(m->peers[i], pb->peers[i]->address, "join.peers");
+    size_t secret = m->n_peers ? sizeof m->secret : 0;
+    TRY_RANGE("join.secret", pb->secret.len, secret, secret);
+    if (secret)
+        memcpy(m->secret, pb->secret.data, secret);
     return HDL_OK;
 }
 
@@ -368,17 +420,13 @@ hdl_err hdl_wire_encode_sched(hdl_wire_encoder *encoder, const hdl_sched_msg *ms
         Heddle__V1__Abort abort;
         Heddle__V1__Heartbeat heartbeat;
         Heddle__V1__Goodbye goodbye;
+        Heddle__V1__Listen listen;
     } body;
+    pb_peers peers;
     size_t at = 0;
     switch (msg->kind) {
     case HDL_SMSG_ASSIGN: fill_assign(&msg->assign, &body.assign); break;
-    case HDL_SMSG_JOIN:
-        heddle__v1__join__init(&body.join);
-        body.join.epoch = msg->join.epoch;
-        body.join.self_test = msg->join.self_test;
-        body.join.backend = WIRE_TEXT_OF(msg->join.backend);
-        body.join.address = WIRE_TEXT_OF(msg->join.address);
-        break;
+    case HDL_SMSG_JOIN: fill_join(&msg->join, &body.join, &peers); break;
     case HDL_SMSG_STEP: HDL_TRY(wire_step_fill(encoder, &msg->step, &body.step, &at)); break;
     case HDL_SMSG_ABORT:
         heddle__v1__abort__init(&body.abort);
@@ -392,6 +440,10 @@ hdl_err hdl_wire_encode_sched(hdl_wire_encoder *encoder, const hdl_sched_msg *ms
         heddle__v1__goodbye__init(&body.goodbye);
         body.goodbye.err = (uint32_t)msg->goodbye.err;
         body.goodbye.text = WIRE_TEXT_OF(msg->goodbye.text);
+        break;
+    case HDL_SMSG_LISTEN:
+        heddle__v1__listen__init(&body.listen);
+        body.listen.epoch = msg->listen.epoch;
         break;
     }
     pb.body_case = (Heddle__V1__SchedulerMessage__BodyCase)(msg->kind + 1); /* as above */
@@ -427,6 +479,10 @@ hdl_err hdl_wire_decode_sched(hdl_wire_bytes bytes, hdl_arena *arena, hdl_sched_
     case HEDDLE__V1__SCHEDULER_MESSAGE__BODY_GOODBYE:
         out->kind = HDL_SMSG_GOODBYE;
         return read_goodbye(pb->goodbye, &out->goodbye, why);
+    case HEDDLE__V1__SCHEDULER_MESSAGE__BODY_LISTEN:
+        out->kind = HDL_SMSG_LISTEN;
+        out->listen.epoch = pb->listen->epoch;
+        return HDL_OK;
     default: return wire_refuse(why, "scheduler message kind", (uint64_t)pb->body_case);
     }
 }

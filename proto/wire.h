@@ -15,10 +15,11 @@
 #include "base/arena.h"
 
 enum {
-    HDL_WIRE_PROTOCOL = 2,    /* raised when an old peer would misunderstand */
+    HDL_WIRE_PROTOCOL = 3,    /* raised when an old peer would misunderstand */
     HDL_WIRE_NAME_BYTES = 64, /* names, with their NUL */
     HDL_WIRE_PATH_BYTES = 1024,
     HDL_WIRE_TEXT_BYTES = 256,
+    HDL_WIRE_SECRET_BYTES = 16,
 };
 
 #define HDL_WIRE_ATTACH "/heddle.v1.Control/Attach"
@@ -28,7 +29,7 @@ enum {
 /* Fields as in heddle.proto. */
 typedef struct hdl_msg_hello {
     uint32_t protocol, pid, n_cpus;
-    uint64_t memory_bytes, instance, holds, epoch;
+    uint64_t memory_bytes, instance, holds, epoch, machine;
     char version[HDL_WIRE_NAME_BYTES], host[HDL_WIRE_NAME_BYTES], device[HDL_WIRE_NAME_BYTES];
     char token[HDL_WIRE_TEXT_BYTES];
 } hdl_msg_hello;
@@ -64,7 +65,15 @@ typedef struct hdl_msg_join {
     uint64_t epoch;
     bool self_test;
     char backend[HDL_WIRE_NAME_BYTES], address[HDL_WIRE_TEXT_BYTES];
+    uint32_t n_peers; /* 0, or the ranks of the group; then there is a secret, too */
+    char peers[HDL_RANKS_MAX][HDL_WIRE_NAME_BYTES];
+    uint8_t secret[HDL_WIRE_SECRET_BYTES];
 } hdl_msg_join;
+
+typedef struct hdl_msg_listening {
+    uint64_t epoch;
+    char address[HDL_WIRE_NAME_BYTES];
+} hdl_msg_listening;
 
 typedef struct hdl_msg_step {
     hdl_plan plan;
@@ -85,7 +94,8 @@ typedef enum hdl_worker_msg_kind {
     HDL_WMSG_JOINED,
     HDL_WMSG_RESULT,
     HDL_WMSG_FAILED,
-    HDL_WMSG_HEARTBEAT
+    HDL_WMSG_HEARTBEAT,
+    HDL_WMSG_LISTENING
 } hdl_worker_msg_kind;
 
 typedef struct hdl_worker_msg {
@@ -102,6 +112,7 @@ typedef struct hdl_worker_msg {
         struct {
             uint64_t count;
         } heartbeat;
+        hdl_msg_listening listening;
     };
 } hdl_worker_msg;
 
@@ -111,7 +122,8 @@ typedef enum hdl_sched_msg_kind {
     HDL_SMSG_STEP,
     HDL_SMSG_ABORT,
     HDL_SMSG_HEARTBEAT,
-    HDL_SMSG_GOODBYE
+    HDL_SMSG_GOODBYE,
+    HDL_SMSG_LISTEN
 } hdl_sched_msg_kind;
 
 typedef struct hdl_sched_msg {
@@ -127,6 +139,9 @@ typedef struct hdl_sched_msg {
             uint64_t count;
         } heartbeat;
         hdl_msg_goodbye goodbye;
+        struct {
+            uint64_t epoch;
+        } listen;
     };
 } hdl_sched_msg;
 

@@ -14,6 +14,7 @@
 
 #include "base/fs.h"
 #include "base/log.h"
+#include "worker/coll/host.h"
 
 enum {
     BACKOFF_MIN_US = 20000,
@@ -48,6 +49,7 @@ static bool handle_here(hdl_control *c, hdl_session *session, const hdl_sched_ms
         atomic_store(&c->hang_us, msg->assign.hang_us);
         return false;
     case HDL_SMSG_JOIN: atomic_store(&c->epoch, msg->join.epoch); return false;
+    case HDL_SMSG_LISTEN: atomic_store(&c->epoch, msg->listen.epoch); return false;
     case HDL_SMSG_STEP: return false;
     case HDL_SMSG_ABORT: hdl_control_abort(c, msg->abort.epoch); return true;
     case HDL_SMSG_HEARTBEAT: return true;
@@ -126,6 +128,7 @@ static void fill_hello(const hdl_control *c, hdl_msg_hello *hello)
         .instance = c->instance,
         .holds = atomic_load(&c->holds),
         .epoch = atomic_load(&c->epoch),
+        .machine = hdl_host_machine(),
     };
     snprintf(hello->version, sizeof hello->version, "%s", HDL_VERSION);
     snprintf(hello->device, sizeof hello->device, "%s", kinds[c->config->device]);

@@ -202,10 +202,33 @@ void hdl_control_abort(hdl_control *c, uint64_t epoch)
     pthread_mutex_unlock(&c->worker_lock);
 }
 
+static void open_door(hdl_control *c, hdl_rpc_stream *stream, uint64_t epoch)
+{
+    const hdl_config *config = c->config;
+    const hdl_coll_door_opts opts = {.host = config->coll_host,
+                                     .towards = config->scheduler_address,
+                                     .port = (uint16_t)config->coll_port,
+                                     .transports = config->coll_transports};
+    hdl_errmsg why = {0};
+    hdl_worker_msg msg = {.kind = HDL_WMSG_LISTENING, .listening = {.epoch = epoch}};
+    hdl_err err = HDL_CANCELLED;
+    c->joined = 0;
+    if (c->worker && epoch > atomic_load(&c->aborted))
+        err = hdl_worker_listen(c->worker, &opts, msg.listening.address, &why);
+    if (err == HDL_OK)
+        answer(c, stream, &msg);
+    else
+        fail(c, stream, err, why.text);
+}
+
 static hdl_err join_and_test(hdl_control *c, const hdl_msg_join *join, hdl_errmsg *why)
 {
-    const hdl_coll_opts opts = {
+    hdl_coll_opts opts = {
         .backend = join->backend, .address = join->address, .timeout_us = c->coll_timeout_us};
+    if (join->n_peers > 0) {
+        opts.peers = join->peers;
+        opts.secret = join->secret;
+    }
     HDL_TRY(hdl_worker_join(c->worker, &opts, join->epoch, why));
     return join->self_test ? hdl_worker_self_test(c->worker, why) : HDL_OK;
 }
@@ -276,6 +299,7 @@ void hdl_control_step_main(void *arg)
         switch (slot->msg.kind) {
         case HDL_SMSG_ASSIGN: assign(c, slot->stream, &slot->msg.assign); break;
         case HDL_SMSG_JOIN: join(c, slot->stream, &slot->msg.join); break;
+        case HDL_SMSG_LISTEN: open_door(c, slot->stream, slot->msg.listen.epoch); break;
         case HDL_SMSG_STEP: step(c, slot->stream, &slot->msg.step); break;
         case HDL_SMSG_ABORT:
         case HDL_SMSG_HEARTBEAT:

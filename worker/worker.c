@@ -185,6 +185,8 @@ static void leave(hdl_worker *w)
     w->abortable = NULL;
     pthread_mutex_unlock(&w->lock);
     w->joined = false;
+    hdl_coll_door_close(w->door);
+    w->door = NULL;
     hdl_coll_close(w->groups.ep);
     hdl_coll_close(w->groups.moe_tp);
     hdl_coll_close(w->groups.tp);
@@ -209,12 +211,24 @@ static hdl_err split(hdl_worker *w, hdl_errmsg *why)
     return HDL_OK;
 }
 
-hdl_err hdl_worker_join(hdl_worker *w, const hdl_coll_opts *opts, uint64_t epoch, hdl_errmsg *why)
+hdl_err hdl_worker_listen(hdl_worker *w, const hdl_coll_door_opts *opts,
+                          char address[HDL_COLL_ADDRESS_BYTES], hdl_errmsg *why)
 {
     HDL_ON_THREAD(STEP);
     leave(w);
-    __atomic_store_n(&w->cancel_join, 0, __ATOMIC_RELAXED);
+    return hdl_coll_door_open(&w->door, opts, address, why);
+}
+
+hdl_err hdl_worker_join(hdl_worker *w, const hdl_coll_opts *opts, uint64_t epoch, hdl_errmsg *why)
+{
+    HDL_ON_THREAD(STEP);
     hdl_coll_opts coll = *opts;
+    if (coll.peers) { /* opening takes it over */
+        coll.door = w->door;
+        w->door = NULL;
+    }
+    leave(w);
+    __atomic_store_n(&w->cancel_join, 0, __ATOMIC_RELAXED);
     coll.rank = w->shard.rank;
     coll.n_ranks = w->shard.n_ranks;
     coll.cancel = &w->cancel_join;

@@ -72,8 +72,14 @@ const hdl_model_desc *hdl_worker_desc(const hdl_worker *worker);
 /* For measurements between steps (bench/model); owner as the worker's. */
 hdl_device *hdl_worker_device(hdl_worker *worker);
 
-/* Enters an epoch: fresh communicators (opts->rank and n_ranks are filled in here), every sequence
- * forgotten, next step is 1. Blocks until all ranks of the group are there, or opts->timeout_us. */
+/* Opens the door that peers on other hosts come to in the epoch to come; the next join over ucx
+ * goes through it. address: what they must dial. */
+hdl_err hdl_worker_listen(hdl_worker *worker, const hdl_coll_door_opts *opts,
+                          char address[HDL_COLL_ADDRESS_BYTES], hdl_errmsg *why) HDL_MUST_CHECK;
+
+/* Enters an epoch: fresh communicators (opts->rank, n_ranks and door are filled in here), every
+ * sequence forgotten, next step is 1. Blocks until all ranks of the group are there, or
+ * opts->timeout_us. */
 hdl_err hdl_worker_join(hdl_worker *worker, const hdl_coll_opts *opts, uint64_t epoch,
                         hdl_errmsg *why) HDL_MUST_CHECK;
 

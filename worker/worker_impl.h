@@ -29,6 +29,7 @@ struct hdl_worker {
     bool joined;
     uint64_t epoch, step; /* the last one that ran */
     hdl_groups groups;
+    hdl_coll_door *door; /* owned; of the epoch to come */
 
     /* hdl_worker_abort from other threads. */
     pthread_mutex_t lock;

@@ -53,6 +53,14 @@
       "how long a worker without a scheduler keeps its weights and dials again")                  \
     X(DURATION, coll_timeout_us, "worker.coll_timeout", "30s", 0, 0,                              \
       "deadline of one collective")                                                               \
+    X(ENUM, collectives, "worker.collectives", "auto", 0, 0,                                      \
+      "how the ranks of a group talk; auto: shared memory on one host, else UCX (the scheduler's)")\
+    X(STRING, coll_host, "worker.coll_host", "", 0, 0,                                            \
+      "address of this host that its peers on others reach; empty: the one towards the scheduler")\
+    X(INT, coll_port, "worker.coll_port", "0", 0, 65408,                                          \
+      "first of the 128 ports for peers on other hosts; 0: any")                                  \
+    X(STRING, coll_transports, "worker.coll_transports", "tcp", 0, 0,                             \
+      "transports that UCX may use between hosts, as in UCX_TLS")                                 \
     X(STRING, logits_path, "worker.logits_path", "", 0, 0,                                        \
       "file that rank 0 writes asked-for logits to (heddle logits)")                              \
     X(SIZE, kv_bytes, "kv.bytes", "0", 0, 0,                                                      \
@@ -150,6 +158,7 @@
 #define HDL_CHOICES_model_weights "auto", "f32", "bf16", "q8", "q4"
 #define HDL_CHOICES_device        "cpu", "cuda"
 #define HDL_CHOICES_isa           "auto", "ref", "avx2", "avx512"
+#define HDL_CHOICES_collectives   "auto", "shm", "ucx"
 #define HDL_CHOICES_log_level     "error", "warn", "info", "debug"
 #define HDL_CHOICES_log_format    "text", "json"
 
@@ -165,6 +174,12 @@ typedef struct hdl_config_list { /* the layout of base/config.h's hdl_cfg_list *
     const char *const *items;
     size_t count;
 } hdl_config_list;
+
+typedef enum hdl_collectives_choice {
+    HDL_COLLECTIVES_AUTO,
+    HDL_COLLECTIVES_SHM,
+    HDL_COLLECTIVES_UCX
+} hdl_collectives_choice;
 
 #define HDL_CONFIG_TYPE_BOOL                                    bool
 #define HDL_CONFIG_TYPE_INT                                     int64_t

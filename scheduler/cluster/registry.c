@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Workers, the ranks they hold, and the epochs of their groups. Brain thread.
  *
- * Hello -> Assign -> (loads) -> Ready -> Join(epoch) when all ranks of the group are ready ->
- * Joined -> the core's RANK_UP when all have joined. Whatever ends a rank ends the epoch: RANK_LOST
- * to the core at once, Abort to the survivors, who keep their weights and wait for the next Join.
+ * Hello -> Assign -> (loads) -> Ready -> Join(epoch) when all ranks of the group are ready (meet.c)
+ * -> Joined -> the core's RANK_UP when all have joined. Whatever ends a rank ends the epoch:
+ * RANK_LOST to the core at once, Abort to the survivors, who keep their weights and wait for the
+ * next Join.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -185,15 +186,10 @@ static void form(hdl_cluster *c, uint32_t g)
     group->epoch++;
     group->state = HDL_GROUP_JOINING;
     group->n_joined = 0;
-    hdl_sched_msg msg = {.kind = HDL_SMSG_JOIN,
-                         .join = {.epoch = group->epoch, .self_test = needs_test(c, group)}};
-    snprintf(msg.join.backend, sizeof msg.join.backend, "%s", c->n_ranks == 1 ? "self" : "shm");
-    snprintf(msg.join.address, sizeof msg.join.address, "heddle-%016llx-g%u-e%llu",
-             (unsigned long long)c->instance, g, (unsigned long long)group->epoch);
-    for (uint32_t r = 0; r < c->n_ranks; r++) {
+    group->self_test = needs_test(c, group);
+    for (uint32_t r = 0; r < c->n_ranks; r++)
         group->ranks[r]->state = HDL_CONN_JOINING;
-        (void)hdl_dispatch_send(c, group->ranks[r], &msg);
-    }
+    hdl_meet_begin(c, g);
     hdl_metric_add(HDL_METRIC_EPOCHS, 0, 1);
     HDL_LOG(INFO, CLUSTER, "epoch_forms", "group=%u epoch=%llu ranks=%u", g,
             (unsigned long long)group->epoch, c->n_ranks);
@@ -356,6 +352,10 @@ void hdl_registry_message(hdl_cluster *c, hdl_conn *conn, const hdl_worker_msg *
     case HDL_WMSG_JOINED:
         if (holds_rank(c, conn))
             on_joined(c, conn, msg->joined.epoch);
+        break;
+    case HDL_WMSG_LISTENING:
+        if (holds_rank(c, conn))
+            hdl_meet_listening(c, conn, &msg->listening);
         break;
     case HDL_WMSG_FAILED:
         if (holds_rank(c, conn))

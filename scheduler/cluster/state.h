@@ -94,9 +94,12 @@ typedef struct hdl_cluster_group {
     hdl_conn *ranks[HDL_RANKS_MAX];
     uint64_t tested[HDL_RANKS_MAX]; /* what passed the self-test as this rank, see registry.c */
     uint32_t n_joined, n_fails;     /* failed attempts in a row */
-    hdl_time_us form_at_us;         /* not before */
-    bool too_large;                 /* a step could not be sent: the epoch is to end */
-    hdl_time_us lost_us;            /* when it ended; 0: tokens have flowed since */
+    bool self_test;                 /* of the epoch that forms */
+    uint32_t n_doors;               /* ranks that listen, while a group over hosts forms */
+    char doors[HDL_RANKS_MAX][HDL_WIRE_NAME_BYTES]; /* where; "": not yet */
+    hdl_time_us form_at_us;                         /* not before */
+    bool too_large;      /* a step could not be sent: the epoch is to end */
+    hdl_time_us lost_us; /* when it ended; 0: tokens have flowed since */
     hdl_time_us last_result_us;
     hdl_flight flights[HDL_PLANS_IN_FLIGHT];
     hdl_req_id *slot_req; /* [max_seqs] owned; who holds a slot since its last open */
@@ -248,6 +251,10 @@ void hdl_registry_closed(hdl_cluster *c, hdl_conn *conn);
 hdl_time_us hdl_registry_tick(hdl_cluster *c);
 void hdl_registry_end_epoch(hdl_cluster *c, uint32_t group, const char *reason);
 void hdl_registry_drop(hdl_cluster *c, hdl_conn *conn, hdl_err err, const char *text);
+
+/* meet.c: how the ranks of an epoch find each other: all that they must know goes out with Join. */
+void hdl_meet_begin(hdl_cluster *c, uint32_t group);
+void hdl_meet_listening(hdl_cluster *c, hdl_conn *conn, const hdl_msg_listening *listening);
 
 /* control.c: the rpc thread's side. */
 hdl_err hdl_control_open(hdl_cluster *c, hdl_errmsg *why) HDL_MUST_CHECK;

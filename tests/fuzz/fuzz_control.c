@@ -42,6 +42,8 @@ static void check_worker(const hdl_worker_msg *msg)
     } else if (msg->kind == HDL_WMSG_FAILED) {
         HDL_ASSERT(msg->failed.err > HDL_OK && msg->failed.err < HDL_ERR_COUNT);
         CHECK_TEXT(msg->failed.text);
+    } else if (msg->kind == HDL_WMSG_LISTENING) {
+        CHECK_TEXT(msg->listening.address);
     }
 }
 
@@ -54,6 +56,9 @@ static void check_sched(const hdl_sched_msg *msg)
     } else if (msg->kind == HDL_SMSG_JOIN) {
         CHECK_TEXT(msg->join.backend);
         CHECK_TEXT(msg->join.address);
+        HDL_ASSERT(msg->join.n_peers <= HDL_RANKS_MAX);
+        for (uint32_t i = 0; i < msg->join.n_peers; i++)
+            CHECK_TEXT(msg->join.peers[i]);
     } else if (msg->kind == HDL_SMSG_GOODBYE) {
         HDL_ASSERT(msg->goodbye.err < HDL_ERR_COUNT);
         CHECK_TEXT(msg->goodbye.text);

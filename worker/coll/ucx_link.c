@@ -17,7 +17,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
-#include "worker/coll/own_address.h"
+#include "worker/coll/host.h"
 
 enum {
     GUESTS =

@@ -148,9 +148,16 @@ static void on_message(void *arg, hdl_rpc_stream *stream, const void *bytes, siz
         break;
     case HDL_SMSG_JOIN:
         w->epoch = msg.join.epoch;
+        w->join = msg.join;
         memset(w->kv, 0x7f, sizeof w->kv); /* nothing survives an epoch */
         atomic_fetch_add(&w->n_joins, 1);
         say(w, &(hdl_worker_msg){.kind = HDL_WMSG_JOINED, .joined = {.epoch = w->epoch}});
+        break;
+    case HDL_SMSG_LISTEN:
+        atomic_fetch_add(&w->n_listens, 1);
+        say(w,
+            &(hdl_worker_msg){.kind = HDL_WMSG_LISTENING,
+                              .listening = {.epoch = msg.listen.epoch, .address = "192.0.2.1:1"}});
         break;
     case HDL_SMSG_STEP:
         if (msg.step.plan.epoch == w->epoch && !is_held(w))
@@ -197,6 +204,7 @@ fake_worker *fake_start(const fake_opts *opts)
         .hello = {.protocol = opts->protocol ? opts->protocol : HDL_WIRE_PROTOCOL,
                   .pid = (uint32_t)getpid(),
                   .holds = opts->holds,
+                  .machine = opts->machine,
                   .host = "fake"}};
     snprintf(hello.hello.device, sizeof hello.hello.device, "%s",
              opts->device ? opts->device : "cpu");

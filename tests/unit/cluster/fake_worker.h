@@ -28,6 +28,7 @@ typedef struct fake_worker {
     hdl_wire_encoder encoder;
     void *mem;
     hdl_msg_assign assign;
+    hdl_msg_join join; /* the last; read it when n_joins has counted it */
     uint64_t epoch;
     hdl_token kv[FAKE_BLOCKS][FAKE_BLOCK_TOKENS];
     fake_slot slots[FAKE_SEQS];
@@ -42,7 +43,7 @@ typedef struct fake_worker {
     atomic_bool stale;    /* results are sent twice, first wrong and under the old epoch */
 
     /* what happened */
-    atomic_uint n_assigns, n_joins, n_steps, n_aborts;
+    atomic_uint n_listens, n_assigns, n_joins, n_steps, n_aborts;
     atomic_bool closed, dismissed;
     _Atomic hdl_err close_err;
 } fake_worker;
@@ -50,7 +51,7 @@ typedef struct fake_worker {
 typedef struct fake_opts {
     const char *address, *device, *token;
     uint32_t protocol;
-    uint64_t holds;
+    uint64_t holds, machine;
     unsigned hold_at;
 } fake_opts;
 

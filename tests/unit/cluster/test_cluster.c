@@ -238,6 +238,45 @@ static void a_lost_worker_is_replaced(void **state)
     stop(&f);
 }
 
+static fake_worker *join_from(fixture *f, uint64_t machine)
+{
+    fake_worker *w =
+        fake_start(&(fake_opts){.address = hdl_cluster_address(f->cluster), .machine = machine});
+    AWAIT(atomic_load(&w->n_assigns) == 1);
+    return w;
+}
+
+/* Ranks of two machines are told each other's addresses and one secret, new for each epoch; of one
+ * machine, a name. */
+static void ranks_of_two_machines_are_introduced(void **state)
+{
+    (void)state;
+    fixture f = {0};
+    start(&f, 2);
+    f.workers[0] = join_from(&f, 1);
+    f.workers[1] = join_from(&f, 2);
+    AWAIT(info(&f).ready);
+    const hdl_msg_join *a = &f.workers[0]->join, *b = &f.workers[1]->join;
+    const hdl_msg_join first = *a;
+    assert_int_equal(atomic_load(&f.workers[0]->n_listens), 1);
+    assert_string_equal(a->backend, "ucx");
+    assert_int_equal(a->n_peers, 2);
+    assert_string_equal(a->peers[1], "192.0.2.1:1");
+    assert_memory_equal(a->secret, b->secret, sizeof a->secret);
+    fake_kill(f.workers[1]);
+    f.workers[1] = join_from(&f, 3);
+    AWAIT(atomic_load(&f.workers[0]->n_joins) == 2 && info(&f).ready);
+    assert_string_equal(a->backend, "ucx");
+    assert_true(memcmp(a->secret, first.secret, sizeof a->secret) != 0);
+    fake_kill(f.workers[1]);
+    f.workers[1] = join_from(&f, 1);
+    AWAIT(atomic_load(&f.workers[0]->n_joins) == 3 && info(&f).ready);
+    assert_string_equal(a->backend, "shm");
+    assert_int_equal(a->n_peers, 0);
+    assert_int_equal(atomic_load(&f.workers[0]->n_listens), 2);
+    stop(&f);
+}
+
 static void a_spare_takes_the_rank(void **state)
 {
     (void)state;
@@ -592,6 +631,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_are_the_oracles),
         cmocka_unit_test(a_lost_worker_is_replaced),
+        cmocka_unit_test(ranks_of_two_machines_are_introduced),
         cmocka_unit_test(a_spare_takes_the_rank),
         cmocka_unit_test(a_failed_step_ends_the_epoch_alone),
         cmocka_unit_test(a_silent_worker_is_dropped),

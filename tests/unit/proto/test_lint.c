@@ -91,9 +91,10 @@ static void fields_keep_the_rules(void **state)
 static void bodies_are_numbered_in_order(void **state)
 {
     (void)state;
-    static const char *const worker[] = {"hello",  "progress", "ready",    "joined",
-                                         "result", "failed",   "heartbeat"};
-    static const char *const sched[] = {"assign", "join", "step", "abort", "heartbeat", "goodbye"};
+    static const char *const worker[] = {"hello",  "progress", "ready",     "joined",
+                                         "result", "failed",   "heartbeat", "listening"};
+    static const char *const sched[] = {"assign",    "join",    "step",  "abort",
+                                        "heartbeat", "goodbye", "listen"};
     for (unsigned i = 0; i < sizeof worker / sizeof worker[0]; i++)
         assert_int_equal(protobuf_c_message_descriptor_get_field_by_name(
                              &heddle__v1__worker_message__descriptor, worker[i])

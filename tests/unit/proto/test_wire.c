@@ -66,6 +66,7 @@ static void worker_messages(void **state)
                                    .instance = UINT64_MAX,
                                    .holds = 5,
                                    .epoch = 9,
+                                   .machine = UINT64_MAX - 1,
                                    .version = "1.2",
                                    .host = "a host",
                                    .device = "cpu",
@@ -96,6 +97,14 @@ static void worker_messages(void **state)
     in = (hdl_worker_msg){.kind = HDL_WMSG_HEARTBEAT, .heartbeat = {.count = 8}};
     assert_int_equal(through_worker(&f, &in, &out), HDL_OK);
     assert_int_equal(out.heartbeat.count, 8);
+
+    in = (hdl_worker_msg){.kind = HDL_WMSG_LISTENING,
+                          .listening = {.epoch = 3, .address = "[fd00::7]:7001"}};
+    assert_int_equal(through_worker(&f, &in, &out), HDL_OK);
+    assert_int_equal(out.listening.epoch, 3);
+    assert_string_equal(out.listening.address, "[fd00::7]:7001");
+    in.listening.address[0] = '\0';
+    assert_int_equal(through_worker(&f, &in, &out), HDL_INVALID);
     tear_down(&f);
 }
 
@@ -175,6 +184,23 @@ static void scheduler_messages(void **state)
     assert_int_equal(out.join.epoch, 4);
     assert_true(out.join.self_test);
     assert_string_equal(out.join.address, "heddle-x");
+    assert_int_equal(out.join.n_peers, 0);
+
+    in.join.n_peers = HDL_RANKS_MAX;
+    for (uint32_t i = 0; i < HDL_RANKS_MAX; i++)
+        snprintf(in.join.peers[i], sizeof in.join.peers[i], "10.0.0.%u:7001", i);
+    memset(in.join.secret, 0xa5, sizeof in.join.secret);
+    assert_int_equal(through_sched(&f, &in, &out), HDL_OK);
+    assert_int_equal(out.join.n_peers, HDL_RANKS_MAX);
+    assert_string_equal(out.join.peers[HDL_RANKS_MAX - 1], "10.0.0.63:7001");
+    assert_memory_equal(out.join.secret, in.join.secret, sizeof in.join.secret);
+    in.join.peers[1][0] = '\n';
+    assert_int_equal(through_sched(&f, &in, &out), HDL_INVALID);
+
+    in = (hdl_sched_msg){.kind = HDL_SMSG_LISTEN, .listen = {.epoch = 6}};
+    assert_int_equal(through_sched(&f, &in, &out), HDL_OK);
+    assert_int_equal(out.kind, HDL_SMSG_LISTEN);
+    assert_int_equal(out.listen.epoch, 6);
 
     in = (hdl_sched_msg){.kind = HDL_SMSG_ABORT, .abort = {.epoch = UINT64_MAX}};
     assert_int_equal(through_sched(&f, &in, &out), HDL_OK);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "worker/coll/own_address.h"
+#include "worker/coll/host.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -7,9 +7,12 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <heddle/types.h>
+
+#include "base/hash.h"
 
 size_t hdl_address_bytes(const struct sockaddr_storage *address)
 {
@@ -84,4 +87,18 @@ hdl_err hdl_address_own(const char *towards, uint16_t port, struct sockaddr_stor
                         strerror(no));
     set_port(out, port);
     return HDL_OK;
+}
+
+uint64_t hdl_host_machine(void)
+{
+    char boot[64] = "";
+    struct stat shm;
+    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    bool ok = f && fgets(boot, sizeof(boot), f) && stat("/dev/shm", &shm) == 0;
+    if (f)
+        fclose(f);
+    if (!ok)
+        return 0;
+    const uint64_t word = hdl_hash_bytes(boot, strlen(boot), (uint64_t)shm.st_dev);
+    return word ? word : 1;
 }

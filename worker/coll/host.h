@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Addresses of machines, as text and for sockets. Any thread; may ask the name service. */
+/* What this machine is to others: its addresses, and whether two processes share it. Any thread;
+ * addresses may ask the name service. */
 #pragma once
 
 #include <stdbool.h>
@@ -19,5 +20,9 @@ bool hdl_address_print(const struct sockaddr_storage *address, char *text, size_
  * unix socket: loopback. */
 hdl_err hdl_address_own(const char *towards, uint16_t port, struct sockaddr_storage *out,
                         hdl_errmsg *why) HDL_MUST_CHECK;
+
+/* Equal for processes that can meet in shared memory: of one running kernel, with one /dev/shm.
+ * Pods on one node are two machines in this sense. 0: not known. */
+uint64_t hdl_host_machine(void);
 
 size_t hdl_address_bytes(const struct sockaddr_storage *address);
