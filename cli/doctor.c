@@ -38,9 +38,9 @@ doctor_finding *doctor_add(doctor_report *r, doctor_level level, const char *wha
 }
 
 static doctor_check *const checks[] = {
-    doctor_cpu,        doctor_gpu,   doctor_topology,     doctor_memory,
-    doctor_huge_pages, doctor_shm,   doctor_limits,       doctor_clock,
-    doctor_model,      doctor_ports, doctor_certificates, doctor_secrets,
+    doctor_cpu,   doctor_gpu,          doctor_topology, doctor_memory, doctor_huge_pages,
+    doctor_shm,   doctor_ucx,          doctor_limits,   doctor_clock,  doctor_model,
+    doctor_ports, doctor_certificates, doctor_secrets,
 };
 
 static const char *const level_text[] = {"ok", "warn", "fail"};

@@ -29,6 +29,6 @@ doctor_finding *doctor_add(doctor_report *r, doctor_level level, const char *wha
 typedef void doctor_check(doctor_report *r);
 /* doctor_host.c: the machine. */
 doctor_check doctor_cpu, doctor_gpu, doctor_topology, doctor_memory, doctor_huge_pages, doctor_shm,
-    doctor_limits, doctor_clock;
+    doctor_ucx, doctor_limits, doctor_clock;
 /* doctor_config.c: what the configuration names. */
 doctor_check doctor_model, doctor_ports, doctor_certificates, doctor_secrets;

@@ -12,6 +12,7 @@
 #include <sys/timex.h>
 #include <unistd.h>
 
+#include <heddle/coll.h>
 #include <heddle/ops.h>
 #include <heddle/topo.h>
 
@@ -143,6 +144,24 @@ void doctor_shm(doctor_report *r)
     SAY(f->found, "%s free in /dev/shm", hdl_format_size(bytes, size));
     if (small)
         SAY(f->advice, "give the container more: an emptyDir with medium Memory at /dev/shm");
+}
+
+/* Only a group that spans hosts needs it. */
+void doctor_ucx(doctor_report *r)
+{
+    char version[HDL_COLL_ADDRESS_BYTES];
+    hdl_errmsg why = {0};
+    const hdl_config *config = r->config;
+    bool needed = config->collectives == HDL_COLLECTIVES_UCX;
+    bool found = hdl_coll_ucx_version(version, &why) == HDL_OK;
+    doctor_finding *f =
+        doctor_add(r, !found && needed ? DOCTOR_FAIL : DOCTOR_OK, "collectives over hosts");
+    if (found)
+        SAY(f->found, "UCX %s, transports %.64s", version, config->coll_transports);
+    else
+        SAY(f->found, "no UCX; a group's workers must be on one host");
+    if (!found && needed)
+        SAY(f->advice, "%.200s", why.text);
 }
 
 void doctor_limits(doctor_report *r)

@@ -2,6 +2,7 @@
 /* heddle version: what this build is and which kernels this machine gets. */
 #include <stdio.h>
 
+#include <heddle/coll.h>
 #include <heddle/ops.h>
 
 #include "base/json_write.h"
@@ -14,7 +15,9 @@ static const hdl_arg_opt version_opts[] = {
 static const hdl_args_spec version_spec = {
     .command = "heddle version",
     .usage = "[options]",
-    .about = "Version, compiler, and the CPU kernels that this machine gets.",
+    .about =
+        "Version, compiler, the CPU kernels that this machine gets, and the UCX that a group over "
+        "several hosts would use.",
     .opts = version_opts,
     .opts_count = HDL_ARRAY_LEN(version_opts),
 };
@@ -28,8 +31,12 @@ int cli_version(char **argv)
     hdl_errmsg why = {0};
     const hdl_ops *ops = hdl_ops_cpu(HDL_ISA_AUTO, &why);
     const char *kernels = ops != NULL ? ops->name : "none";
+    char ucx[HDL_COLL_ADDRESS_BYTES];
+    hdl_errmsg no_ucx = {0};
+    bool have_ucx = hdl_coll_ucx_version(ucx, &no_ucx) == HDL_OK;
     if (!hdl_args_has(&args, "json")) {
-        printf("heddle %s (%s), CPU kernels: %s\n", HDL_VERSION, __VERSION__, kernels);
+        printf("heddle %s (%s), CPU kernels: %s, UCX: %s\n", HDL_VERSION, __VERSION__, kernels,
+               have_ucx ? ucx : "none");
         return CLI_OK;
     }
     hdl_buf out;
@@ -40,6 +47,7 @@ int cli_version(char **argv)
     hdl_jw_kv_cstr(&w, "version", HDL_VERSION);
     hdl_jw_kv_cstr(&w, "compiler", __VERSION__);
     hdl_jw_kv_cstr(&w, "cpu_kernels", kernels);
+    hdl_jw_kv_cstr(&w, "ucx", ucx);
     hdl_jw_end_object(&w);
     hdl_buf_puts(&out, "\n");
     rc = cli_print(&out);
