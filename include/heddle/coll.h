@@ -24,7 +24,7 @@ typedef struct hdl_coll_door_opts {
     const char *host; /* address of this machine that peers reach; empty: the one that this machine
                          reaches `towards` from */
     const char *towards;    /* HOST:PORT of the scheduler; of a unix socket: loopback */
-    uint16_t port;          /* 0: any */
+    uint16_t port;          /* first of 1024 ports: 64 to listen on, the rest for data; 0: any */
     const char *transports; /* that UCX may use; empty: tcp */
 } hdl_coll_door_opts;
 

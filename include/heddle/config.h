@@ -57,8 +57,8 @@
       "how the ranks of a group talk; auto: shared memory on one host, else UCX (the scheduler's)")\
     X(STRING, coll_host, "worker.coll_host", "", 0, 0,                                            \
       "address of this host that its peers on others reach; empty: the one towards the scheduler")\
-    X(INT, coll_port, "worker.coll_port", "0", 0, 65408,                                          \
-      "first of the 128 ports for peers on other hosts; 0: any")                                  \
+    X(INT, coll_port, "worker.coll_port", "0", 0, 64511,                                          \
+      "first of the 1024 ports for peers on other hosts; 0: any")                                  \
     X(STRING, coll_transports, "worker.coll_transports", "tcp", 0, 0,                             \
       "transports that UCX may use between hosts, as in UCX_TLS")                                 \
     X(STRING, logits_path, "worker.logits_path", "", 0, 0,                                        \

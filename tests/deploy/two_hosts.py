@@ -28,7 +28,7 @@ ADDRESSES = {"left": "10.77.0.1", "right": "10.77.0.2"}
 
 
 def program(name):
-    return str(pathlib.Path(os.environ.get("HEDDLE_BIN", ROOT / "build/release/bin")) / name)
+    return str(pathlib.Path(os.environ.get("HEDDLE_BIN", ROOT / "build/release/bin")).resolve() / name)
 
 
 def why_not():
@@ -53,7 +53,7 @@ class Host:
 
     def __init__(self, name):
         self.name, self.address = name, ADDRESSES[name]
-        script = f"mount -t tmpfs tmpfs /dev/shm && hostname {name} && ip link set lo up && echo up && exec cat"
+        script = f"mount -t tmpfs tmpfs /dev/shm && mount -t sysfs sysfs /sys && hostname {name} && ip link set lo up && echo up && exec cat"
         self.holder = subprocess.Popen(["unshare", "--net", "--mount", "--uts", "sh", "-c", script],
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self.holder.stdout.readline() != "up\n":

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <ifaddrs.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -58,7 +59,43 @@ bool hdl_address_print(const struct sockaddr_storage *address, char *text, size_
     return n > 0 && (size_t)n < size;
 }
 
-static void set_port(struct sockaddr_storage *address, uint16_t port)
+static bool same_address(const struct sockaddr_storage *a, const struct sockaddr *b)
+{
+    if (!b || b->sa_family != a->ss_family)
+        return false;
+    if (a->ss_family == AF_INET)
+        return memcmp(&((const struct sockaddr_in *)(const void *)a)->sin_addr,
+                      &((const struct sockaddr_in *)(const void *)b)->sin_addr,
+                      sizeof(struct in_addr)) == 0;
+    return a->ss_family == AF_INET6 &&
+           memcmp(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr,
+                  &((const struct sockaddr_in6 *)(const void *)b)->sin6_addr,
+                  sizeof(struct in6_addr)) == 0;
+}
+
+hdl_err hdl_address_interface(const struct sockaddr_storage *address, char name[IF_NAMESIZE],
+                              hdl_errmsg *why)
+{
+    struct ifaddrs *all = NULL;
+    char text[80] = "?";
+    if (getifaddrs(&all) != 0)
+        return hdl_fail(HDL_IO, why, "the network interfaces cannot be listed; %s; see dmesg",
+                        strerror(errno));
+    name[0] = '\0';
+    for (const struct ifaddrs *i = all; i && !name[0]; i = i->ifa_next)
+        if (same_address(address, i->ifa_addr))
+            snprintf(name, IF_NAMESIZE, "%s", i->ifa_name);
+    freeifaddrs(all);
+    (void)hdl_address_print(address, text, sizeof(text));
+    if (!name[0])
+        return hdl_fail(HDL_INVALID, why,
+                        "no network interface of this host has the address %s; peers could not "
+                        "reach it; correct worker.coll_host",
+                        text);
+    return HDL_OK;
+}
+
+void hdl_address_set_port(struct sockaddr_storage *address, uint16_t port)
 {
     if (address->ss_family == AF_INET6)
         ((struct sockaddr_in6 *)(void *)address)->sin6_port = htons(port);
@@ -85,7 +122,7 @@ hdl_err hdl_address_own(const char *towards, uint16_t port, struct sockaddr_stor
     if (!ok)
         return hdl_fail(HDL_IO, why, "no way to %.64s; %s; set worker.coll_host", towards,
                         strerror(no));
-    set_port(out, port);
+    hdl_address_set_port(out, port);
     return HDL_OK;
 }
 

@@ -3,6 +3,7 @@
  * addresses may ask the name service. */
 #pragma once
 
+#include <net/if.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,4 +26,9 @@ hdl_err hdl_address_own(const char *towards, uint16_t port, struct sockaddr_stor
  * Pods on one node are two machines in this sense. 0: not known. */
 uint64_t hdl_host_machine(void);
 
+/* The name of the network interface that has the address. */
+hdl_err hdl_address_interface(const struct sockaddr_storage *address, char name[IF_NAMESIZE],
+                              hdl_errmsg *why) HDL_MUST_CHECK;
+
 size_t hdl_address_bytes(const struct sockaddr_storage *address);
+void hdl_address_set_port(struct sockaddr_storage *address, uint16_t port);

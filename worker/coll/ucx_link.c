@@ -26,6 +26,8 @@ enum {
     TURNS_PER_CLOCK = 16,
     NAP_AFTER_US = 5000,
     NAP_NS = 50000,
+    PORTS_LISTEN = 64,  /* from the configured port on: where doors are, */
+    PORTS_ALL = 1024,   /* and the rest, where UCX takes data */
     CLOSE_US = 1000000, /* that closing waits for UCX to let go of what is under way */
 };
 
@@ -157,6 +159,12 @@ static void on_error(void *arg, ucp_ep_h ep, ucs_status_t status)
     HDL_LOG(DEBUG, COLL, "connection_ends", "why=%s", HDL_LOG_QUOTE(ucx.ucs_status_string(status)));
 }
 
+static hdl_err gone(ucs_status_t status)
+{
+    HDL_LOG(DEBUG, COLL, "request_ends", "why=%s", HDL_LOG_QUOTE(ucx.ucs_status_string(status)));
+    return HDL_PEER;
+}
+
 /* ---- requests ------------------------------------------------------------------------------ */
 
 /* UCX answers a call with NULL (done), an error, or a request. */
@@ -164,7 +172,7 @@ static hdl_err begin(void **place, ucs_status_ptr_t answer)
 {
     HDL_ASSERT(*place == NULL);
     if (UCS_PTR_IS_ERR(answer))
-        return HDL_PEER;
+        return gone(UCS_PTR_STATUS(answer));
     *place = answer;
     return HDL_OK;
 }
@@ -179,7 +187,7 @@ static hdl_err look(void **place)
         return HDL_AGAIN;
     ucx.ucp_request_free(*place);
     *place = NULL;
-    return status == UCS_OK ? HDL_OK : HDL_PEER;
+    return status == UCS_OK ? HDL_OK : gone(status);
 }
 
 static hdl_err start_send(connection *c, const void *buf, size_t bytes)
@@ -236,18 +244,41 @@ static void on_knock(ucp_conn_request_h request, void *arg)
         (void)ucx.ucp_listener_reject(d->listener, request);
 }
 
-static hdl_err open_worker(hdl_coll_door *d, const hdl_coll_door_opts *opts, hdl_errmsg *why)
+/* Data stay on the interface of the address that peers dial: else UCX listens on all. Where other
+ * transports than tcp take part, their devices are named otherwise and all may be used. */
+static ucs_status_t configure(ucp_config_t *config, const hdl_coll_door_opts *opts,
+                              const char *interface)
 {
-    const char *transports = opts->transports && opts->transports[0] ? opts->transports : "tcp";
+    char ports[32];
+    bool tcp = !opts->transports || !opts->transports[0] || strcmp(opts->transports, "tcp") == 0;
+    snprintf(ports, sizeof(ports), "%u-%u", opts->port + PORTS_LISTEN, opts->port + PORTS_ALL - 1u);
+    const struct {
+        const char *name, *value;
+    } settings[] = {
+        {"TLS", tcp ? "tcp" : opts->transports},
+        {"NET_DEVICES", tcp ? interface : "all"},
+        {"CM_USE_ALL_DEVICES", "n"},
+        {"CM_REUSEADDR", "y"}, /* or the port of the last epoch cannot be had for a minute */
+        {"PORT_RANGE", opts->port ? ports : "0"},
+    };
+    ucs_status_t status = UCS_OK;
+    for (size_t i = 0; i < HDL_ARRAY_LEN(settings) && status == UCS_OK; i++)
+        status = ucx.ucp_config_modify(config, settings[i].name, settings[i].value);
+    return status;
+}
+
+static hdl_err open_worker(hdl_coll_door *d, const hdl_coll_door_opts *opts,
+                           const struct sockaddr_storage *at, hdl_errmsg *why)
+{
+    char interface[IF_NAMESIZE];
     ucp_config_t *config = NULL;
+    HDL_TRY(hdl_address_interface(at, interface, why));
     ucs_status_t status = ucx.ucp_config_read(NULL, NULL, &config);
     if (status != UCS_OK)
         return say_ucx(status, why, "read its configuration");
-    status = ucx.ucp_config_modify(config, "TLS", transports);
-    if (status == UCS_OK) /* data stay on the interface that worker.coll_host is of */
-        status = ucx.ucp_config_modify(config, "CM_USE_ALL_DEVICES", "n");
     const ucp_params_t params = {.field_mask = UCP_PARAM_FIELD_FEATURES,
                                  .features = UCP_FEATURE_STREAM};
+    status = configure(config, opts, interface);
     if (status == UCS_OK)
         status = ucx.ucp_init_version(UCP_API_MAJOR, UCP_API_MINOR, &params, config, &d->context);
     ucx.ucp_config_release(config);
@@ -259,14 +290,19 @@ static hdl_err open_worker(hdl_coll_door *d, const hdl_coll_door_opts *opts, hdl
     return status == UCS_OK ? HDL_OK : say_ucx(status, why, "make a worker");
 }
 
-static hdl_err listen_at(hdl_coll_door *d, const struct sockaddr_storage *at, char *address,
-                         hdl_errmsg *why)
+static hdl_err listen_at(hdl_coll_door *d, const hdl_coll_door_opts *opts,
+                         struct sockaddr_storage *at, char *address, hdl_errmsg *why)
 {
     const ucp_listener_params_t params = {
         .field_mask = UCP_LISTENER_PARAM_FIELD_SOCK_ADDR | UCP_LISTENER_PARAM_FIELD_CONN_HANDLER,
         .sockaddr = {.addr = (const void *)at, .addrlen = (socklen_t)hdl_address_bytes(at)},
         .conn_handler = {.cb = on_knock, .arg = d}};
     ucs_status_t status = ucx.ucp_listener_create(d->worker, &params, &d->listener);
+    for (uint16_t i = 1; opts->port && status == UCS_ERR_BUSY && i < PORTS_LISTEN; i++) {
+        hdl_address_set_port(at,
+                             (uint16_t)(opts->port + i)); /* another worker of this host has it */
+        status = ucx.ucp_listener_create(d->worker, &params, &d->listener);
+    }
     if (status != UCS_OK)
         return say_ucx(status, why, "listen at the address of this host");
     ucp_listener_attr_t attr = {.field_mask = UCP_LISTENER_ATTR_FIELD_SOCKADDR};
@@ -297,9 +333,9 @@ hdl_err hdl_coll_door_open(hdl_coll_door **out, const hdl_coll_door_opts *opts,
     hdl_coll_door *d = calloc(1, sizeof(*d));
     if (!d)
         return hdl_fail(HDL_NOMEM, why, "out of memory; the machine is full; stop other programs");
-    hdl_err err = open_worker(d, opts, why);
+    hdl_err err = open_worker(d, opts, &at, why);
     if (err == HDL_OK)
-        err = listen_at(d, &at, address, why);
+        err = listen_at(d, opts, &at, address, why);
     if (err != HDL_OK) {
         hdl_coll_door_close(d);
         return err;
