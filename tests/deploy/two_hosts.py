@@ -88,6 +88,12 @@ def plug(left, right):
     for host in (left, right):
         host.run("ip", "address", "add", f"{host.address}/24", "dev", "eth0")
         host.run("ip", "link", "set", "eth0", "up")
+    deadline = time.monotonic() + WAIT_SECONDS
+    for host in (left, right):  # the kernel says so up to a second later, and UCX takes no other
+        while subprocess.run(host.command("grep", "-q", "up", "/sys/class/net/eth0/operstate"), check=False).returncode != 0:
+            if time.monotonic() > deadline:
+                raise AssertionError("the cable between the hosts never was up")
+            time.sleep(0.05)
 
 
 def make_certificates(folder):
