@@ -104,12 +104,12 @@ static void fake_info(void *self, hdl_engine_info *out)
 }
 
 /* Lets go of the lock while the ring is full, and long enough: its reader may be waiting for it in
- * fake_cancel, and a mutex that is taken again at once starves it. */
+ * fake_cancel, and a mutex that is taken again at once starves it. At the end nobody reads. */
 static void push(fake_engine *fake, const hdl_request *req, hdl_emit *emit)
 {
     emit->req = req->id;
     emit->user = req->sink.user;
-    while (hdl_ring_push(req->sink.ring, emit) != HDL_OK) {
+    while (hdl_ring_push(req->sink.ring, emit) != HDL_OK && !fake->quit) {
         pthread_mutex_unlock(&fake->lock);
         hdl_clock_sleep_us(1000);
         pthread_mutex_lock(&fake->lock);
