@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <sys/prctl.h>
 
+#include <heddle/coll.h>
 #include <heddle/types.h>
 
 #include "base/daemon.h"
@@ -48,6 +49,7 @@ int main(int argc, char **argv)
     if (exit_code >= 0)
         return exit_code;
     exit_code = 2;
+    hdl_coll_ucx_prepare(daemon.config.coll_transports);
     /* A parent that died before this call goes unnoticed here; the session's end tells us then. */
     if (daemon.config.die_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
         fprintf(stderr, "heddle-worker: the parent's death will go unnoticed\n");

@@ -33,6 +33,10 @@ hdl_err hdl_coll_door_open(hdl_coll_door **out, const hdl_coll_door_opts *opts,
                            char address[HDL_COLL_ADDRESS_BYTES], hdl_errmsg *why) HDL_MUST_CHECK;
 void hdl_coll_door_close(hdl_coll_door *door); /* NULL is allowed */
 
+/* Before the process has threads, when UCX may use these transports. For those that register memory
+ * UCX watches the process's mappings by patching mmap and its like in the running program; TCP
+ * registers none, and then they are left alone. */
+void hdl_coll_ucx_prepare(const char *transports);
 /* Whether this build and machine can do ucx: HDL_OK and the library's version, or why not. */
 hdl_err hdl_coll_ucx_version(char text[HDL_COLL_ADDRESS_BYTES], hdl_errmsg *why);
 

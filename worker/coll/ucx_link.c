@@ -106,6 +106,17 @@ static hdl_err need_library(hdl_errmsg *why)
     return HDL_OK;
 }
 
+static bool only_tcp(const char *transports)
+{
+    return !transports || !transports[0] || strcmp(transports, "tcp") == 0;
+}
+
+void hdl_coll_ucx_prepare(const char *transports)
+{
+    if (only_tcp(transports)) /* read when the library is loaded; an operator's own value stands */
+        (void)setenv("UCX_MEM_EVENTS", "n", 0);
+}
+
 hdl_err hdl_coll_ucx_version(char text[HDL_COLL_ADDRESS_BYTES], hdl_errmsg *why)
 {
     text[0] = '\0';
@@ -250,7 +261,7 @@ static ucs_status_t configure(ucp_config_t *config, const hdl_coll_door_opts *op
                               const char *interface)
 {
     char ports[32];
-    bool tcp = !opts->transports || !opts->transports[0] || strcmp(opts->transports, "tcp") == 0;
+    bool tcp = only_tcp(opts->transports);
     snprintf(ports, sizeof(ports), "%u-%u", opts->port + PORTS_LISTEN, opts->port + PORTS_ALL - 1u);
     const struct {
         const char *name, *value;

@@ -29,6 +29,8 @@ hdl_err hdl_coll_door_open(hdl_coll_door **out, const hdl_coll_door_opts *opts,
 
 void hdl_coll_door_close(hdl_coll_door *door) { (void)door; }
 
+void hdl_coll_ucx_prepare(const char *transports) { (void)transports; }
+
 hdl_err hdl_coll_ucx_version(char text[HDL_COLL_ADDRESS_BYTES], hdl_errmsg *why)
 {
     text[0] = '\0';

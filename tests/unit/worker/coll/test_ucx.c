@@ -349,6 +349,7 @@ int main(void)
         cmocka_unit_test(test_killed_peer),  cmocka_unit_test(test_abort),
         cmocka_unit_test(test_nobody_comes), cmocka_unit_test(test_bad_doors),
     };
+    hdl_coll_ucx_prepare("tcp"); /* ThreadSanitizer does not survive patched mappings */
     if (fork() == 0)
         _exit(have_ucx() ? 0 : 77);
     int status = 0;
