@@ -136,6 +136,8 @@ typedef struct hdl_window {
     uint32_t row_at, n_rows, col_at, n_cols;
 } hdl_window;
 hdl_source hdl_source_part(const hdl_source *s, hdl_window part);
+/* Rows for columns: the same window read the other way (by_columns), and back. */
+hdl_source hdl_source_turned(const hdl_source *s);
 
 /* at.col and at.n: multiples of HDL_SOURCE_UNIT or to the window's end when the encoding has codes
  * or blocks. */

@@ -98,6 +98,17 @@ hdl_source hdl_source_part(const hdl_source *s, hdl_window part)
     return p;
 }
 
+hdl_source hdl_source_turned(const hdl_source *s)
+{
+    hdl_source t = *s;
+    t.by_columns = !s->by_columns;
+    t.row_at = s->col_at;
+    t.n_rows = s->n_cols;
+    t.col_at = s->row_at;
+    t.n_cols = s->n_rows;
+    return t;
+}
+
 static void check_span(const hdl_source *s, hdl_span at, const hdl_codec *c)
 {
     HDL_ASSERT_LT(at.row, s->n_rows);
@@ -142,13 +153,10 @@ static uint32_t tile(const hdl_source *s, hdl_span at, hdl_source *part)
  * dropped. */
 static void values_of_column(const hdl_source *s, hdl_span at, float *out)
 {
-    hdl_source planes = *s;
+    hdl_source planes = hdl_source_turned(s);
     uint32_t col = s->row_at + at.row, unit = col / HDL_SOURCE_UNIT * HDL_SOURCE_UNIT;
     HDL_ASSERT(at.row < s->n_rows && at.col <= s->n_cols && at.n <= s->n_cols - at.col);
     HDL_ASSERT_EQ(s->tiles.each, 0);
-    planes.by_columns = false;
-    planes.row_at = s->col_at;
-    planes.n_rows = s->n_cols;
     planes.col_at = unit;
     planes.n_cols = HDL_SOURCE_UNIT;
     for (uint32_t i = 0; i < at.n; i++) {
@@ -220,12 +228,7 @@ bool hdl_source_is_finite(const hdl_source *s)
     if (s->encoding == HDL_ENC_E4M3 && has_nan_code(s))
         return false;
     if (s->by_columns) {
-        hdl_source planes = *s;
-        planes.by_columns = false;
-        planes.row_at = s->col_at;
-        planes.n_rows = s->n_cols;
-        planes.col_at = s->row_at;
-        planes.n_cols = s->n_rows;
+        hdl_source planes = hdl_source_turned(s);
         return hdl_source_is_finite(&planes);
     }
     uint32_t row_end = s->row_at + s->n_rows, col_end = s->col_at + s->n_cols;

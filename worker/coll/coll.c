@@ -26,6 +26,16 @@ static const hdl_coll_backend *find_backend(const char *name)
     return NULL;
 }
 
+void hdl_coll_init_world(hdl_coll *coll, const hdl_coll_opts *opts)
+{
+    coll->root = coll;
+    coll->rank = opts->rank;
+    coll->size = opts->n_ranks;
+    coll->stride = 1;
+    coll->timeout_us = opts->timeout_us ? opts->timeout_us : 60 * HDL_SEC_US;
+    coll->cancel = opts->cancel;
+}
+
 static hdl_err check_opts(const hdl_coll_opts *opts, const hdl_coll_backend *backend,
                           hdl_errmsg *why)
 {

@@ -48,6 +48,9 @@ struct hdl_coll {
     uint32_t n_splits;
 };
 
+/* A world as it stands in the opts, for a backend that opens one. */
+void hdl_coll_init_world(hdl_coll *coll, const hdl_coll_opts *opts);
+
 extern const hdl_coll_backend hdl_coll_self;
 extern const hdl_coll_backend hdl_coll_shm;
 extern const hdl_coll_backend hdl_coll_ucx;     /* also in builds without UCX: opening says so */

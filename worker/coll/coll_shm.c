@@ -337,12 +337,7 @@ static hdl_err shm_open_world(hdl_coll **out, const hdl_coll_opts *opts, hdl_err
     coll_shm *c = calloc(1, sizeof(*c));
     if (!c)
         return hdl_fail(HDL_NOMEM, why, "out of memory; the machine is full; stop other programs");
-    c->base.root = &c->base;
-    c->base.rank = opts->rank;
-    c->base.size = opts->n_ranks;
-    c->base.stride = 1;
-    c->base.timeout_us = opts->timeout_us ? opts->timeout_us : 60 * HDL_SEC_US;
-    c->base.cancel = opts->cancel;
+    hdl_coll_init_world(&c->base, opts);
     c->pauses = sysconf(_SC_NPROCESSORS_ONLN) < (long)opts->n_ranks ? PAUSES_CROWDED : PAUSES;
     hdl_err err = hdl_shm_segment_open(&c->segment, opts, &c->base, why);
     if (err != HDL_OK) {

@@ -368,12 +368,7 @@ static hdl_err ucx_open_world(hdl_coll **out, const hdl_coll_opts *opts, hdl_err
     }
     m->door = opts->door;
     c->mem = m;
-    c->base.root = &c->base;
-    c->base.rank = opts->rank;
-    c->base.size = opts->n_ranks;
-    c->base.stride = 1;
-    c->base.timeout_us = opts->timeout_us ? opts->timeout_us : 60 * HDL_SEC_US;
-    c->base.cancel = opts->cancel;
+    hdl_coll_init_world(&c->base, opts);
     hdl_err err = HDL_OK;
     if (!opts->door || !opts->peers || !opts->secret)
         err = hdl_fail(HDL_INVALID, why,

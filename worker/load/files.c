@@ -340,15 +340,7 @@ static hdl_source transposed(const hdl_source *src)
 /* The same of a quantised matrix. Codes that share bytes are read one by one. */
 static hdl_source across(const hdl_source *src)
 {
-    if (src->encoding == HDL_ENC_E4M3)
-        return transposed(src);
-    hdl_source s = *src;
-    s.by_columns = true;
-    s.row_at = src->col_at;
-    s.n_rows = src->n_cols;
-    s.col_at = src->row_at;
-    s.n_cols = src->n_rows;
-    return s;
+    return src->encoding == HDL_ENC_E4M3 ? transposed(src) : hdl_source_turned(src);
 }
 
 /* Names of slots, in the order in which they are tried. */
