@@ -8,6 +8,7 @@
 #include "base/config_private.h"
 #include "base/json_write.h"
 #include "base/units.h"
+#include "base/utf8.h"
 
 #define TYPE_TEXT(name, text) text,
 static const char *const type_names[] = {HDL_CFG_TYPE_LIST(TYPE_TEXT)};
@@ -191,12 +192,45 @@ void hdl_cfg_write_type(const hdl_cfg_key *key, hdl_buf *out)
     }
 }
 
-/* A JSON string is a YAML double-quoted scalar. */
+/* What YAML reads as it stands between double quotes: printable, no quote, no line break of any
+ * kind (YAML 1.1, 5.1 and 5.4; JSON allows more). */
+static bool stands(uint32_t cp)
+{
+    if (cp < 0x80)
+        return cp >= 0x20 && cp < 0x7f && cp != '"' && cp != '\\';
+    return cp >= 0xa0 && cp != 0x2028 && cp != 0x2029 && cp != 0xfeff && cp != 0xfffe &&
+           cp != 0xffff;
+}
+
+/* The character of a well-formed sequence of n bytes; of four bytes, all that matters: it is large.
+ */
+static uint32_t character(const unsigned char *p, size_t n)
+{
+    switch (n) {
+    case 1: return p[0];
+    case 2: return (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu);
+    case 3: return (p[0] & 0x0fu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
+    default: return 0x10000;
+    }
+}
+
 static void write_quoted(const char *text, hdl_buf *out)
 {
-    hdl_json_writer w;
-    hdl_jw_init(&w, out);
-    hdl_jw_cstr(&w, text);
+    const unsigned char *p = (const unsigned char *)text;
+    size_t len = strlen(text);
+    hdl_buf_puts(out, "\"");
+    for (size_t at = 0; at < len;) {
+        size_t n = p[at] < 0x80 ? 1 : hdl_utf8_multibyte(p + at, len - at);
+        uint32_t c = n ? character(p + at, n) : 0xfffd;
+        if (n && stands(c))
+            hdl_buf_append(out, p + at, n);
+        else if (c == '"' || c == '\\')
+            hdl_buf_printf(out, "\\%c", (int)c);
+        else
+            hdl_buf_printf(out, "\\u%04x", (unsigned)c);
+        at += n ? n : 1;
+    }
+    hdl_buf_puts(out, "\"");
 }
 
 void hdl_cfg_write_value(const hdl_cfg *cfg, const hdl_cfg_key *key, hdl_buf *out)
@@ -245,10 +279,12 @@ void hdl_cfg_write_value(const hdl_cfg *cfg, const hdl_cfg_key *key, hdl_buf *ou
         break;
     case HDL_CFG_LIST:
         memcpy(&v.list, field, sizeof v.list);
-        hdl_jw_begin_array(&w);
-        for (size_t i = 0; i < v.list.count; i++)
-            hdl_jw_cstr(&w, v.list.items[i]);
-        hdl_jw_end_array(&w);
+        hdl_buf_puts(out, "[");
+        for (size_t i = 0; i < v.list.count; i++) {
+            hdl_buf_puts(out, i > 0 ? "," : "");
+            write_quoted(v.list.items[i], out);
+        }
+        hdl_buf_puts(out, "]");
         break;
     case HDL_CFG_TYPE_COUNT: HDL_UNREACHABLE("type of a config key");
     }

@@ -199,6 +199,26 @@ static void test_print(void **state)
     hdl_buf_deinit(&docs);
 }
 
+/* Characters that YAML does not read as they are, or takes for line breaks. */
+static void test_print_awkward(void **state)
+{
+    static const char text[] = "\xc2\x87 \xc2\x85 \xe2\x80\xa8 \xe2\x80\xa9 \xef\xbb\xbf "
+                               "\xef\xbf\xbe \x7f \x01\n\t\\ \"\xf0\x9f\x8e\xb2\xc3\xa9\"";
+    (void)state;
+    load("http: {host: \"\\x87 \\N \\L \\P \\uFEFF \\uFFFE \\x7f \\x01\\n\\t\\\\ "
+         "\\\"\\U0001F3B2\\xe9\\\"\"}\ncpus: [\"\\x87\\L\"]\n");
+    assert_string_equal(v.host, text);
+    hdl_buf docs;
+    hdl_buf_init(&docs, 1 << 16);
+    assert_ok(hdl_cfg_print_docs(cfg, &docs));
+    close_cfg(NULL);
+    open_cfg(NULL);
+    load(hdl_buf_cstr(&docs));
+    assert_string_equal(v.host, text);
+    assert_string_equal(v.cpus.items[0], "\xc2\x87\xe2\x80\xa8");
+    hdl_buf_deinit(&docs);
+}
+
 static void test_file(void **state)
 {
     (void)state;
@@ -249,6 +269,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_load_and_set, open_cfg, close_cfg),
         cmocka_unit_test_setup_teardown(test_refused, open_cfg, close_cfg),
         cmocka_unit_test_setup_teardown(test_print, open_cfg, close_cfg),
+        cmocka_unit_test_setup_teardown(test_print_awkward, open_cfg, close_cfg),
         cmocka_unit_test_setup_teardown(test_file, open_cfg, close_cfg),
         cmocka_unit_test(test_bad_tables),
     };
