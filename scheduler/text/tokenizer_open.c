@@ -57,7 +57,10 @@ static hdl_err read_added_token(hdl_tokenizer *tok, const hdl_jv *item, hdl_norm
     token.id = (hdl_token)entry.id;
     token.text = (hdl_text){tok->vocab.tokens[entry.id].text, entry.len};
     if (normalized) {
-        HDL_TRY(normalize_content(tok, work, &token.text));
+        if (normalize_content(tok, work, &token.text) != HDL_OK)
+            return hdl_jv_fail(&content, why,
+                               "cannot be normalized; it grows too long, or the normalizer's table "
+                               "is damaged");
         HDL_TRY(hdl_vocab_set_decoded(&tok->vocab, &tok->arena, entry.id, token.text));
     }
     hdl_added_put(normalized ? &tok->added_normalized : &tok->added_raw, &token);
