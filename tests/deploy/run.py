@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an operator installs: the configuration files, the systemd units, the install target, a life from the units' own
 command lines (ready, healthy to its watchdog, a request, a drain, a clean end), the Kubernetes overlays (overlays.py,
-agree.py), a real Prometheus (monitoring.py), autoscaling (scaling.py), and a group over two hosts (two_hosts.py).
+agree.py, pods.py), a real Prometheus (monitoring.py), autoscaling (scaling.py), and a group over two hosts (two_hosts.py).
 
     tests/deploy/run.py [--bin build/release/bin] [TEST ...]
 
@@ -29,6 +29,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from monitoring import Files, Monitoring  # noqa: E402, F401: their tests are found here
 from agree import Agreement  # noqa: E402, F401
 from overlays import Kubernetes  # noqa: E402, F401
+from pods import Pods  # noqa: E402, F401
 from scaling import Day, Keda  # noqa: E402, F401
 from two_hosts import TwoHosts  # noqa: E402, F401
 

@@ -25,6 +25,7 @@ CLONE_NEWNET = 0x40000000
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
 HTTP_PORT, RPC_PORT, COLL_PORT = 8080, 7070, 7100
 ADDRESSES = {"left": "10.77.0.1", "right": "10.77.0.2"}
+NAMES = {name: f"IP:{address},DNS:{name}" for name, address in ADDRESSES.items()}  # of their certificates
 
 
 def program(name):
@@ -51,8 +52,8 @@ def why_not():
 class Host:
     """Namespaces that last as long as this process holds the pipe."""
 
-    def __init__(self, name):
-        self.name, self.address = name, ADDRESSES[name]
+    def __init__(self, name, address):
+        self.name, self.address = name, address
         script = f"mount -t tmpfs tmpfs /dev/shm && mount -t sysfs sysfs /sys && hostname {name} && ip link set lo up && echo up && exec cat"
         self.holder = subprocess.Popen(["unshare", "--net", "--mount", "--uts", "sh", "-c", script],
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -96,16 +97,16 @@ def plug(left, right):
             time.sleep(0.05)
 
 
-def make_certificates(folder):
-    """An authority, and a certificate for each host, good for its address."""
+def make_certificates(folder, hosts):
+    """An authority, and a certificate for each host, good for what stands beside its name."""
     def openssl(*args):
         subprocess.run(["openssl", *args], check=True, capture_output=True, cwd=folder)
 
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     openssl("req", "-x509", *key, "-days", "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem")
-    for name, address in ADDRESSES.items():
+    for name, good_for in hosts.items():
         openssl("req", *key, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        (folder / f"{name}.ext").write_text(f"subjectAltName=IP:{address},DNS:{name}\n")
+        (folder / f"{name}.ext").write_text(f"subjectAltName={good_for}\n")
         openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
                 "-extfile", f"{name}.ext", "-out", f"{name}.pem")
     (folder / "token").write_text("a token of this test\n")
@@ -127,8 +128,8 @@ class TwoHosts(unittest.TestCase):
             raise unittest.SkipTest(reason)
         cls.dir = pathlib.Path(tempfile.mkdtemp(prefix="heddle-hosts-"))
         cls.processes = []
-        make_certificates(cls.dir)
-        cls.left, cls.right = Host("left"), Host("right")
+        make_certificates(cls.dir, NAMES)
+        cls.left, cls.right = (Host(name, address) for name, address in ADDRESSES.items())
         plug(cls.left, cls.right)
         cls.start_scheduler()
 
@@ -296,7 +297,7 @@ class TwoHosts(unittest.TestCase):
         wrong, other = self.dir / "wrong", self.dir / "other"
         wrong.write_text("another token\n")
         other.mkdir()
-        make_certificates(other)
+        make_certificates(other, NAMES)
         for extra, says in (([f"rpc.token_file={wrong}"], "the token is wrong"),
                             ([f"rpc.tls_cert={other}/right.pem", f"rpc.tls_key={other}/right.key"], "no scheduler answers")):
             done = subprocess.run(self.right.command(*self.worker(self.right, *extra)), capture_output=True, text=True,
