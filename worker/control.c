@@ -234,7 +234,7 @@ static void watch_session(hdl_control *c, hdl_time_us now)
         hdl_control_abort(c, busy);
 }
 
-/* For systemd: what we do, and a sign of life as long as the step thread gets on. */
+/* For systemd and probes: what we do, and a sign of life as long as the step thread gets on. */
 static void report(hdl_control *c, hdl_time_us now)
 {
     bool loaded = atomic_load(&c->holds) != 0, busy = atomic_load(&c->step_busy);
@@ -245,8 +245,12 @@ static void report(hdl_control *c, hdl_time_us now)
                       loaded ? "holds its shard"
                       : busy ? "loads a shard"
                              : "holds no shard");
-    if (!busy || now < beat + STEP_STUCK_US)
-        hdl_notify_alive(&c->notify, now);
+    if (busy && now >= beat + STEP_STUCK_US)
+        return;
+    hdl_notify_alive(&c->notify, now);
+    bool heard = c->session && atomic_load_explicit(&c->session->seen_us, memory_order_relaxed) >
+                                   c->session->dialled_us;
+    hdl_pulse_beat(&c->pulse, now, loaded && heard && !c->leaving);
 }
 
 static void on_timer(hdl_loop *loop, hdl_timer *timer)
@@ -327,6 +331,7 @@ static hdl_err open_parts(hdl_control *c, hdl_errmsg *why)
                                   .item_bytes = sizeof(int),
                                   .count = 2 * CONTROL_SLOTS,
                                   .wake = HDL_RING_WAKE_OWN};
+    HDL_TRY(hdl_pulse_open(&c->pulse, c->config->health_file, why));
     HDL_TRY(read_token(c, why));
     HDL_TRY(hdl_loop_open(&c->loop, why));
     c->slot_mem = malloc(slot_bytes * CONTROL_SLOTS); /* pages are touched when used */
@@ -390,6 +395,7 @@ int hdl_control_run(const hdl_config *config)
     int exit_code = c->exit_code;
     close_session(c);
     hdl_notify_close(&c->notify);
+    hdl_pulse_close(&c->pulse);
     if (c->step_thread.started && !atomic_load(&c->step_done))
         return exit_code; /* in the middle of something long; the process ends under it */
     hdl_thread_join(&c->step_thread);

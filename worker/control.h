@@ -15,6 +15,7 @@
 
 #include "base/loop.h"
 #include "base/notify.h"
+#include "base/pulse.h"
 #include "base/ring.h"
 #include "base/thread.h"
 #include "proto/rpc.h"
@@ -63,6 +64,7 @@ typedef struct hdl_control {
     hdl_time_us leave_by_us;
     int exit_code;
     hdl_notify notify;
+    hdl_pulse pulse;
 
     /* any thread */
     _Atomic uint64_t

@@ -3,12 +3,14 @@
  * here are its command line and its first steps. */
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 
 #include <heddle/coll.h>
 #include <heddle/types.h>
 
 #include "base/daemon.h"
+#include "base/pulse.h"
 #include "worker/control.h"
 
 static const hdl_arg_opt options[] = {
@@ -28,6 +30,9 @@ static const hdl_arg_opt options[] = {
     {.name = "die-with-parent",
      .doc = "end with the process that started this one",
      .config = "worker.die_with_parent"},
+    {.name = "probe",
+     .value = "STATE",
+     .doc = "alive or ready: is the worker with this worker.health_file? 0: yes, 1: no"},
 };
 
 static const hdl_args_spec spec = {
@@ -41,6 +46,29 @@ static const hdl_args_spec spec = {
     .examples = "heddle-worker --scheduler 127.0.0.1:7070\tjoin the scheduler on this machine\n",
 };
 
+/* For a supervisor's exec probe. -> the exit status */
+static int probe(const hdl_daemon *daemon)
+{
+    const char *state = hdl_args_str(&daemon->args, "probe", "");
+    const char *path = daemon->config.health_file;
+    hdl_errmsg why = {0};
+    bool ready = strcmp(state, "ready") == 0;
+    if (!ready && strcmp(state, "alive") != 0) {
+        fprintf(stderr, "heddle-worker: --probe %.40s is no state; say alive or ready\n", state);
+        return 2;
+    }
+    if (path[0] == '\0') {
+        fprintf(stderr, "heddle-worker: nothing to probe; worker.health_file is not set; set it "
+                        "for this worker and for the one that is asked about\n");
+        return 2;
+    }
+    const hdl_pulse_question question = {.ready = ready, .now_us = hdl_clock_now_us()};
+    if (hdl_pulse_ask(path, question, &why) == HDL_OK)
+        return 0;
+    fprintf(stderr, "heddle-worker: %s\n", why.text);
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     (void)argc;
@@ -48,6 +76,11 @@ int main(int argc, char **argv)
     int exit_code = hdl_daemon_start(&daemon, &spec, argv);
     if (exit_code >= 0)
         return exit_code;
+    if (hdl_args_has(&daemon.args, "probe")) {
+        exit_code = probe(&daemon);
+        hdl_daemon_stop(&daemon);
+        return exit_code;
+    }
     exit_code = 2;
     hdl_coll_ucx_prepare(daemon.config.coll_transports);
     /* A parent that died before this call goes unnoticed here; the session's end tells us then. */

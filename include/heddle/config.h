@@ -51,6 +51,8 @@
       "end with the process that started the worker")                                             \
     X(DURATION, redial_us, "worker.redial", "60s", 0, 0,                                          \
       "how long a worker without a scheduler keeps its weights and dials again")                  \
+    X(STRING, health_file, "worker.health_file", "", 0, 0,                                        \
+      "file in which heddle-worker --probe finds whether the worker lives and is ready")          \
     X(DURATION, coll_timeout_us, "worker.coll_timeout", "30s", 0, 0,                              \
       "deadline of one collective")                                                               \
     X(ENUM, collectives, "worker.collectives", "auto", 0, 0,                                      \

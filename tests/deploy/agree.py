@@ -99,6 +99,32 @@ class Agreement(unittest.TestCase):
             self.assertIn("configMap", volume_of(template, c, path))
 
     @for_each_overlay
+    def test_probes_ask_the_worker(self, _overlay, objects):
+        """Each worker is asked with its own settings, and can write what the answer is read from, in a file that is its alone."""
+        files = set()
+        for template, c in self.workers(objects):
+            start = re.findall(r'ENTRYPOINT \["(\S+heddle-worker)"\]', (ROOT / "deploy/docker/Dockerfile").read_text()) + c["args"]
+            asked = {"livenessProbe": "alive"}
+            if template is not self.scheduler(objects)[0]:  # whose /readyz speaks for the whole pod
+                asked["readinessProbe"] = "ready"
+            for probe in ("livenessProbe", "readinessProbe"):
+                self.assertEqual(c.get(probe, {}).get("exec", {}).get("command"),
+                                 start + ["--probe", asked[probe]] if probe in asked else None)
+            sets = dict(a.split("=", 1) for a in c["args"] if "=" in a)
+            path = sets.get("worker.health_file") or config(objects, "worker.yaml")["worker"]["health_file"]
+            self.assertIn("emptyDir", volume_of(template, c, path))
+            self.assertFalse(mount_of(c, path).get("readOnly"))
+            self.assertNotIn(path, files)
+            files.add(path)
+
+    @for_each_overlay
+    def test_every_pod_has_one_budget(self, _overlay, objects):
+        for name, template in pods(objects):
+            mine = [o["metadata"]["name"] for o in of_kind(objects, "PodDisruptionBudget")
+                    if selects(o["spec"]["selector"], template["metadata"]["labels"])]
+            self.assertEqual(len(mine), 1, f"{name}: {mine}")  # with two, no eviction is answered at all
+
+    @for_each_overlay
     def test_paths_are_mounted(self, _overlay, objects):
         """What the files name lies in the volume that is made for it."""
         for role, found in (("scheduler.yaml", [self.scheduler(objects)]), ("worker.yaml", self.workers(objects))):

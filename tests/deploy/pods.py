@@ -274,6 +274,22 @@ class Pods(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         return json.loads(done.stdout)["ranks"]
 
+    def probe(self, pod, container, probe):
+        """As a kubelet does. -> whether it is well"""
+        command = next(c for c in pod.template["spec"]["containers"] if c["name"] == container)[probe]["exec"]["command"]
+        return pod.enter(container, *command).returncode == 0
+
+    def wait_workers(self, ready):
+        """Until the readiness of all workers is so; they live all the while."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        workers = [(p, name) for p in self.cluster.pods for name in p.processes if p is not self.scheduler]
+        self.assertTrue(workers)
+        while {self.probe(*w, "readinessProbe") for w in workers} != {ready}:
+            self.assertEqual({self.probe(*w, "livenessProbe") for w in workers}, {True})
+            if time.monotonic() > deadline:
+                self.fail(f"the workers' readiness never was {ready}\n{self.cluster.logs()}")
+            time.sleep(0.2)
+
     def check_rights(self):
         """Of each process: not root, no capability, none to be had, and a root that cannot be written."""
         for pod in self.cluster.pods:
@@ -311,16 +327,23 @@ class Pods(unittest.TestCase):
         self.texts["cpu-node"] = self.ask(200)
         self.check_rights()
         self.assertEqual({r["state"] for r in self.ranks()}, {"running"})
+        for name in ("worker-0", "worker-1"):
+            self.assertTrue(self.probe(self.scheduler, name, "livenessProbe"))
         self.end()
 
     def test_keda(self):
-        """Started by KEDA: two pods, a replica each."""
+        """Started by KEDA: two pods, a replica each. They are ready while there is a scheduler, and alive without."""
         self.begin("keda", {"heddle-worker": 2})
         self.wait_probe({"path": "/readyz"})
         text = self.ask(200)
         self.assertEqual(self.texts.get("cpu-node", text), text)
         self.check_rights()
         self.assertFalse(self.check_connections(), "replicas have nothing to say to each other")
+        self.wait_workers(ready=True)
+        self.scheduler.processes["scheduler"].send_signal(signal.SIGSTOP)
+        self.wait_workers(ready=False)
+        self.scheduler.processes["scheduler"].send_signal(signal.SIGCONT)
+        self.wait_workers(ready=True)
         self.end()
 
     def test_multi_node(self):
@@ -329,6 +352,7 @@ class Pods(unittest.TestCase):
         ranks = self.ranks()
         self.assertEqual(sorted(r["host"] for r in ranks), ["heddle-worker-0", "heddle-worker-0-1", "heddle-worker-0-2",
                                                             "heddle-worker-0-3"])
+        self.wait_workers(ready=True)
         text = self.ask(200)
         self.assertEqual(self.texts.get("cpu-node", text), text)
         self.check_rights()
