@@ -66,7 +66,7 @@ static void put_enum(hdl_render *r, const hdl_jlist *values)
 static bool is_required(const hdl_jlist *required, const hdl_jval *name)
 {
     for (size_t i = 0; required != NULL && i < required->n; i++)
-        if (hdl_jval_equal(&required->v[i], name))
+        if (hdl_jval_equal(&required->v[i], name, NULL))
             return true;
     return false;
 }
@@ -96,7 +96,7 @@ static void put_one_of(hdl_render *r, const hdl_jlist *variants, unsigned depth)
     for (size_t i = 0; i < variants->n; i++) {
         const hdl_jval *v = &variants->v[i], *about = hdl_member(v, "description");
         const hdl_jval *fallback =
-            v->kind == HDL_J_DICT ? hdl_jdict_get(v->dict, hdl_jcstr("default")) : NULL;
+            v->kind == HDL_J_DICT ? hdl_jdict_get(v->dict, hdl_jcstr("default"), NULL) : NULL;
         put_type(r, v, depth);
         if (about != NULL && hdl_jval_true(about)) {
             hdl_put_own(r, "// ");
@@ -158,7 +158,7 @@ static void put_type(hdl_render *r, const hdl_jval *spec, unsigned depth)
 static void put_default(hdl_render *r, const hdl_jval *spec)
 {
     const hdl_jval *v =
-        spec->kind == HDL_J_DICT ? hdl_jdict_get(spec->dict, hdl_jcstr("default")) : NULL;
+        spec->kind == HDL_J_DICT ? hdl_jdict_get(spec->dict, hdl_jcstr("default"), NULL) : NULL;
     bool chosen = hdl_member_list(spec, "enum") != NULL, one_of = hdl_member_list(spec, "oneOf");
     if (v == NULL)
         return;
@@ -271,7 +271,8 @@ static bool answered_later(const hdl_render *r, size_t i)
 {
     for (size_t k = i + 1; k < r->messages->n; k++) {
         const hdl_jval *m = &r->messages->v[k];
-        if (hdl_role_is(m, "assistant") && hdl_jdict_get(m->dict, hdl_jcstr("tool_calls")) == NULL)
+        if (hdl_role_is(m, "assistant") &&
+            hdl_jdict_get(m->dict, hdl_jcstr("tool_calls"), NULL) == NULL)
             return true;
     }
     return false;

@@ -19,8 +19,9 @@ typedef enum hdl_jcase {
     HDL_JCASE_WORDS, /* the first character after space, -, (, {, [ or <: Jinja's title */
 } hdl_jcase;
 
-hdl_text hdl_jstrip(hdl_text s, hdl_text chars, bool left,
-                    bool right); /* chars.p NULL: white space */
+enum { HDL_JSTRIP_LEFT = 1, HDL_JSTRIP_RIGHT = 2 };
+/* chars.p NULL: white space. */
+hdl_err hdl_jstrip(hdl_jrun *run, hdl_text *s, hdl_text chars, unsigned ends) HDL_MUST_CHECK;
 hdl_err hdl_jrecase(hdl_jrun *run, hdl_text s, hdl_jcase how, hdl_jval *out) HDL_MUST_CHECK;
 hdl_err hdl_jreplace(hdl_jrun *run, const hdl_jval *self, const hdl_jargs *args,
                      hdl_jval *out) HDL_MUST_CHECK;

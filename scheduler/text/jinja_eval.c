@@ -16,22 +16,32 @@ hdl_err hdl_jfail(hdl_jrun *run, hdl_err err, const char *fmt, ...)
     return hdl_fail(err, run->why, "chat template, line %u: %s", run->line, text);
 }
 
-hdl_err hdl_jstep(hdl_jrun *run, size_t n)
+hdl_err hdl_jlimit(hdl_jrun *run, const char *fmt, ...)
 {
-    run->steps += n;
-    if (run->steps <= HDL_JRUN_STEPS_MAX)
-        return HDL_OK;
+    char text[192];
+    va_list list;
+    va_start(list, fmt);
+    vsnprintf(text, sizeof text, fmt, list);
+    va_end(list);
     return hdl_jfail(run, HDL_BUSY,
-                     "more than %d steps; the template or the conversation is too large",
-                     HDL_JRUN_STEPS_MAX);
+                     "%s; a rendering that does more is stopped; shorten the conversation, or "
+                     "repair the model's chat template",
+                     text);
 }
 
-static hdl_err enter(hdl_jrun *run)
+hdl_err hdl_jstep(hdl_jrun *run, size_t n)
+{
+    if (hdl_jsteps_add(&run->mem.steps, n))
+        return HDL_OK;
+    return hdl_jlimit(run, "more than %llu steps", (unsigned long long)run->mem.steps.max);
+}
+
+hdl_err hdl_jenter(hdl_jrun *run)
 {
     HDL_TRY(hdl_jstep(run, 1));
     if (run->depth++ < HDL_JRUN_DEPTH_MAX)
         return HDL_OK;
-    return hdl_jfail(run, HDL_BUSY, "nested deeper than %d", HDL_JRUN_DEPTH_MAX);
+    return hdl_jlimit(run, "nested deeper than %d", HDL_JRUN_DEPTH_MAX);
 }
 
 hdl_jframe *hdl_jframe_new(hdl_jrun *run, hdl_jframe *parent)
@@ -42,17 +52,23 @@ hdl_jframe *hdl_jframe_new(hdl_jrun *run, hdl_jframe *parent)
     return frame;
 }
 
-hdl_jval *hdl_jframe_find(hdl_jframe *frame, const char *name)
+/* Scopes are short; one of thousands of names costs what walking it takes. */
+hdl_jval *hdl_jframe_find(hdl_jrun *run, const char *name)
 {
-    for (; frame != NULL; frame = frame->parent)
-        for (size_t i = 0; i < frame->n; i++)
-            if (frame->names[i] == name)
-                return &frame->values[i];
-    return NULL;
+    hdl_jval *found = NULL;
+    size_t looked = 0;
+    for (hdl_jframe *frame = run->frame; frame != NULL && found == NULL; frame = frame->parent) {
+        for (size_t i = 0; i < frame->n && found == NULL; i++)
+            found = frame->names[i] == name ? &frame->values[i] : NULL;
+        looked += 4 + frame->n;
+    }
+    (void)hdl_jsteps_add(&run->mem.steps, looked / 16); /* the next step finds them used up */
+    return found;
 }
 
 hdl_err hdl_jframe_set(hdl_jrun *run, hdl_jframe *frame, const char *name, hdl_jval v)
 {
+    HDL_TRY(hdl_jstep(run, frame->n / 16));
     for (size_t i = 0; i < frame->n; i++) {
         if (frame->names[i] == name) {
             frame->values[i] = v;
@@ -61,8 +77,8 @@ hdl_err hdl_jframe_set(hdl_jrun *run, hdl_jframe *frame, const char *name, hdl_j
     }
     if (frame->n == frame->size) {
         size_t size = frame->size ? 2 * frame->size : 4;
-        const char **names = hdl_jmem_alloc(&run->mem, size * sizeof *names);
-        hdl_jval *values = hdl_jmem_alloc(&run->mem, size * sizeof *values);
+        const char **names = hdl_jmem_array(&run->mem, size, sizeof *names);
+        hdl_jval *values = hdl_jmem_array(&run->mem, size, sizeof *values);
         if (names == NULL || values == NULL)
             return HDL_BUSY;
         if (frame->n > 0) {
@@ -83,7 +99,7 @@ static hdl_err assign(hdl_jrun *run, const hdl_jnode *target, const hdl_jval *v)
     if (target->kind == HDL_JN_NAME)
         return hdl_jframe_set(run, run->frame, target->name, *v);
     if (target->kind == HDL_JN_ATTR) {
-        hdl_jval *ns = hdl_jframe_find(run->frame, target->a->name);
+        hdl_jval *ns = hdl_jframe_find(run, target->a->name);
         if (ns == NULL || ns->kind != HDL_J_NAMESPACE)
             return hdl_jfail(run, HDL_INVALID, "cannot set %s.%s: %s is no namespace",
                              target->a->name, target->name, target->a->name);
@@ -181,6 +197,7 @@ hdl_err hdl_jcapture(hdl_jrun *run, const hdl_jnode *body, hdl_jframe *frame, hd
     hdl_jout inner, *outer = run->out;
     hdl_jframe *outer_frame = run->frame;
     hdl_jnode_kind jump;
+    HDL_TRY(hdl_jstep(run, 8)); /* buffers come and go */
     hdl_buf_init(&text, HDL_JRUN_OUTPUT_MAX);
     hdl_jout_init(&inner, &text);
     run->out = &inner;
@@ -218,10 +235,11 @@ static hdl_err define(hdl_jrun *run, const hdl_jnode *node, hdl_jval *out)
 /* {% call f(x) %}: f gets the block as the keyword argument `caller`. */
 static hdl_err exec_call_block(hdl_jrun *run, const hdl_jnode *node)
 {
-    enum { ARGS_MAX = 64 };
     const hdl_jnode *call = node->a;
-    hdl_jval callee, result, v[ARGS_MAX + 1];
-    const char *names[ARGS_MAX + 1];
+    hdl_jval callee, result, *v = hdl_jmem_array(&run->mem, call->n_items + 1, sizeof *v);
+    const char **names = hdl_jmem_array(&run->mem, call->n_items + 1, sizeof *names);
+    if (v == NULL || names == NULL)
+        return HDL_BUSY;
     HDL_TRY(hdl_jeval(run, call->a, &callee));
     for (size_t i = 0; i < call->n_items; i++) {
         HDL_TRY(hdl_jeval(run, call->items[i], &v[i]));
@@ -283,11 +301,9 @@ hdl_err hdl_jexec(hdl_jrun *run, const hdl_jnode *body, hdl_jnode_kind *jump)
     hdl_jnode_kind own = HDL_JN_TEXT;
     for (; body != NULL && own == HDL_JN_TEXT; body = body->next) {
         run->line = body->line;
-        HDL_TRY(enter(run));
+        HDL_TRY(hdl_jenter(run));
         HDL_TRY(exec_one(run, body, &own));
         run->depth--;
-        if (!hdl_buf_ok(run->out->text))
-            return hdl_jfail(run, HDL_BUSY, "more than %d bytes of text", HDL_JRUN_OUTPUT_MAX);
     }
     if (own != HDL_JN_TEXT)
         *jump = own;

@@ -13,7 +13,9 @@ hdl_err hdl_jto_string(hdl_jrun *run, const hdl_jval *v, hdl_jval *out)
     }
     hdl_buf text;
     hdl_buf_init(&text, HDL_JRUN_OUTPUT_MAX);
-    hdl_err err = hdl_jval_str(v, &text);
+    hdl_err err = hdl_jstep(run, 4); /* a buffer comes and goes */
+    if (err == HDL_OK)
+        err = hdl_jval_str(v, &run->mem.steps, &text);
     if (err == HDL_OK)
         err = hdl_jstring(&run->mem, (hdl_text){(const char *)hdl_buf_data(&text), text.len}, out);
     hdl_buf_deinit(&text);
@@ -107,33 +109,46 @@ hdl_err hdl_jattr(hdl_jrun *run, const hdl_jval *v, const char *name, hdl_jval *
         if (out->kind != HDL_J_UNDEFINED || v->kind != HDL_J_DICT)
             return HDL_OK;
     }
-    const hdl_jval *item = hdl_jdict_get(v->dict, hdl_jcstr(name));
+    const hdl_jval *item = hdl_jdict_get(v->dict, hdl_jcstr(name), &run->mem.steps);
     *out = item ? *item : hdl_jundefined(name);
+    return HDL_OK;
+}
+
+/* Character i, from the end where it is negative; leaves *out when there is none. */
+static hdl_err char_of(hdl_jrun *run, hdl_text s, int64_t i, hdl_jval *out)
+{
+    size_t at = i < 0 ? s.len : 0, walk = i < 0 ? (size_t) - (i + 1) + 1 : (size_t)i;
+    HDL_TRY(hdl_jstep(run, 1 + (walk < s.len ? walk : s.len) / 16));
+    if (i >= 0) {
+        at = hdl_jtext_at(s, walk);
+    } else {
+        for (; walk > 0 && at > 0; walk--)
+            at = hdl_utf8_before(s.p, at);
+        if (walk > 0)
+            return HDL_OK;
+    }
+    size_t next = at;
+    if (at < s.len) {
+        hdl_utf8_next(s.p, &next);
+        *out = hdl_jslice((hdl_text){s.p + at, next - at});
+    }
     return HDL_OK;
 }
 
 static hdl_err index_of(hdl_jrun *run, const hdl_jval *v, int64_t i, hdl_jval *out)
 {
-    bool is_text = v->kind == HDL_J_STRING;
-    int64_t n = (int64_t)(is_text ? hdl_jtext_chars(v->s) : v->list->n);
+    *out = hdl_jundefined("an item beyond the end");
+    if (v->kind == HDL_J_STRING)
+        return char_of(run, v->s, i, out);
+    int64_t n = (int64_t)v->list->n;
     if (i < 0)
         i += n;
-    *out = hdl_jundefined("an item beyond the end");
-    if (i < 0 || i >= n)
-        return HDL_OK;
-    if (!is_text) {
+    if (i >= 0 && i < n)
         *out = v->list->v[i];
-        return HDL_OK;
-    }
-    HDL_TRY(hdl_jstep(run, v->s.len / 16));
-    size_t at = 0, start = 0;
-    for (int64_t k = 0; k <= i; k++) {
-        start = at;
-        hdl_utf8_next(v->s.p, &at);
-    }
-    *out = hdl_jslice((hdl_text){v->s.p + start, at - start});
     return HDL_OK;
 }
+
+enum { ATTR_BYTES_MAX = 64 }; /* no attribute has a longer name */
 
 /* v[key]: an item first, then, for a string key, an attribute. */
 hdl_err hdl_jitem(hdl_jrun *run, const hdl_jval *v, const hdl_jval *key, hdl_jval *out)
@@ -144,18 +159,19 @@ hdl_err hdl_jitem(hdl_jrun *run, const hdl_jval *v, const hdl_jval *key, hdl_jva
     if (whole && (v->kind == HDL_J_LIST || v->kind == HDL_J_TUPLE || v->kind == HDL_J_STRING))
         return index_of(run, v, key->kind == HDL_J_INT ? key->i : key->b, out);
     if (v->kind == HDL_J_DICT || v->kind == HDL_J_NAMESPACE) {
-        const hdl_jval *item = hdl_jdict_get(v->dict, *key);
+        const hdl_jval *item = hdl_jdict_get(v->dict, *key, &run->mem.steps);
         if (item != NULL) {
             *out = *item;
             return HDL_OK;
         }
     }
     *out = hdl_jundefined("a missing item");
-    if (key->kind != HDL_J_STRING)
+    if (key->kind != HDL_J_STRING || key->s.len > ATTR_BYTES_MAX)
         return HDL_OK;
-    const char *name = hdl_pool_arena_copy(&run->mem.arena, key->s.p, key->s.len);
+    char *name = hdl_jmem_alloc(&run->mem, key->s.len + 1);
     if (name == NULL)
         return HDL_BUSY;
+    memcpy(name, key->s.p, key->s.len);
     if (v->kind == HDL_J_LOOP)
         return loop_attr(run, v->loop, name, out);
     return bind_method(run, v, name, out);
@@ -188,6 +204,19 @@ static int64_t clamp_bound(int64_t i, int64_t n, bool backwards)
     return i >= n ? (backwards ? n - 1 : n) : i;
 }
 
+/* Characters start to stop of a text that has as many: a piece of the same text. */
+static hdl_err text_between(hdl_jrun *run, hdl_text s, int64_t start, int64_t stop, hdl_jval *out)
+{
+    *out = hdl_jslice((hdl_text){s.p, 0});
+    if (stop <= start)
+        return HDL_OK;
+    HDL_TRY(hdl_jstep(run, (size_t)stop / 16));
+    size_t from = hdl_jtext_at(s, (size_t)start);
+    hdl_text rest = {s.p + from, s.len - from};
+    *out = hdl_jslice((hdl_text){rest.p, hdl_jtext_at(rest, (size_t)(stop - start))});
+    return HDL_OK;
+}
+
 static hdl_err eval_slice(hdl_jrun *run, const hdl_jnode *node, hdl_jval *out)
 {
     hdl_jval v;
@@ -201,19 +230,17 @@ static hdl_err eval_slice(hdl_jrun *run, const hdl_jnode *node, hdl_jval *out)
         return hdl_jundefined_error(run, &v);
     if ((v.kind != HDL_J_STRING && v.kind != HDL_J_LIST && v.kind != HDL_J_TUPLE) || step == 0)
         return hdl_jfail(run, HDL_INVALID, "a '%s' cannot be sliced so", hdl_jval_type(&v));
+    bool backwards = step < 0, is_text = v.kind == HDL_J_STRING;
+    if (is_text)
+        HDL_TRY(hdl_jstep(run, 1 + v.s.len / 64));
+    int64_t n = (int64_t)(is_text ? hdl_jtext_chars(v.s) : v.list->n);
+    start = has_start ? clamp_bound(start, n, backwards) : backwards ? n - 1 : 0;
+    stop = has_stop ? clamp_bound(stop, n, backwards) : backwards ? -1 : n;
+    if (is_text && step == 1)
+        return text_between(run, v.s, start, stop, out);
     hdl_jlist *items, *kept;
     HDL_TRY(hdl_jiterate(run, &v, &items));
     HDL_TRY(hdl_jlist_new(&run->mem, 0, &kept));
-    int64_t n = (int64_t)items->n;
-    bool backwards = step < 0;
-    start = has_start ? clamp_bound(start, n, backwards) : backwards ? n - 1 : 0;
-    stop = has_stop ? clamp_bound(stop, n, backwards) : backwards ? -1 : n;
-    if (v.kind == HDL_J_STRING && step == 1) { /* a piece of the same text */
-        const char *from = start < n ? items->v[start].s.p : v.s.p + v.s.len;
-        const char *to = stop < n ? items->v[stop].s.p : v.s.p + v.s.len;
-        *out = hdl_jslice((hdl_text){from, to > from ? (size_t)(to - from) : 0});
-        return HDL_OK;
-    }
     for (int64_t i = start; backwards ? i > stop : i < stop; i += step) {
         HDL_TRY(hdl_jlist_push(&run->mem, kept, items->v[i]));
         if (step > n || step < -n)
@@ -243,6 +270,7 @@ static hdl_err call_macro(hdl_jrun *run, const hdl_jmacro *macro, const hdl_jarg
         size_t at = 0;
         while (keyword != NULL && at < node->n_items && strcmp(node->items[at]->name, keyword) != 0)
             at++;
+        HDL_TRY(hdl_jstep(run, 1 + at / 4));
         if (keyword == NULL)
             at = n_positional++;
         const char *param = at < node->n_items ? node->items[at]->name : NULL;
@@ -257,6 +285,7 @@ static hdl_err call_macro(hdl_jrun *run, const hdl_jmacro *macro, const hdl_jarg
     run->frame = frame;
     for (size_t i = 0; i < node->n_items; i++) {
         bool given = false;
+        HDL_TRY(hdl_jstep(run, 1 + frame->n / 32));
         for (size_t k = 0; k < frame->n; k++)
             given |= frame->names[k] == node->items[i]->name;
         hdl_jval v = hdl_jundefined(node->items[i]->name);
@@ -286,7 +315,7 @@ hdl_err hdl_jcall(hdl_jrun *run, const hdl_jval *callee, const hdl_jargs *args, 
 /* Arguments evaluated in order, in the render's memory. */
 static hdl_err eval_args(hdl_jrun *run, const hdl_jnode *node, hdl_jargs *args)
 {
-    hdl_jval *v = node->n_items ? hdl_jmem_alloc(&run->mem, node->n_items * sizeof *v) : NULL;
+    hdl_jval *v = node->n_items ? hdl_jmem_array(&run->mem, node->n_items, sizeof *v) : NULL;
     if (node->n_items > 0 && v == NULL)
         return HDL_BUSY;
     for (size_t i = 0; i < node->n_items; i++)
@@ -318,8 +347,11 @@ static hdl_err apply_filter(hdl_jrun *run, const hdl_jnode *node, const hdl_jval
 
 hdl_err hdl_jfilter_chain(hdl_jrun *run, const hdl_jnode *chain, hdl_jval *v)
 {
-    if (chain->a != NULL)
+    if (chain->a != NULL) {
+        HDL_TRY(hdl_jenter(run));
         HDL_TRY(hdl_jfilter_chain(run, chain->a, v));
+        run->depth--;
+    }
     return apply_filter(run, chain, v, v);
 }
 
@@ -365,7 +397,6 @@ static hdl_err eval_concat(hdl_jrun *run, const hdl_jnode *node, hdl_jval *out)
             joined = v;
             continue;
         }
-        HDL_TRY(hdl_jstep(run, v.s.len / 64)); /* what joined grows by: it grows in place */
         HDL_TRY(hdl_jconcat(&run->mem, joined.s, v.s, &joined));
     }
     *out = joined;
@@ -375,6 +406,7 @@ static hdl_err eval_concat(hdl_jrun *run, const hdl_jnode *node, hdl_jval *out)
 static hdl_err eval_items(hdl_jrun *run, const hdl_jnode *node, hdl_jval *out)
 {
     hdl_jlist *list;
+    HDL_TRY(hdl_jstep(run, node->n_items)); /* beside what the items themselves take */
     HDL_TRY(hdl_jlist_new(&run->mem, node->n_items, &list));
     for (size_t i = 0; i < node->n_items; i++) {
         hdl_jval v;
@@ -405,6 +437,11 @@ static hdl_err eval_sign(hdl_jrun *run, const hdl_jnode *node, hdl_jval *out)
 {
     hdl_jval v, zero = hdl_jint(0);
     HDL_TRY(hdl_jeval(run, node->a, &v));
+    if (v.kind == HDL_J_FLOAT) { /* 0 - 0.0 would lose the sign */
+        *out = v;
+        out->f = node->kind == HDL_JN_NEG ? -v.f : v.f;
+        return HDL_OK;
+    }
     return hdl_jbinary(run, node->kind == HDL_JN_NEG ? HDL_JOP_SUB : HDL_JOP_ADD, &zero, &v, out);
 }
 
@@ -430,7 +467,7 @@ static hdl_err eval_one(hdl_jrun *run, const hdl_jnode *node, hdl_jval *out)
     switch (node->kind) {
     case HDL_JN_CONST: *out = node->value; return HDL_OK;
     case HDL_JN_NAME:
-        found = hdl_jframe_find(run->frame, node->name);
+        found = hdl_jframe_find(run, node->name);
         *out = found ? *found : hdl_jundefined(node->name);
         return HDL_OK;
     case HDL_JN_LIST:
@@ -464,10 +501,7 @@ static hdl_err eval_one(hdl_jrun *run, const hdl_jnode *node, hdl_jval *out)
 
 hdl_err hdl_jeval(hdl_jrun *run, const hdl_jnode *node, hdl_jval *out)
 {
-    HDL_TRY(hdl_jstep(run, 1));
-    if (run->depth >= HDL_JRUN_DEPTH_MAX)
-        return hdl_jfail(run, HDL_BUSY, "nested deeper than %d", HDL_JRUN_DEPTH_MAX);
-    run->depth++;
+    HDL_TRY(hdl_jenter(run));
     hdl_err err = eval_one(run, node, out);
     run->depth--;
     return err;

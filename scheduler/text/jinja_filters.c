@@ -21,8 +21,7 @@ METHOD(f_trim)
                           NULL, &chars));
     HDL_TRY(self_text(run, self, &text));
     *out = text;
-    out->s = hdl_jstrip(text.s, chars, true, true);
-    return HDL_OK;
+    return hdl_jstrip(run, &out->s, chars, HDL_JSTRIP_LEFT | HDL_JSTRIP_RIGHT);
 }
 
 static hdl_err recase(hdl_jrun *run, const hdl_jval *self, hdl_jcase how, hdl_jval *out)
@@ -119,11 +118,11 @@ METHOD(f_tojson)
     HDL_TRY(json_separators(run, &arg[2], &style));
     hdl_buf text;
     hdl_buf_init(&text, HDL_JRUN_OUTPUT_MAX);
-    hdl_err err = hdl_jval_json(self, &style, &text);
+    hdl_err err = hdl_jval_json(self, &style, &run->mem.steps, &text);
     if (err == HDL_INVALID)
         err = hdl_jfail(run, err, "tojson: a value that JSON cannot hold");
     if (err == HDL_OK)
-        err = hdl_jstep(run, text.len / 16);
+        err = hdl_jstep(run, 4); /* a buffer comes and goes */
     if (err == HDL_OK)
         err = hdl_jstring(&run->mem, (hdl_text){(const char *)hdl_buf_data(&text), text.len}, out);
     hdl_buf_deinit(&text);
@@ -158,7 +157,7 @@ static hdl_err add_indent(hdl_jrun *run, const hdl_jval *width, hdl_jval *text)
     if (width->kind == HDL_J_STRING)
         return hdl_jconcat(&run->mem, text->s, width->s, text);
     HDL_TRY(hdl_jarg_int(run, width, 4, &n));
-    HDL_TRY(hdl_jstep(run, 1 + (n > 0 ? (size_t)n : 0)));
+    HDL_TRY(hdl_jstep(run, n > 0 ? (size_t)n : 0)); /* before the first: n may be anything */
     for (int64_t i = 0; i < n; i++)
         HDL_TRY(hdl_jconcat(&run->mem, text->s, (hdl_text){" ", 1}, text));
     return HDL_OK;
@@ -214,10 +213,11 @@ METHOD(f_abs)
 }
 
 /* The number at the start of a whole text; false when there is more or less than that. */
-static bool parse_number(hdl_text s, double *out)
+static bool parse_number(hdl_jrun *run, hdl_text s, double *out)
 {
     char text[64], *end;
-    s = hdl_jtrim(s, true, true);
+    if (hdl_jstrip(run, &s, (hdl_text){NULL, 0}, HDL_JSTRIP_LEFT | HDL_JSTRIP_RIGHT) != HDL_OK)
+        return false;
     if (s.len == 0 || s.len >= sizeof text || strchr("0123456789+-.", s.p[0]) == NULL ||
         memchr(s.p, 'x', s.len) != NULL)
         return false;
@@ -237,10 +237,11 @@ METHOD(f_int)
     *out = arg[0].kind == HDL_J_MISSING ? hdl_jint(0) : arg[0];
     if (self->kind == HDL_J_INT)
         *out = *self;
-    else if (hdl_jval_number(self, &f) || (self->kind == HDL_J_STRING && parse_number(self->s, &f)))
+    else if (hdl_jval_number(self, &f) ||
+             (self->kind == HDL_J_STRING && parse_number(run, self->s, &f)))
         if (f > -9e18 && f < 9e18)
             *out = hdl_jint((int64_t)f);
-    return HDL_OK;
+    return hdl_jstep(run, 0);
 }
 
 METHOD(f_float)
@@ -249,9 +250,9 @@ METHOD(f_float)
     double f;
     HDL_TRY(hdl_jargs_bind(run, args, "default", &arg));
     *out = arg.kind == HDL_J_MISSING ? (hdl_jval){.kind = HDL_J_FLOAT} : arg;
-    if (hdl_jval_number(self, &f) || (self->kind == HDL_J_STRING && parse_number(self->s, &f)))
+    if (hdl_jval_number(self, &f) || (self->kind == HDL_J_STRING && parse_number(run, self->s, &f)))
         *out = (hdl_jval){.kind = HDL_J_FLOAT, .f = f};
-    return HDL_OK;
+    return hdl_jstep(run, 0);
 }
 
 METHOD(f_round)

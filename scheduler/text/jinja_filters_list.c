@@ -86,6 +86,7 @@ static hdl_err get_path(hdl_jrun *run, const hdl_jval *item, const hdl_jval *pat
             index = index * 10 + (part.p[i] - '0');
         }
         hdl_jval key = number ? hdl_jint(index) : hdl_jslice(part), next;
+        HDL_TRY(hdl_jstep(run, 2 + part.len / 64));
         HDL_TRY(hdl_jitem(run, out, &key, &next));
         *out = next;
         rest = (hdl_text){part.p + part.len + (dot != NULL), rest.len - part.len - (dot != NULL)};
@@ -105,7 +106,6 @@ METHOD(f_join)
     for (size_t i = 0; i < items->n; i++) {
         HDL_TRY(get_path(run, &items->v[i], &arg[1], &v));
         HDL_TRY(hdl_jto_string(run, &v, &text));
-        HDL_TRY(hdl_jstep(run, text.s.len / 64));
         if (i > 0)
             HDL_TRY(hdl_jconcat(&run->mem, out->s, sep, out));
         HDL_TRY(hdl_jconcat(&run->mem, out->s, text.s, out));
@@ -118,6 +118,7 @@ static hdl_err function_name(hdl_jrun *run, const hdl_jval *arg, const char **ou
 {
     hdl_text name;
     HDL_TRY(hdl_jarg_text(run, arg, "", &name));
+    HDL_TRY(hdl_jstep(run, name.len / 64));
     *out = hdl_pool_arena_copy(&run->mem.arena, name.p, name.len);
     return *out ? HDL_OK : HDL_BUSY;
 }
@@ -165,6 +166,7 @@ static hdl_err select_items(hdl_jrun *run, const hdl_jval *self, const hdl_jargs
     HDL_TRY(hdl_jlist_new(&run->mem, 0, &kept));
     for (size_t i = 0; i < items->n; i++) {
         hdl_jval v, pass;
+        HDL_TRY(hdl_jstep(run, 1));
         HDL_TRY(get_path(run, &items->v[i], &path, &v));
         pass = v;
         if (test != NULL)
@@ -206,6 +208,7 @@ METHOD(f_map)
     HDL_TRY(hdl_jlist_new(&run->mem, items->n, &list));
     for (size_t i = 0; i < items->n; i++) {
         hdl_jval v;
+        HDL_TRY(hdl_jstep(run, 1));
         if (filter != NULL)
             HDL_TRY(filter->call(run, &items->v[i], &rest, &v));
         else
@@ -230,8 +233,8 @@ static hdl_err sort_key(hdl_jrun *run, const hdl_jval *item, const hdl_jval *pat
 /* Stable merge sort of items by keys; what has no order is an error, as in Python. */
 static hdl_err merge_sort(hdl_jrun *run, hdl_jval *keys, hdl_jval *items, size_t n, bool reverse)
 {
-    hdl_jval *k = hdl_pool_arena_alloc_array(&run->mem.arena, n + 1, sizeof *k);
-    hdl_jval *v = hdl_pool_arena_alloc_array(&run->mem.arena, n + 1, sizeof *v);
+    hdl_jval *k = hdl_jmem_array(&run->mem, n + 1, sizeof *k);
+    hdl_jval *v = hdl_jmem_array(&run->mem, n + 1, sizeof *v);
     if (k == NULL || v == NULL)
         return HDL_BUSY;
     for (size_t width = 1; width < n; width *= 2) {
@@ -241,9 +244,8 @@ static hdl_err merge_sort(hdl_jrun *run, hdl_jval *keys, hdl_jval *items, size_t
                    hi = lo + 2 * width < n ? lo + 2 * width : n;
             for (size_t a = lo, b = mid, at = lo; at < hi; at++) {
                 int order = a < mid ? -1 : 1;
-                if (a < mid && b < hi && hdl_jval_order(&keys[a], &keys[b], &order) != HDL_OK)
-                    return hdl_jfail(run, HDL_INVALID, "'%s' and '%s' have no order",
-                                     hdl_jval_type(&keys[a]), hdl_jval_type(&keys[b]));
+                if (a < mid && b < hi)
+                    HDL_TRY(hdl_jorder(run, &keys[a], &keys[b], &order));
                 bool left = a < mid && (b >= hi || (reverse ? order >= 0 : order <= 0));
                 k[at] = left ? keys[a] : keys[b];
                 v[at] = left ? items[a++] : items[b++];
@@ -301,9 +303,8 @@ static hdl_err extreme(hdl_jrun *run, const hdl_jval *self, const hdl_jargs *arg
         hdl_jval key;
         int order = 0;
         HDL_TRY(sort_key(run, &items->v[i], &arg[1], hdl_jarg_true(&arg[0], false), &key));
-        if (i > 0 && hdl_jval_order(&key, &best, &order) != HDL_OK)
-            return hdl_jfail(run, HDL_INVALID, "'%s' and '%s' have no order", hdl_jval_type(&key),
-                             hdl_jval_type(&best));
+        if (i > 0)
+            HDL_TRY(hdl_jorder(run, &key, &best, &order));
         if (i == 0 || (largest ? order > 0 : order < 0)) {
             best = key;
             *out = items->v[i];
@@ -327,8 +328,7 @@ METHOD(f_unique)
     for (size_t i = 0; i < items->n; i++) {
         hdl_jval key;
         HDL_TRY(sort_key(run, &items->v[i], &arg[1], hdl_jarg_true(&arg[0], false), &key));
-        HDL_TRY(hdl_jstep(run, key.kind == HDL_J_STRING ? 1 : seen->n));
-        if (hdl_jdict_get(seen, key) != NULL)
+        if (hdl_jdict_get(seen, key, &run->mem.steps) != NULL)
             continue;
         HDL_TRY(hdl_jdict_set(&run->mem, seen, key, hdl_jnone()));
         HDL_TRY(hdl_jlist_push(&run->mem, kept, items->v[i]));

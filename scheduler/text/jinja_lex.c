@@ -21,6 +21,14 @@ static hdl_err fail(const lexer *lx, const char *what)
     return hdl_fail(HDL_INVALID, lx->why, "chat template, line %u: %s", lx->line, what);
 }
 
+static hdl_err too_large(const lexer *lx)
+{
+    return hdl_fail(HDL_UNSUPPORTED, lx->why,
+                    "chat template, line %u: the template is too large; no published one is; "
+                    "repair the model's chat template",
+                    lx->line);
+}
+
 static hdl_err add(lexer *lx, hdl_jtoken token)
 {
     hdl_jtokens *out = lx->out;
@@ -28,7 +36,7 @@ static hdl_err add(lexer *lx, hdl_jtoken token)
         size_t size = out->size ? 2 * out->size : 256;
         hdl_jtoken *v = hdl_jmem_alloc(lx->mem, size * sizeof *v);
         if (v == NULL)
-            return fail(lx, "the template is too large");
+            return too_large(lx);
         if (out->n > 0)
             memcpy(v, out->v, out->n * sizeof *v);
         out->v = v;
@@ -354,7 +362,7 @@ static hdl_err normalize_newlines(lexer *lx, hdl_text source)
 {
     char *copy = hdl_jmem_alloc(lx->mem, source.len + 1);
     if (copy == NULL)
-        return fail(lx, "the template is too large");
+        return too_large(lx);
     size_t n = 0;
     for (size_t i = 0; i < source.len; i++) {
         if (source.p[i] == '\r' && i + 1 < source.len && source.p[i + 1] == '\n')
@@ -365,9 +373,7 @@ static hdl_err normalize_newlines(lexer *lx, hdl_text source)
         n--;
     lx->p = copy;
     lx->len = n;
-    return hdl_jmem_note(lx->mem, (hdl_text){copy, n}) == HDL_OK
-               ? HDL_OK
-               : fail(lx, "the template is too large");
+    return hdl_jmem_note(lx->mem, (hdl_text){copy, n}) == HDL_OK ? HDL_OK : too_large(lx);
 }
 
 hdl_err hdl_jlex(hdl_jmem *mem, hdl_text source, hdl_jtokens *out, hdl_errmsg *why)

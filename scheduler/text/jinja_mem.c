@@ -8,7 +8,7 @@ enum { CHUNK_MIN = 32 << 10, CHUNK_MAX = 1 << 20 };
 
 void hdl_jmem_init(hdl_jmem *mem, size_t cap_bytes, const hdl_jmem *constants)
 {
-    *mem = (hdl_jmem){.constants = constants};
+    *mem = (hdl_jmem){.constants = constants, .steps = {0, UINT64_MAX}};
     hdl_pool_arena_init(&mem->arena, cap_bytes);
 }
 
@@ -16,14 +16,22 @@ void hdl_jmem_deinit(hdl_jmem *mem) { hdl_pool_arena_deinit(&mem->arena); }
 
 void *hdl_jmem_alloc(hdl_jmem *mem, size_t bytes)
 {
+    if (!hdl_jsteps_add(&mem->steps, 1 + bytes / 128))
+        return NULL;
     return hdl_pool_arena_alloc(&mem->arena, bytes);
+}
+
+void *hdl_jmem_array(hdl_jmem *mem, size_t count, size_t item_bytes)
+{
+    size_t bytes;
+    return __builtin_mul_overflow(count, item_bytes, &bytes) ? NULL : hdl_jmem_alloc(mem, bytes);
 }
 
 static hdl_err add_chunk(hdl_jmem *mem, hdl_jchunk chunk)
 {
     if (mem->n_chunks == mem->chunks_max) {
         size_t max = mem->chunks_max ? 2 * mem->chunks_max : 16;
-        hdl_jchunk *bigger = hdl_pool_arena_alloc_array(&mem->arena, max, sizeof *bigger);
+        hdl_jchunk *bigger = hdl_jmem_array(mem, max, sizeof *bigger);
         if (bigger == NULL)
             return HDL_BUSY;
         if (mem->n_chunks > 0)
@@ -114,6 +122,8 @@ static void put(hdl_jmem *mem, hdl_text text)
 
 hdl_err hdl_jconcat(hdl_jmem *mem, hdl_text a, hdl_text b, hdl_jval *out)
 {
+    if (!hdl_jsteps_add(&mem->steps, 1 + b.len / 64))
+        return HDL_BUSY;
     bool at_end = a.len > 0 && mem->at.p != NULL && a.p + a.len == mem->at.p + mem->used;
     if (at_end && b.len <= mem->at.size - mem->used) {
         put(mem, b);
@@ -121,6 +131,8 @@ hdl_err hdl_jconcat(hdl_jmem *mem, hdl_text a, hdl_text b, hdl_jval *out)
         return HDL_OK;
     }
     HDL_TRY(string_room(mem, a.len + b.len));
+    if (!hdl_jsteps_add(&mem->steps, a.len / 64))
+        return HDL_BUSY;
     const char *p = mem->at.p + mem->used;
     put(mem, a);
     put(mem, b);
@@ -149,11 +161,13 @@ void hdl_jout_init(hdl_jout *out, hdl_buf *text)
 
 void hdl_jout_deinit(hdl_jout *out) { hdl_buf_deinit(&out->own); }
 
-hdl_err hdl_jout_put(hdl_jout *out, const hdl_jmem *mem, const hdl_jval *v)
+hdl_err hdl_jout_put(hdl_jout *out, hdl_jmem *mem, const hdl_jval *v)
 {
     size_t before = out->text->len;
-    HDL_TRY(hdl_jval_str(v, out->text));
+    HDL_TRY(hdl_jval_str(v, &mem->steps, out->text));
     size_t n = out->text->len - before;
+    if (!hdl_jsteps_add(&mem->steps, 1 + n / 16))
+        return HDL_BUSY;
     if (n == 0)
         return HDL_OK;
     HDL_TRY(hdl_buf_reserve(&out->own, n));

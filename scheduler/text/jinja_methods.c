@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "scheduler/text/jinja_builtin.h"
-#include "scheduler/text/unicode.h"
 #include "scheduler/text/utf8.h"
 
 /* True when the character at p[at..] is one of `chars`; with chars.p NULL: white space. */
@@ -18,21 +17,26 @@ static bool in_set(uint32_t cp, hdl_text chars)
     return false;
 }
 
-hdl_text hdl_jstrip(hdl_text s, hdl_text chars, bool left, bool right)
+/* Takes the character at `at` off; false: it is none of chars, or the steps are used up. */
+static bool strips(hdl_jrun *run, hdl_text s, size_t *at, hdl_text chars)
 {
-    while (left && s.len > 0) {
-        size_t at = 0;
-        if (!in_set(hdl_utf8_next(s.p, &at), chars))
+    size_t cost = chars.p == NULL || chars.len <= 8 ? *at % 4 == 0 : chars.len / 8;
+    return hdl_jsteps_add(&run->mem.steps, cost) && in_set(hdl_utf8_next(s.p, at), chars);
+}
+
+hdl_err hdl_jstrip(hdl_jrun *run, hdl_text *s, hdl_text chars, unsigned ends)
+{
+    size_t from = 0, to = s->len;
+    for (size_t at = 0; (ends & HDL_JSTRIP_LEFT) && at < to && strips(run, *s, &at, chars);)
+        from = at;
+    while ((ends & HDL_JSTRIP_RIGHT) && to > from) {
+        size_t start = hdl_utf8_before(s->p, to), at = start;
+        if (!strips(run, *s, &at, chars))
             break;
-        s = (hdl_text){s.p + at, s.len - at};
+        to = start;
     }
-    while (right && s.len > 0) {
-        size_t start = hdl_utf8_before(s.p, s.len), at = start;
-        if (!in_set(hdl_utf8_next(s.p, &at), chars))
-            break;
-        s.len = start;
-    }
-    return s;
+    *s = (hdl_text){s->p + from, to - from};
+    return hdl_jstep(run, 0);
 }
 
 /* An optional argument that may be None: p is NULL then. */
@@ -42,23 +46,24 @@ static hdl_err optional_text(hdl_jrun *run, const hdl_jval *arg, hdl_text *out)
     return arg->kind == HDL_J_NONE ? HDL_OK : hdl_jarg_text(run, arg, NULL, out);
 }
 
-static hdl_err strip_with(hdl_jrun *run, const hdl_jval *self, const hdl_jargs *args, bool left,
-                          bool right, hdl_jval *out)
+static hdl_err strip_with(hdl_jrun *run, const hdl_jval *self, const hdl_jargs *args, unsigned ends,
+                          hdl_jval *out)
 {
     hdl_jval arg;
     hdl_text chars;
     HDL_TRY(hdl_jargs_bind(run, args, "chars", &arg));
     HDL_TRY(optional_text(run, &arg, &chars));
-    *out = hdl_jslice(hdl_jstrip(self->s, chars, left, right));
-    return HDL_OK;
+    *out = hdl_jslice(self->s);
+    return hdl_jstrip(run, &out->s, chars, ends);
 }
 
-METHOD(str_strip) { return strip_with(run, self, args, true, true, out); }
-METHOD(str_lstrip) { return strip_with(run, self, args, true, false, out); }
-METHOD(str_rstrip) { return strip_with(run, self, args, false, true, out); }
+METHOD(str_strip) { return strip_with(run, self, args, HDL_JSTRIP_LEFT | HDL_JSTRIP_RIGHT, out); }
+METHOD(str_lstrip) { return strip_with(run, self, args, HDL_JSTRIP_LEFT, out); }
+METHOD(str_rstrip) { return strip_with(run, self, args, HDL_JSTRIP_RIGHT, out); }
 
 static hdl_err push_text(hdl_jrun *run, hdl_jlist *list, const char *from, const char *to)
 {
+    HDL_TRY(hdl_jstep(run, 1));
     return hdl_jlist_push(&run->mem, list, hdl_jslice((hdl_text){from, (size_t)(to - from)}));
 }
 
@@ -66,6 +71,7 @@ static hdl_err push_text(hdl_jrun *run, hdl_jlist *list, const char *from, const
 static hdl_err split_space(hdl_jrun *run, hdl_text s, int64_t max, hdl_jlist *list)
 {
     const char *end = s.p + s.len;
+    HDL_TRY(hdl_jstep(run, s.len / 8));
     for (hdl_text rest = hdl_jtrim(s, true, false); rest.len > 0;) {
         size_t at = 0, stop = 0;
         if (max >= 0 && (int64_t)list->n == max)
@@ -82,7 +88,8 @@ static hdl_err split_at(hdl_jrun *run, hdl_text s, hdl_text sep, int64_t max, hd
 {
     const char *from = s.p, *end = s.p + s.len;
     while (max < 0 || (int64_t)list->n < max) {
-        const char *hit = memmem(from, (size_t)(end - from), sep.p, sep.len);
+        const char *hit;
+        HDL_TRY(hdl_jfind(run, (hdl_text){from, (size_t)(end - from)}, sep, &hit));
         if (hit == NULL)
             break;
         HDL_TRY(push_text(run, list, from, hit));
@@ -95,9 +102,8 @@ static hdl_err rsplit_at(hdl_jrun *run, hdl_text s, hdl_text sep, int64_t max, h
 {
     const char *end = s.p + s.len;
     while (max < 0 || (int64_t)list->n < max) {
-        const char *hit = NULL;
-        for (const char *p = end - sep.len; p >= s.p && hit == NULL; p--)
-            hit = memcmp(p, sep.p, sep.len) == 0 ? p : NULL;
+        const char *hit;
+        HDL_TRY(hdl_jfind_last(run, (hdl_text){s.p, (size_t)(end - s.p)}, sep, &hit));
         if (hit == NULL)
             break;
         HDL_TRY(push_text(run, list, hit + sep.len, end));
@@ -123,7 +129,6 @@ static hdl_err split_with(hdl_jrun *run, const hdl_jval *self, const hdl_jargs *
     HDL_TRY(optional_text(run, &arg[0], &sep));
     HDL_TRY(hdl_jarg_int(run, &arg[1], -1, &max));
     HDL_TRY(hdl_jlist_new(&run->mem, 0, &list));
-    HDL_TRY(hdl_jstep(run, self->s.len / 8 + 1));
     *out = hdl_jlist_val(list);
     if (sep.p != NULL && sep.len == 0)
         return hdl_jfail(run, HDL_INVALID, "split: empty separator");
@@ -183,6 +188,7 @@ static hdl_err affix_test(hdl_jrun *run, const hdl_jval *self, const hdl_jargs *
         HDL_TRY(hdl_jarg_text(run, tuple ? &arg.list->v[i] : &arg, NULL, &part));
         if (part.p == NULL)
             return hdl_jfail(run, HDL_INVALID, "startswith and endswith need a string");
+        HDL_TRY(hdl_jstep(run, 1 + part.len / 64));
         found = affix(self->s, part, at_end);
     }
     *out = hdl_jbool(found);
@@ -199,6 +205,7 @@ static hdl_err remove_affix(hdl_jrun *run, const hdl_jval *self, const hdl_jargs
     hdl_text part;
     HDL_TRY(hdl_jargs_bind(run, args, "prefix", &arg));
     HDL_TRY(hdl_jarg_text(run, &arg, "", &part));
+    HDL_TRY(hdl_jstep(run, part.len / 64));
     *out = *self;
     if (affix(self->s, part, at_end))
         *out = hdl_jslice((hdl_text){self->s.p + (at_end ? 0 : part.len), self->s.len - part.len});
@@ -223,10 +230,10 @@ hdl_err hdl_jreplace(hdl_jrun *run, const hdl_jval *self, const hdl_jargs *args,
     hdl_jval text = hdl_jcstr("");
     const char *from = self->s.p, *end = self->s.p + self->s.len;
     for (size_t at = 0; count != 0; count--) {
-        const char *hit = memmem(from + at, (size_t)(end - from) - at, old.p, old.len);
+        const char *hit;
+        HDL_TRY(hdl_jfind(run, (hdl_text){from + at, (size_t)(end - from) - at}, old, &hit));
         if (hit == NULL)
             break;
-        HDL_TRY(hdl_jstep(run, 1 + new.len / 64));
         HDL_TRY(hdl_jconcat(&run->mem, text.s, (hdl_text){from, (size_t)(hit - from)}, &text));
         HDL_TRY(hdl_jconcat(&run->mem, text.s, new, &text));
         from = hit + old.len;
@@ -242,53 +249,6 @@ hdl_err hdl_jreplace(hdl_jrun *run, const hdl_jval *self, const hdl_jargs *args,
 }
 
 METHOD(str_replace) { return hdl_jreplace(run, self, args, out); }
-
-static bool has_case(uint32_t cp)
-{
-    uint32_t lowered[2];
-    return hdl_unicode_upper(cp) != cp || hdl_unicode_lower(cp, lowered) > 1 || lowered[0] != cp;
-}
-
-/* Lower case of a character of s, which goes on at `next`; sigma has a form of its own at the end
- * of a word. */
-static size_t lower_at(hdl_text s, size_t next, uint32_t cp, bool in_word, uint32_t out[2])
-{
-    if (cp == 0x3a3 && in_word && (next == s.len || !has_case(hdl_utf8_next(s.p, &next)))) {
-        out[0] = 0x3c2;
-        return 1;
-    }
-    return hdl_unicode_lower(cp, out);
-}
-
-hdl_err hdl_jrecase(hdl_jrun *run, hdl_text s, hdl_jcase how, hdl_jval *out)
-{
-    hdl_buf text;
-    hdl_buf_init(&text, HDL_JRUN_OUTPUT_MAX);
-    bool in_word = false, after_break = true;
-    hdl_err err = hdl_jstep(run, s.len / 4);
-    for (size_t at = 0; at < s.len && err == HDL_OK;) {
-        bool first = at == 0;
-        uint32_t cp = hdl_utf8_next(s.p, &at), cps[2] = {cp, 0};
-        bool up = how == HDL_JCASE_UPPER || (how == HDL_JCASE_CAPITALIZE && first) ||
-                  (how == HDL_JCASE_TITLE && !in_word) || (how == HDL_JCASE_WORDS && after_break);
-        size_t n = 1;
-        if (up)
-            cps[0] = hdl_unicode_upper(cp);
-        else
-            n = lower_at(s, at, cp, in_word, cps);
-        in_word = has_case(cp);
-        after_break = hdl_jspace(cp) || (cp < 0x80 && strchr("-({[<", (int)cp) != NULL);
-        for (size_t i = 0; i < n && err == HDL_OK; i++) {
-            char bytes[4];
-            err = hdl_buf_append(&text, bytes, hdl_utf8_write(cps[i], bytes));
-        }
-    }
-    if (err == HDL_OK)
-        err = hdl_jstring_own(&run->mem, (hdl_text){(const char *)hdl_buf_data(&text), text.len},
-                              hdl_jmem_is_own(&run->mem, s), out);
-    hdl_buf_deinit(&text);
-    return err;
-}
 
 METHOD(str_upper)
 {
@@ -318,17 +278,12 @@ static hdl_err find_in(hdl_jrun *run, const hdl_jval *self, const hdl_jargs *arg
     hdl_text part;
     HDL_TRY(hdl_jargs_bind(run, args, "sub", &arg));
     HDL_TRY(hdl_jarg_text(run, &arg, "", &part));
-    HDL_TRY(hdl_jstep(run, self->s.len / 8));
-    const char *hit = NULL, *from = self->s.p, *end = self->s.p + self->s.len;
-    for (const char *p;
-         from <= end && (p = memmem(from, (size_t)(end - from), part.p, part.len)) != NULL;
-         from = p + 1) {
-        hit = p;
-        if (!from_right)
-            break;
-    }
-    *out = hdl_jint(hit ? (int64_t)hdl_jtext_chars((hdl_text){self->s.p, (size_t)(hit - self->s.p)})
-                        : -1);
+    const char *hit;
+    HDL_TRY(from_right ? hdl_jfind_last(run, self->s, part, &hit)
+                       : hdl_jfind(run, self->s, part, &hit));
+    hdl_text before = {self->s.p, hit ? (size_t)(hit - self->s.p) : 0};
+    HDL_TRY(hdl_jstep(run, before.len / 64));
+    *out = hdl_jint(hit ? (int64_t)hdl_jtext_chars(before) : -1);
     return HDL_OK;
 }
 
@@ -341,13 +296,14 @@ METHOD(str_count)
     hdl_text part;
     HDL_TRY(hdl_jargs_bind(run, args, "sub", &arg));
     HDL_TRY(hdl_jarg_text(run, &arg, "", &part));
-    HDL_TRY(hdl_jstep(run, self->s.len / 8));
+    HDL_TRY(hdl_jstep(run, self->s.len / 64));
     int64_t n = part.len == 0 ? (int64_t)hdl_jtext_chars(self->s) + 1 : 0;
-    const char *from = self->s.p, *end = self->s.p + self->s.len;
-    for (const char *p;
-         part.len > 0 && (p = memmem(from, (size_t)(end - from), part.p, part.len)) != NULL;
-         from = p + part.len)
-        n++;
+    const char *end = self->s.p + self->s.len, *hit = part.len == 0 ? NULL : self->s.p;
+    for (hdl_text rest = self->s; hit != NULL; n += hit != NULL) {
+        HDL_TRY(hdl_jfind(run, rest, part, &hit));
+        if (hit != NULL)
+            rest = (hdl_text){hit + part.len, (size_t)(end - hit) - part.len};
+    }
     *out = hdl_jint(n);
     return HDL_OK;
 }
@@ -374,12 +330,16 @@ METHOD(str_format)
 {
     hdl_jval text = hdl_jcstr("");
     size_t next = 0;
+    HDL_TRY(hdl_jstep(run, self->s.len / 16));
     for (size_t at = 0; at < self->s.len;) {
         const char *p = self->s.p + at, *end = self->s.p + self->s.len;
-        bool twice = at + 1 < self->s.len && p[0] == p[1] && (p[0] == '{' || p[0] == '}');
-        if (twice || (*p != '{' && *p != '}')) {
-            HDL_TRY(hdl_jconcat(&run->mem, text.s, (hdl_text){p, 1}, &text));
-            at += twice ? 2 : 1;
+        size_t plain = 0;
+        while (p + plain < end && p[plain] != '{' && p[plain] != '}')
+            plain++;
+        bool twice = plain == 0 && p + 1 < end && p[0] == p[1];
+        if (twice || plain > 0) {
+            HDL_TRY(hdl_jconcat(&run->mem, text.s, (hdl_text){p, twice ? 1 : plain}, &text));
+            at += twice ? 2 : plain;
             continue;
         }
         const char *close = memchr(p, '}', (size_t)(end - p));
@@ -402,6 +362,7 @@ METHOD(str_format)
                              field.p);
         hdl_jval v;
         HDL_TRY(hdl_jto_string(run, &args->v[i], &v));
+        HDL_TRY(hdl_jstep(run, 1 + i / 2));
         HDL_TRY(hdl_jconcat(&run->mem, text.s, v.s, &text));
         at += field.len + 2;
     }
@@ -410,9 +371,10 @@ METHOD(str_format)
 }
 
 /* Every character of a not empty text is of a kind. */
-static hdl_err all_chars(hdl_text s, bool (*is)(uint32_t cp), hdl_jval *out)
+static hdl_err all_chars(hdl_jrun *run, hdl_text s, bool (*is)(uint32_t cp), hdl_jval *out)
 {
     bool all = s.len > 0;
+    HDL_TRY(hdl_jstep(run, s.len / 8));
     for (size_t at = 0; at < s.len && all;)
         all = is(hdl_utf8_next(s.p, &at));
     *out = hdl_jbool(all);
@@ -428,23 +390,23 @@ static bool is_alnum(uint32_t c) { return is_digit(c) || is_alpha(c); }
 
 METHOD(str_isdigit)
 {
-    (void)run, (void)args;
-    return all_chars(self->s, is_digit, out);
+    (void)args;
+    return all_chars(run, self->s, is_digit, out);
 }
 METHOD(str_isalpha)
 {
-    (void)run, (void)args;
-    return all_chars(self->s, is_alpha, out);
+    (void)args;
+    return all_chars(run, self->s, is_alpha, out);
 }
 METHOD(str_isalnum)
 {
-    (void)run, (void)args;
-    return all_chars(self->s, is_alnum, out);
+    (void)args;
+    return all_chars(run, self->s, is_alnum, out);
 }
 METHOD(str_isspace)
 {
-    (void)run, (void)args;
-    return all_chars(self->s, hdl_jspace, out);
+    (void)args;
+    return all_chars(run, self->s, hdl_jspace, out);
 }
 
 METHOD(list_index)
@@ -453,10 +415,11 @@ METHOD(list_index)
     HDL_TRY(hdl_jargs_bind(run, args, "value", &arg));
     HDL_TRY(hdl_jstep(run, self->list->n));
     for (size_t i = 0; i < self->list->n; i++) {
-        if (hdl_jval_equal(&self->list->v[i], &arg)) {
-            *out = hdl_jint((int64_t)i);
+        bool equal;
+        HDL_TRY(hdl_jequal(run, &self->list->v[i], &arg, &equal));
+        *out = hdl_jint((int64_t)i);
+        if (equal)
             return HDL_OK;
-        }
     }
     return hdl_jfail(run, HDL_INVALID, "index: the value is not in the list");
 }
@@ -468,9 +431,9 @@ METHOD(list_count)
     HDL_TRY(hdl_jargs_bind(run, args, "value", &arg));
     HDL_TRY(hdl_jstep(run, self->list->n));
     for (size_t i = 0; i < self->list->n; i++)
-        n += hdl_jval_equal(&self->list->v[i], &arg);
+        n += hdl_jval_equal(&self->list->v[i], &arg, &run->mem.steps);
     *out = hdl_jint(n);
-    return HDL_OK;
+    return hdl_jstep(run, 0);
 }
 
 hdl_err hdl_jdict_items(hdl_jrun *run, const hdl_jdict *dict, hdl_jval *out)
@@ -521,9 +484,9 @@ METHOD(dict_get)
 {
     hdl_jval arg[2];
     HDL_TRY(hdl_jargs_bind(run, args, "key,default", arg));
-    const hdl_jval *v = hdl_jdict_get(self->dict, arg[0]);
+    const hdl_jval *v = hdl_jdict_get(self->dict, arg[0], &run->mem.steps);
     *out = v ? *v : arg[1].kind == HDL_J_MISSING ? hdl_jnone() : arg[1];
-    return HDL_OK;
+    return hdl_jstep(run, 0);
 }
 
 static const hdl_jfunction STR_METHODS[] = {{"strip", str_strip},

@@ -18,25 +18,78 @@ hdl_err hdl_joperand_error(hdl_jrun *run, const char *op, const hdl_jval *a, con
                      hdl_jval_type(a), hdl_jval_type(b));
 }
 
+/* Place by place where the part's first byte stands, each paid for: quick for any text that people
+ * write, and stopped where it would be quadratic. */
+static hdl_err find(hdl_jrun *run, hdl_text in, hdl_text part, bool last, const char **hit)
+{
+    const char *from = in.p, *end = in.p + (part.len > in.len ? 0 : in.len - part.len + 1);
+    size_t quarters = 4; /* of a step */
+    *hit = part.len > 0 ? NULL : last ? in.p + in.len : in.p;
+    while (part.len > 0 && from < end) {
+        size_t n = (size_t)(end - from);
+        const char *p = last ? memrchr(from, part.p[0], n) : memchr(from, part.p[0], n);
+        size_t passed = p == NULL ? n : (size_t)(last ? end - p : p - from);
+        quarters += 2 + part.len / 16 + passed / 32;
+        HDL_TRY(hdl_jstep(run, quarters / 4));
+        quarters %= 4;
+        if (p == NULL)
+            return HDL_OK;
+        if (memcmp(p, part.p, part.len) == 0) {
+            *hit = p;
+            return HDL_OK;
+        }
+        from = last ? from : p + 1;
+        end = last ? p : end;
+    }
+    return hdl_jstep(run, 1);
+}
+
+hdl_err hdl_jfind(hdl_jrun *run, hdl_text in, hdl_text part, const char **hit)
+{
+    return find(run, in, part, false, hit);
+}
+
+hdl_err hdl_jfind_last(hdl_jrun *run, hdl_text in, hdl_text part, const char **hit)
+{
+    return find(run, in, part, true, hit);
+}
+
+hdl_err hdl_jequal(hdl_jrun *run, const hdl_jval *a, const hdl_jval *b, bool *out)
+{
+    *out = hdl_jval_equal(a, b, &run->mem.steps);
+    return hdl_jstep(run, 0);
+}
+
+hdl_err hdl_jorder(hdl_jrun *run, const hdl_jval *a, const hdl_jval *b, int *out)
+{
+    hdl_err err = hdl_jval_order(a, b, &run->mem.steps, out);
+    HDL_TRY(hdl_jstep(run, 0));
+    if (err == HDL_OK)
+        return HDL_OK;
+    return hdl_jfail(run, HDL_INVALID, "'%s' and '%s' have no order", hdl_jval_type(a),
+                     hdl_jval_type(b));
+}
+
 hdl_err hdl_jcontains(hdl_jrun *run, const hdl_jval *in, const hdl_jval *v, bool *out)
 {
     *out = false;
     if (in->kind == HDL_J_STRING) {
         if (v->kind != HDL_J_STRING)
             return hdl_joperand_error(run, "in", v, in);
-        HDL_TRY(hdl_jstep(run, in->s.len / 16));
-        *out = v->s.len == 0 || memmem(in->s.p, in->s.len, v->s.p, v->s.len) != NULL;
+        const char *hit;
+        HDL_TRY(hdl_jfind(run, in->s, v->s, &hit));
+        *out = hit != NULL;
         return HDL_OK;
     }
     if (in->kind == HDL_J_DICT) {
-        *out = hdl_jdict_get(in->dict, *v) != NULL;
-        return HDL_OK;
+        *out = hdl_jdict_get(in->dict, *v, &run->mem.steps) != NULL;
+        return hdl_jstep(run, 0);
     }
     hdl_jlist *items;
     HDL_TRY(hdl_jiterate(run, in, &items));
     for (size_t i = 0; i < items->n && !*out; i++)
-        *out = hdl_jval_equal(&items->v[i], v);
-    return HDL_OK;
+        *out = hdl_jval_equal(&items->v[i], v, &run->mem.steps);
+    return hdl_jstep(run, 0);
 }
 
 static hdl_err repeat(hdl_jrun *run, const hdl_jval *v, int64_t times, hdl_jval *out)
@@ -49,9 +102,9 @@ static hdl_err repeat(hdl_jrun *run, const hdl_jval *v, int64_t times, hdl_jval 
         return HDL_OK;
     }
     if ((uint64_t)times > HDL_JRUN_OUTPUT_MAX / each)
-        return hdl_jfail(run, HDL_BUSY, "a repetition of more than %d bytes", HDL_JRUN_OUTPUT_MAX);
+        return hdl_jlimit(run, "a repetition of more than %d bytes or items", HDL_JRUN_OUTPUT_MAX);
     size_t total = each * (size_t)times;
-    HDL_TRY(hdl_jstep(run, v->kind == HDL_J_STRING ? total / 64 + (size_t)times : total));
+    HDL_TRY(hdl_jstep(run, v->kind == HDL_J_STRING ? total / 64 : total));
     if (v->kind == HDL_J_STRING) {
         *out = hdl_jcstr("");
         for (int64_t i = 0; i < times; i++)
@@ -66,18 +119,29 @@ static hdl_err repeat(hdl_jrun *run, const hdl_jval *v, int64_t times, hdl_jval 
     return HDL_OK;
 }
 
+static const char *entity(char c)
+{
+    switch (c) {
+    case '&': return "&amp;";
+    case '<': return "&lt;";
+    case '>': return "&gt;";
+    case '"': return "&#34;";
+    case '\'': return "&#39;";
+    default: return NULL;
+    }
+}
+
 hdl_err hdl_jescape(hdl_jrun *run, hdl_text text, hdl_jval *out)
 {
-    static const char chars[] = "&<>\"'";
-    static const char *const names[] = {"&amp;", "&lt;", "&gt;", "&#34;", "&#39;"};
     hdl_jval escaped = hdl_jcstr("");
-    HDL_TRY(hdl_jstep(run, text.len / 4));
-    for (size_t i = 0; i < text.len; i++) {
-        const char *found = text.p[i] ? strchr(chars, text.p[i]) : NULL;
-        hdl_text piece = {text.p + i, 1};
-        if (found != NULL)
-            piece = (hdl_text){names[found - chars], strlen(names[found - chars])};
-        HDL_TRY(hdl_jconcat(&run->mem, escaped.s, piece, &escaped));
+    HDL_TRY(hdl_jstep(run, text.len / 16));
+    for (size_t from = 0, at = 0; from < text.len; from = ++at) {
+        while (at < text.len && entity(text.p[at]) == NULL)
+            at++;
+        hdl_text before = {text.p + from, at - from};
+        HDL_TRY(hdl_jconcat(&run->mem, escaped.s, before, &escaped));
+        if (at < text.len)
+            HDL_TRY(hdl_jconcat(&run->mem, escaped.s, hdl_jcstr(entity(text.p[at])).s, &escaped));
     }
     *out = escaped;
     out->markup = true;
@@ -91,7 +155,6 @@ static hdl_err add_strings(hdl_jrun *run, hdl_jval a, hdl_jval b, hdl_jval *out)
         HDL_TRY(hdl_jescape(run, a.s, &a));
     if (markup && !b.markup)
         HDL_TRY(hdl_jescape(run, b.s, &b));
-    HDL_TRY(hdl_jstep(run, b.s.len / 64));
     HDL_TRY(hdl_jconcat(&run->mem, a.s, b.s, out));
     out->markup = markup;
     return HDL_OK;
@@ -182,8 +245,11 @@ hdl_err hdl_jcompare(hdl_jrun *run, hdl_jop op, const hdl_jval *a, const hdl_jva
     static const char *const texts[] = {"==", "!=", "<", "<=", ">", ">="};
     int order;
     switch (op) {
-    case HDL_JOP_EQ: *out = hdl_jval_equal(a, b); return HDL_OK;
-    case HDL_JOP_NE: *out = !hdl_jval_equal(a, b); return HDL_OK;
+    case HDL_JOP_EQ:
+    case HDL_JOP_NE:
+        HDL_TRY(hdl_jequal(run, a, b, out));
+        *out ^= op == HDL_JOP_NE;
+        return HDL_OK;
     case HDL_JOP_IN: return hdl_jcontains(run, b, a, out);
     case HDL_JOP_NOT_IN:
         HDL_TRY(hdl_jcontains(run, b, a, out));
@@ -191,7 +257,9 @@ hdl_err hdl_jcompare(hdl_jrun *run, hdl_jop op, const hdl_jval *a, const hdl_jva
         return HDL_OK;
     default: break;
     }
-    if (hdl_jval_order(a, b, &order) != HDL_OK)
+    hdl_err err = hdl_jval_order(a, b, &run->mem.steps, &order);
+    HDL_TRY(hdl_jstep(run, 0));
+    if (err != HDL_OK)
         return hdl_joperand_error(run, texts[op], a, b);
     *out = op == HDL_JOP_LT   ? order < 0
            : op == HDL_JOP_LE ? order <= 0

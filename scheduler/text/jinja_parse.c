@@ -7,7 +7,8 @@
 #include "scheduler/text/jinja_run.h"
 #include "scheduler/text/utf8.h"
 
-enum { PROGRAM_BYTES_MAX = 64 << 20, SOURCE_BYTES_MAX = 1 << 20, NEST_MAX = 100 };
+/* Published templates have under 20 KiB; the largest source is parsed in some 20 ms. */
+enum { SOURCE_BYTES_MAX = 128 << 10, PROGRAM_BYTES_MAX = 64 << 20, NEST_MAX = 100 };
 
 hdl_err hdl_jparse_fail(const hdl_jparser *p, const char *what)
 {
@@ -26,8 +27,10 @@ hdl_err hdl_jparse_unsupported(const hdl_jparser *p, const char *what)
 
 static hdl_err too_large(const hdl_jparser *p)
 {
-    return hdl_fail(HDL_UNSUPPORTED, p->why, "chat template, line %u: the template is too large",
-                    p->at->line);
+    return hdl_fail(HDL_UNSUPPORTED, p->why,
+                    "chat template, line %u: it takes more than %d MiB; no published one does; "
+                    "repair the model's chat template",
+                    p->at->line, PROGRAM_BYTES_MAX >> 20);
 }
 
 hdl_err hdl_jparse_node(hdl_jparser *p, hdl_jnode_kind kind, hdl_jnode **out)
@@ -62,7 +65,9 @@ hdl_err hdl_jparse_enter(hdl_jparser *p)
 {
     if (p->depth++ < NEST_MAX)
         return HDL_OK;
-    return hdl_fail(HDL_UNSUPPORTED, p->why, "chat template, line %u: nested deeper than %d",
+    return hdl_fail(HDL_UNSUPPORTED, p->why,
+                    "chat template, line %u: nested deeper than %d; no published one is; repair "
+                    "the model's chat template",
                     p->at->line, NEST_MAX);
 }
 
@@ -418,7 +423,9 @@ hdl_err hdl_jprogram_init(hdl_jprogram *program, hdl_text source, hdl_errmsg *wh
     hdl_jmem_init(&program->mem, PROGRAM_BYTES_MAX, NULL);
     if (source.len > SOURCE_BYTES_MAX || hdl_utf8_valid_prefix(source.p, source.len) < source.len ||
         memchr(source.p, '\0', source.len) != NULL)
-        return hdl_fail(HDL_INVALID, why, "chat template: longer than %d bytes, or not UTF-8 text",
+        return hdl_fail(HDL_INVALID, why,
+                        "chat template: longer than %d bytes, or not UTF-8 text; no published one "
+                        "is; repair the model's chat template",
                         SOURCE_BYTES_MAX);
     hdl_jtokens tokens;
     HDL_TRY(hdl_jlex(&program->mem, source, &tokens, why));

@@ -9,8 +9,8 @@
 #include "scheduler/text/jinja_ast.h"
 
 enum {
-    HDL_JRUN_STEPS_MAX = 3000000, /* under 100 ms */
-    HDL_JRUN_DEPTH_MAX = 400,     /* of nested evaluation: under 256 KiB of stack */
+    HDL_JRUN_STEPS_MAX = 1500000, /* and more for a long conversation; under 100 ms */
+    HDL_JRUN_DEPTH_MAX = 400,     /* of nested evaluation: under 512 KiB of stack */
     HDL_JRUN_MEMORY_MAX = 256 << 20,
     HDL_JRUN_OUTPUT_MAX = 64 << 20,
     HDL_JRUN_RANGE_MAX = 100000, /* as in Jinja's sandbox */
@@ -30,7 +30,6 @@ typedef struct hdl_jrun {
     hdl_jmem mem;
     hdl_jframe *frame; /* innermost */
     hdl_jout *out;     /* where text goes now */
-    uint64_t steps;
     uint32_t depth, line;
     uint64_t now_wall_us;
     hdl_errmsg *why;
@@ -81,7 +80,13 @@ static inline const hdl_jfunction *hdl_jfunction_in(const hdl_jfunction *table, 
 
 /* Fills why with the line and returns err. */
 hdl_err hdl_jfail(hdl_jrun *run, hdl_err err, const char *fmt, ...) HDL_PRINTF(3, 4);
+/* A limit is reached: BUSY, with what it is and what to do. */
+hdl_err hdl_jlimit(hdl_jrun *run, const char *fmt, ...) HDL_PRINTF(2, 3);
+/* Counts work; the limit when there was too much. Whatever a built-in does in proportion to
+ * something goes through here, hdl_jmem or hdl_jsteps_add. */
 hdl_err hdl_jstep(hdl_jrun *run, size_t n) HDL_MUST_CHECK;
+/* One level of evaluation deeper; the caller takes it off run->depth again. */
+hdl_err hdl_jenter(hdl_jrun *run) HDL_MUST_CHECK;
 
 /* Arguments in the order of "a,b,c"; those not given are MISSING. slots has room for all of them
  * (at most 8). */
@@ -119,6 +124,12 @@ hdl_err hdl_jto_string(hdl_jrun *run, const hdl_jval *v, hdl_jval *out) HDL_MUST
 /* & < > " ' as HTML entities; markup. */
 hdl_err hdl_jescape(hdl_jrun *run, hdl_text text, hdl_jval *out) HDL_MUST_CHECK;
 hdl_err hdl_jundefined_error(hdl_jrun *run, const hdl_jval *v);
+/* Where a text stands in another, the first place or the last; NULL: nowhere. */
+hdl_err hdl_jfind(hdl_jrun *run, hdl_text in, hdl_text part, const char **hit) HDL_MUST_CHECK;
+hdl_err hdl_jfind_last(hdl_jrun *run, hdl_text in, hdl_text part, const char **hit) HDL_MUST_CHECK;
+hdl_err hdl_jequal(hdl_jrun *run, const hdl_jval *a, const hdl_jval *b, bool *out) HDL_MUST_CHECK;
+/* As hdl_jval_order, with a message. */
+hdl_err hdl_jorder(hdl_jrun *run, const hdl_jval *a, const hdl_jval *b, int *out) HDL_MUST_CHECK;
 hdl_err hdl_joperand_error(hdl_jrun *run, const char *op, const hdl_jval *a, const hdl_jval *b);
 hdl_err hdl_jcontains(hdl_jrun *run, const hdl_jval *in, const hdl_jval *v,
                       bool *out) HDL_MUST_CHECK;
@@ -131,7 +142,7 @@ hdl_err hdl_jcompare(hdl_jrun *run, hdl_jop op, const hdl_jval *a, const hdl_jva
 /* jinja_eval.c */
 hdl_err hdl_jframe_set(hdl_jrun *run, hdl_jframe *frame, const char *name,
                        hdl_jval v) HDL_MUST_CHECK;
-hdl_jval *hdl_jframe_find(hdl_jframe *frame, const char *name);
+hdl_jval *hdl_jframe_find(hdl_jrun *run, const char *name);    /* from the innermost scope on */
 hdl_jframe *hdl_jframe_new(hdl_jrun *run, hdl_jframe *parent); /* NULL: the memory limit */
 /* Runs the statements; *jump becomes BREAK or CONTINUE when one of these left them, else it is
  * untouched. */

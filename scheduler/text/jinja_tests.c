@@ -113,8 +113,8 @@ METHOD(is_eq)
 {
     hdl_jval arg;
     HDL_TRY(hdl_jargs_bind(run, args, "other", &arg));
-    *out = hdl_jbool(hdl_jval_equal(self, &arg));
-    return HDL_OK;
+    *out = hdl_jbool(false);
+    return hdl_jequal(run, self, &arg, &out->b);
 }
 
 METHOD(is_ne)
@@ -128,8 +128,8 @@ METHOD(is_sameas)
 {
     hdl_jval arg;
     HDL_TRY(hdl_jargs_bind(run, args, "other", &arg));
-    *out = hdl_jbool(self->kind == arg.kind && hdl_jval_equal(self, &arg));
-    return HDL_OK;
+    *out = hdl_jbool(false);
+    return self->kind == arg.kind ? hdl_jequal(run, self, &arg, &out->b) : HDL_OK;
 }
 
 METHOD(is_in)
@@ -144,10 +144,7 @@ static hdl_err ordered(hdl_jrun *run, const hdl_jval *self, const hdl_jargs *arg
 {
     hdl_jval arg;
     HDL_TRY(hdl_jargs_bind(run, args, "other", &arg));
-    if (hdl_jval_order(self, &arg, order) != HDL_OK)
-        return hdl_jfail(run, HDL_INVALID, "'%s' and '%s' have no order", hdl_jval_type(self),
-                         hdl_jval_type(&arg));
-    return HDL_OK;
+    return hdl_jorder(run, self, &arg, order);
 }
 
 #define ORDER_TEST(name, condition)                                                                \
@@ -171,7 +168,10 @@ static hdl_err same_when_recased(hdl_jrun *run, const hdl_jval *self, hdl_jcase 
     HDL_TRY(hdl_jrecase(run, text.s, how, &changed));
     HDL_TRY(hdl_jrecase(run, text.s, how == HDL_JCASE_LOWER ? HDL_JCASE_UPPER : HDL_JCASE_LOWER,
                         &other));
-    *out = hdl_jbool(hdl_jval_equal(&text, &changed) && !hdl_jval_equal(&changed, &other));
+    bool same, caseless;
+    HDL_TRY(hdl_jequal(run, &text, &changed, &same));
+    HDL_TRY(hdl_jequal(run, &changed, &other, &caseless));
+    *out = hdl_jbool(same && !caseless);
     return HDL_OK;
 }
 
@@ -283,7 +283,7 @@ METHOD(global_range)
     HDL_TRY(hdl_jlist_new(&run->mem, 0, &list));
     for (int64_t i = start; step > 0 ? i < stop : i > stop;) {
         if (list->n == HDL_JRUN_RANGE_MAX)
-            return hdl_jfail(run, HDL_BUSY, "range: more than %d items", HDL_JRUN_RANGE_MAX);
+            return hdl_jlimit(run, "a range of more than %d items", HDL_JRUN_RANGE_MAX);
         HDL_TRY(hdl_jstep(run, 1));
         HDL_TRY(hdl_jlist_push(&run->mem, list, hdl_jint(i)));
         if (__builtin_add_overflow(i, step, &i))
@@ -311,6 +311,7 @@ METHOD(global_strftime_now)
     (void)self;
     HDL_TRY(hdl_jargs_bind(run, args, "format", &arg));
     HDL_TRY(hdl_jarg_text(run, &arg, "", &format));
+    HDL_TRY(hdl_jstep(run, 16 + 4 * format.len));
     hdl_buf text;
     hdl_buf_init(&text, 4096);
     hdl_err err = hdl_strftime(run->now_wall_us, format, &text);

@@ -13,7 +13,7 @@ hdl_err hdl_jlist_new(hdl_jmem *mem, size_t room, hdl_jlist **out)
 {
     hdl_jlist *list = hdl_jmem_alloc(mem, sizeof *list);
     if (list != NULL && room > 0) {
-        list->v = hdl_pool_arena_alloc_array(&mem->arena, room, sizeof *list->v);
+        list->v = hdl_jmem_array(mem, room, sizeof *list->v);
         list->size = room;
     }
     if (list == NULL || (room > 0 && list->v == NULL))
@@ -26,7 +26,7 @@ hdl_err hdl_jlist_push(hdl_jmem *mem, hdl_jlist *list, hdl_jval v)
 {
     if (list->n == list->size) {
         size_t size = list->size ? 2 * list->size : 8;
-        hdl_jval *bigger = hdl_pool_arena_alloc_array(&mem->arena, size, sizeof *bigger);
+        hdl_jval *bigger = hdl_jmem_array(mem, size, sizeof *bigger);
         if (bigger == NULL)
             return HDL_BUSY;
         if (list->n > 0)
@@ -62,8 +62,8 @@ static void index_key(hdl_jdict *dict, size_t i)
 static hdl_err grow_dict(hdl_jmem *mem, hdl_jdict *dict)
 {
     size_t size = dict->size ? 2 * dict->size : 8;
-    hdl_jval *keys = hdl_pool_arena_alloc_array(&mem->arena, size, sizeof *keys);
-    hdl_jval *values = hdl_pool_arena_alloc_array(&mem->arena, size, sizeof *values);
+    hdl_jval *keys = hdl_jmem_array(mem, size, sizeof *keys);
+    hdl_jval *values = hdl_jmem_array(mem, size, sizeof *values);
     if (keys == NULL || values == NULL)
         return HDL_BUSY;
     if (dict->n > 0) {
@@ -76,39 +76,47 @@ static hdl_err grow_dict(hdl_jmem *mem, hdl_jdict *dict)
     if (size <= INDEX_FROM)
         return HDL_OK;
     dict->n_slots = 2 * size;
-    dict->slots = hdl_pool_arena_alloc_array(&mem->arena, dict->n_slots, sizeof *dict->slots);
-    if (dict->slots == NULL)
+    dict->slots = hdl_jmem_array(mem, dict->n_slots, sizeof *dict->slots);
+    if (dict->slots == NULL || !hdl_jsteps_add(&mem->steps, dict->n))
         return HDL_BUSY;
     for (size_t i = 0; i < dict->n; i++)
         index_key(dict, i);
     return HDL_OK;
 }
 
-static bool same_text(hdl_text a, hdl_text b)
+static bool same_text(hdl_text a, hdl_text b, hdl_jsteps *steps)
 {
-    return a.len == b.len && memcmp(a.p, b.p, a.len) == 0;
+    return a.len == b.len && hdl_jsteps_add(steps, a.len / 64) && memcmp(a.p, b.p, a.len) == 0;
 }
 
-hdl_jval *hdl_jdict_get(const hdl_jdict *dict, hdl_jval key)
+hdl_jval *hdl_jdict_get(const hdl_jdict *dict, hdl_jval key, hdl_jsteps *steps)
 {
+    hdl_jsteps own = {0, UINT64_MAX};
+    steps = steps ? steps : &own;
     if (dict->slots != NULL && key.kind == HDL_J_STRING) {
+        if (!hdl_jsteps_add(steps, 1 + key.s.len / 64))
+            return NULL;
         for (size_t at = slot_of(dict, key.s); dict->slots[at] != 0;
              at = (at + 1) & (dict->n_slots - 1)) {
             size_t i = dict->slots[at] - 1;
-            if (same_text(dict->keys[i].s, key.s))
+            if (same_text(dict->keys[i].s, key.s, steps))
                 return &dict->values[i];
+            if (!hdl_jsteps_add(steps, 1))
+                return NULL;
         }
         return NULL;
     }
     for (size_t i = 0; i < dict->n; i++)
-        if (hdl_jval_equal(&dict->keys[i], &key))
+        if (hdl_jval_equal(&dict->keys[i], &key, steps))
             return &dict->values[i];
     return NULL;
 }
 
 hdl_err hdl_jdict_set(hdl_jmem *mem, hdl_jdict *dict, hdl_jval key, hdl_jval value)
 {
-    hdl_jval *old = hdl_jdict_get(dict, key);
+    hdl_jval *old = hdl_jdict_get(dict, key, &mem->steps);
+    if (!hdl_jsteps_add(&mem->steps, 0))
+        return HDL_BUSY;
     if (old != NULL) {
         *old = value;
         return HDL_OK;
@@ -181,7 +189,8 @@ hdl_jval hdl_jundefined(const char *name)
 
 bool hdl_jval_is(const hdl_jval *v, const char *text)
 {
-    return v->kind == HDL_J_STRING && same_text(v->s, (hdl_text){text, strlen(text)});
+    size_t len = strlen(text);
+    return v->kind == HDL_J_STRING && v->s.len == len && memcmp(v->s.p, text, len) == 0;
 }
 
 bool hdl_jval_true(const hdl_jval *v)
@@ -224,16 +233,21 @@ const char *hdl_jval_type(const hdl_jval *v)
 
 /* A template can nest lists without end (`ns.x = [ns.x]`): beyond a depth that no message has,
  * values count as unequal. */
-static bool equal(const hdl_jval *a, const hdl_jval *b, int depth);
+typedef struct compare {
+    hdl_jsteps *steps;
+    int depth;
+} compare;
 
-static bool equal_items(const hdl_jval *a, const hdl_jval *b, int depth)
+static bool equal(const hdl_jval *a, const hdl_jval *b, compare c);
+
+static bool equal_items(const hdl_jval *a, const hdl_jval *b, compare c)
 {
     if (a->kind == HDL_J_DICT) {
         if (a->dict->n != b->dict->n)
             return false;
         for (size_t i = 0; i < a->dict->n; i++) {
-            const hdl_jval *other = hdl_jdict_get(b->dict, a->dict->keys[i]);
-            if (other == NULL || !equal(&a->dict->values[i], other, depth))
+            const hdl_jval *other = hdl_jdict_get(b->dict, a->dict->keys[i], c.steps);
+            if (other == NULL || !equal(&a->dict->values[i], other, c))
                 return false;
         }
         return true;
@@ -241,14 +255,16 @@ static bool equal_items(const hdl_jval *a, const hdl_jval *b, int depth)
     if (a->list->n != b->list->n)
         return false;
     for (size_t i = 0; i < a->list->n; i++)
-        if (!equal(&a->list->v[i], &b->list->v[i], depth))
+        if (!equal(&a->list->v[i], &b->list->v[i], c))
             return false;
     return true;
 }
 
-static bool equal(const hdl_jval *a, const hdl_jval *b, int depth)
+static bool equal(const hdl_jval *a, const hdl_jval *b, compare c)
 {
     double x, y;
+    if (!hdl_jsteps_add(c.steps, 1))
+        return false;
     if (a->kind == HDL_J_INT && b->kind == HDL_J_INT)
         return a->i == b->i;
     if (hdl_jval_number(a, &x) && hdl_jval_number(b, &y))
@@ -258,19 +274,26 @@ static bool equal(const hdl_jval *a, const hdl_jval *b, int depth)
     switch (a->kind) {
     case HDL_J_UNDEFINED:
     case HDL_J_NONE: return true;
-    case HDL_J_STRING: return same_text(a->s, b->s);
+    case HDL_J_STRING: return same_text(a->s, b->s, c.steps);
     case HDL_J_LIST:
     case HDL_J_TUPLE:
-    case HDL_J_DICT: return depth < NEST_MAX && equal_items(a, b, depth + 1);
+    case HDL_J_DICT:
+        return c.depth < NEST_MAX && equal_items(a, b, (compare){c.steps, c.depth + 1});
     default: return a->list == b->list; /* identity */
     }
 }
 
-bool hdl_jval_equal(const hdl_jval *a, const hdl_jval *b) { return equal(a, b, 0); }
+bool hdl_jval_equal(const hdl_jval *a, const hdl_jval *b, hdl_jsteps *steps)
+{
+    hdl_jsteps own = {0, UINT64_MAX};
+    return equal(a, b, (compare){steps ? steps : &own, 0});
+}
 
-static hdl_err order(const hdl_jval *a, const hdl_jval *b, int depth, int *out)
+static hdl_err order(const hdl_jval *a, const hdl_jval *b, compare c, int *out)
 {
     double x, y;
+    if (!hdl_jsteps_add(c.steps, 1))
+        return HDL_BUSY;
     if (a->kind == HDL_J_INT && b->kind == HDL_J_INT) {
         *out = (a->i > b->i) - (a->i < b->i);
         return HDL_OK;
@@ -281,33 +304,50 @@ static hdl_err order(const hdl_jval *a, const hdl_jval *b, int depth, int *out)
     }
     if (a->kind == HDL_J_STRING && b->kind == HDL_J_STRING) {
         /* The order of UTF-8 bytes is that of code points. */
-        int bytes = memcmp(a->s.p, b->s.p, a->s.len < b->s.len ? a->s.len : b->s.len);
+        size_t both = a->s.len < b->s.len ? a->s.len : b->s.len;
+        if (!hdl_jsteps_add(c.steps, both / 64))
+            return HDL_BUSY;
+        int bytes = memcmp(a->s.p, b->s.p, both);
         *out = bytes != 0 ? bytes : (a->s.len > b->s.len) - (a->s.len < b->s.len);
         return HDL_OK;
     }
-    if (depth == NEST_MAX || a->kind != b->kind ||
+    if (c.depth == NEST_MAX || a->kind != b->kind ||
         (a->kind != HDL_J_LIST && a->kind != HDL_J_TUPLE))
         return HDL_INVALID;
     for (size_t i = 0; i < a->list->n && i < b->list->n; i++) {
-        if (hdl_jval_equal(&a->list->v[i], &b->list->v[i]))
+        if (hdl_jval_equal(&a->list->v[i], &b->list->v[i], c.steps))
             continue;
-        return order(&a->list->v[i], &b->list->v[i], depth + 1, out);
+        return order(&a->list->v[i], &b->list->v[i], (compare){c.steps, c.depth + 1}, out);
     }
     *out = (a->list->n > b->list->n) - (a->list->n < b->list->n);
     return HDL_OK;
 }
 
-hdl_err hdl_jval_order(const hdl_jval *a, const hdl_jval *b, int *out)
+hdl_err hdl_jval_order(const hdl_jval *a, const hdl_jval *b, hdl_jsteps *steps, int *out)
 {
-    return order(a, b, 0, out);
+    hdl_jsteps own = {0, UINT64_MAX};
+    return order(a, b, (compare){steps ? steps : &own, 0}, out);
 }
 
 size_t hdl_jtext_chars(hdl_text text)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < text.len; i++)
-        n += ((unsigned char)text.p[i] & 0xc0) != 0x80;
+    size_t n = text.len, i = 0;
+    for (; i + 8 <= text.len; i += 8) { /* less the bytes 10xxxxxx, eight at once */
+        uint64_t v;
+        memcpy(&v, text.p + i, 8);
+        n -= (size_t)__builtin_popcountll(v >> 7 & ~v >> 6 & 0x0101010101010101u);
+    }
+    for (; i < text.len; i++)
+        n -= ((unsigned char)text.p[i] & 0xc0) == 0x80;
     return n;
+}
+
+size_t hdl_jtext_at(hdl_text text, size_t chars)
+{
+    size_t at = 0;
+    while (chars-- > 0 && at < text.len)
+        hdl_utf8_next(text.p, &at);
+    return at;
 }
 
 bool hdl_jspace(uint32_t cp) { return (cp >= 0x1c && cp <= 0x1f) || hdl_unicode_is_space(cp); }

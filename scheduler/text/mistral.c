@@ -274,7 +274,7 @@ static uint32_t call_index(const walk *w, turn calls, size_t result)
         const hdl_jlist *list = hdl_member_list(message_of(w, i), "tool_calls");
         for (size_t k = 0; list != NULL && k < list->n; k++, n++) {
             const hdl_jval *other = hdl_member(&list->v[k], "id");
-            if (other != NULL && hdl_jval_equal(other, id))
+            if (other != NULL && hdl_jval_equal(other, id, NULL))
                 found = n;
         }
     }
@@ -285,7 +285,7 @@ static uint32_t call_index(const walk *w, turn calls, size_t result)
 static uint64_t order_key(const walk *w, turn results, turn calls, size_t result)
 {
     size_t last = results.to - 1;
-    while (last > result && !hdl_jval_equal(call_id(w, last), call_id(w, result)))
+    while (last > result && !hdl_jval_equal(call_id(w, last), call_id(w, result), NULL))
         last--;
     return (uint64_t)call_index(w, calls, result) << 32 | (last - results.from);
 }

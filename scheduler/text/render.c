@@ -87,14 +87,14 @@ void hdl_put_json(hdl_render *r, const hdl_jval *v)
 {
     const hdl_jjson_style style = {
         .indent = -1, .item_separator = {", ", 2}, .key_separator = {": ", 2}};
-    stick(r, hdl_jval_json(v, &style, r->out));
+    stick(r, hdl_jval_json(v, &style, NULL, r->out));
 }
 
 const hdl_jval *hdl_member(const hdl_jval *v, const char *key)
 {
     const hdl_jval *found = NULL;
     if (v != NULL && v->kind == HDL_J_DICT)
-        found = hdl_jdict_get(v->dict, hdl_jcstr(key));
+        found = hdl_jdict_get(v->dict, hdl_jcstr(key), NULL);
     return found != NULL && found->kind != HDL_J_NONE ? found : NULL;
 }
 
@@ -186,7 +186,7 @@ static hdl_err take_messages(hdl_render *r, const char *part_join)
         hdl_jval *message = &messages.list->v[i];
         if (message->kind != HDL_J_DICT || hdl_member_text(message, "role").len == 0)
             return hdl_fail(HDL_INVALID, r->why, "messages[%zu] must be an object with a role", i);
-        hdl_jval *content = hdl_jdict_get(message->dict, hdl_jcstr("content"));
+        hdl_jval *content = hdl_jdict_get(message->dict, hdl_jcstr("content"), NULL);
         if (content != NULL && content->kind == HDL_J_LIST)
             HDL_TRY(flatten(r, part_join, content, i));
         bool plain =

@@ -131,9 +131,10 @@ static hdl_err flatten(hdl_jrun *run, const hdl_jlist *parts, hdl_jval *out, boo
     for (size_t i = 0; i < parts->n && *flat; i++) {
         const hdl_jval *part = &parts->v[i];
         const hdl_jval *type =
-            part->kind == HDL_J_DICT ? hdl_jdict_get(part->dict, hdl_jcstr("type")) : NULL;
-        const hdl_jval *piece =
-            type && hdl_jval_is(type, "text") ? hdl_jdict_get(part->dict, hdl_jcstr("text")) : NULL;
+            part->kind == HDL_J_DICT ? hdl_jdict_get(part->dict, hdl_jcstr("type"), NULL) : NULL;
+        const hdl_jval *piece = type && hdl_jval_is(type, "text")
+                                    ? hdl_jdict_get(part->dict, hdl_jcstr("text"), NULL)
+                                    : NULL;
         *flat = piece != NULL && piece->kind == HDL_J_STRING;
         if (*flat && i > 0)
             HDL_TRY(hdl_jconcat(&run->mem, text.s, (hdl_text){"\n", 1}, &text));
@@ -151,7 +152,7 @@ static hdl_err alias_reasoning(hdl_jrun *run, hdl_jval *message)
     static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
     const hdl_jval *reasoning = NULL;
     for (size_t i = 0; i < HDL_ARRAY_LEN(names) && reasoning == NULL; i++) {
-        reasoning = hdl_jdict_get(message->dict, hdl_jcstr(names[i]));
+        reasoning = hdl_jdict_get(message->dict, hdl_jcstr(names[i]), NULL);
         if (reasoning != NULL && reasoning->kind == HDL_J_NONE)
             reasoning = NULL;
     }
@@ -176,7 +177,7 @@ static hdl_err trust_role(hdl_jrun *run, hdl_jval *message)
         "system",      "user",          "assistant",      "tool",    "developer",
         "function",    "model",         "ipython",        "context", "documents",
         "observation", "tool_response", "latest_reminder"};
-    hdl_jval *role = hdl_jdict_get(message->dict, hdl_jcstr("role"));
+    hdl_jval *role = hdl_jdict_get(message->dict, hdl_jcstr("role"), NULL);
     for (size_t i = 0; i < HDL_ARRAY_LEN(roles) && role != NULL; i++)
         if (hdl_jval_is(role, roles[i]))
             return hdl_jstring_own(&run->mem, role->s, true, role);
@@ -189,7 +190,7 @@ static hdl_err prepare_message(hdl_jrun *run, hdl_jval *message, size_t i)
         return hdl_fail(HDL_INVALID, run->why, "messages[%zu] must be an object", i);
     HDL_TRY(trust_role(run, message));
     HDL_TRY(alias_reasoning(run, message));
-    hdl_jval *content = hdl_jdict_get(message->dict, hdl_jcstr("content"));
+    hdl_jval *content = hdl_jdict_get(message->dict, hdl_jcstr("content"), NULL);
     if (content == NULL || content->kind != HDL_J_LIST || run->program->wants_parts)
         return HDL_OK;
     hdl_jval text;
@@ -213,12 +214,12 @@ static hdl_err mark_final(hdl_jrun *run, hdl_jlist *messages, hdl_text *final)
 {
     hdl_jval *text = NULL;
     if (messages->n > 0)
-        text = hdl_jdict_get(messages->v[messages->n - 1].dict, hdl_jcstr("content"));
+        text = hdl_jdict_get(messages->v[messages->n - 1].dict, hdl_jcstr("content"), NULL);
     for (size_t i = text && text->kind == HDL_J_LIST ? text->list->n : 0;
          i-- > 0 && text->kind == HDL_J_LIST;) {
         const hdl_jval *part = &text->list->v[i];
         hdl_jval *piece =
-            part->kind == HDL_J_DICT ? hdl_jdict_get(part->dict, hdl_jcstr("text")) : NULL;
+            part->kind == HDL_J_DICT ? hdl_jdict_get(part->dict, hdl_jcstr("text"), NULL) : NULL;
         if (piece != NULL)
             text = piece;
     }
@@ -282,6 +283,9 @@ static hdl_err render(hdl_jrun *run, const hdl_chat *chat)
     HDL_TRY(define(run, "add_generation_prompt", hdl_jbool(chat->add_generation_prompt)));
     HDL_TRY(define_kwargs(run, chat->kwargs));
     HDL_TRY(define(run, "messages", messages));
+    /* Taking the conversation over was not the template's doing. A long one may cost more: 1000
+     * turns of 1 kB take 700,000 steps in the slowest published template. */
+    run->mem.steps = (hdl_jsteps){0, HDL_JRUN_STEPS_MAX + run->mem.arena.total_bytes / 8};
     HDL_TRY(hdl_jexec(run, run->program->body, &jump));
     return chat->continue_final ? cut_at_mark(run, run->out->text, before, final) : HDL_OK;
 }
@@ -301,6 +305,16 @@ static hdl_err give_ranges(const hdl_jout *out, size_t before, hdl_ranges *range
     return HDL_OK;
 }
 
+/* Which of the limits that have no place of their own was reached. */
+static hdl_err say_limit(hdl_jrun *run)
+{
+    HDL_TRY(hdl_jstep(run, 0));
+    if (!hdl_buf_ok(run->out->text))
+        return hdl_jlimit(run, "more than %zu bytes of text", run->out->text->cap);
+    return hdl_jlimit(run, "more than %d MiB of memory, or lists too deep in each other",
+                      HDL_JRUN_MEMORY_MAX >> 20);
+}
+
 hdl_err hdl_template_render(const hdl_template *tpl, const hdl_chat *chat, hdl_buf *out,
                             hdl_errmsg *why)
 {
@@ -316,11 +330,11 @@ hdl_err hdl_template_render(const hdl_template *tpl, const hdl_chat *chat, hdl_b
     hdl_err err = render(&run, chat);
     if (err == HDL_OK && chat->own != NULL)
         err = give_ranges(&put, before, chat->own);
+    if (err == HDL_BUSY && said.text[0] == '\0')
+        err = say_limit(&run);
     hdl_jmem_deinit(&run.mem);
     hdl_jout_deinit(&put);
     if (err != HDL_OK && said.text[0] == '\0')
-        return hdl_fail(err, why,
-                        "chat template, line %u: %s; the conversation is too large for it",
-                        run.line, hdl_err_text(err));
+        return hdl_fail(err, why, "chat template, line %u: %s", run.line, hdl_err_text(err));
     return err == HDL_OK ? HDL_OK : hdl_fail(err, why, "%s", said.text);
 }

@@ -89,6 +89,24 @@ CHATS = {
                       add_generation_prompt=True),
     "continue": dict(messages=[U, {"role": "assistant", "content": "It is"}], continue_final=True),
     "continue, spaces": dict(messages=[S, U, {"role": "assistant", "content": "It is "}], continue_final=True),
+    "continue, reasoning": dict(messages=[S, U, {"role": "assistant", "content": "It is", "reasoning_content": "Hmm."}],
+                                continue_final=True),
+    "continue, tools": dict(messages=[U2, CALLS, T, {"role": "assistant", "content": "Warm, an"}], tools=TOOLS, continue_final=True),
+    "tools, thinking off": dict(messages=[S, U2, CALLS, T], tools=TOOLS, add_generation_prompt=True,
+                                kwargs={"enable_thinking": False, "thinking": False}),
+    "reasoning, thinking off": dict(messages=[S, U, REASON, U2], add_generation_prompt=True,
+                                    kwargs={"enable_thinking": False, "thinking": False}),
+    "reasoning, no prompt": dict(messages=[S, U, REASON, U2], kwargs={"enable_thinking": True, "thinking": True}),
+    "effort low": dict(messages=[S, U], add_generation_prompt=True, kwargs={"reasoning_effort": "low"}),
+    "effort medium": dict(messages=[U, REASON, U2], add_generation_prompt=True, kwargs={"reasoning_effort": "medium"}),
+    "effort none": dict(messages=[U], add_generation_prompt=True, kwargs={"reasoning_effort": "none"}),
+    "effort max": dict(messages=[U], add_generation_prompt=True, kwargs={"reasoning_effort": "max", "enable_thinking": True,
+                                                                        "thinking": True}),
+    "thought as gpt-oss": dict(messages=[U, {**CALLS, "thinking": "Ask."}, T, {"role": "assistant", "content": "Warm.", "thinking": "Ok."},
+                                         U2], tools=TOOLS, add_generation_prompt=True),
+    "developer": dict(messages=[{"role": "developer", "content": "Be brief."}, U], add_generation_prompt=True),
+    "two systems": dict(messages=[S, S, U, A, S, U2], add_generation_prompt=True),
+    "long": dict(messages=[S, *[U, A] * 12, U2], add_generation_prompt=True),
     "wrong order": dict(messages=[U, U2, A, S], add_generation_prompt=True),
     "empty": dict(messages=[], add_generation_prompt=True),
     "parts": dict(messages=[PARTS, A, PARTS], add_generation_prompt=True),
@@ -147,6 +165,7 @@ def main():
         subprocess.run([sys.executable, ROOT / "tests/golden/text/make_templates.py"], check=True)
         sources["bundled model"] = json.loads((ROOT / "deploy/demo-model/tokenizer_config.json").read_text())["chat_template"]
     probe, equal = Probe(args.probe), 0
+    same = {"ok": 0, "refused": 0, "joined": 0}  # equal bytes, refused by both, contents in parts that heddle joins
     for name, source in sources.items():
         wrong, rendered = [], 0
         for title, chat in CHATS.items():
@@ -154,7 +173,9 @@ def main():
             rendered += want[0] == "ok"
             # A content in parts may be joined for a template that takes strings only, where transformers fails or prints a list.
             if title == "parts" and got[0] == "ok" and want != got[:2] and ("[{'type'" in want[1] or '[{"type"' in want[1] or want[0] == "refused"):
+                same["joined"] += 1
                 continue
+            same[want[0]] += want[:2] == got[:2] or want[0] == got[0] == "refused"
             if want[0] != got[0] or (want[0] == "ok" and want[1] != got[1]):
                 wrong.append((title, want, got))
             if got[2]:
@@ -163,7 +184,8 @@ def main():
         print(f"{name}: {len(CHATS) - len(wrong)} of {len(CHATS)} conversations equal ({rendered} rendered)")
         for title, want, got in wrong[:20 if args.verbose else 2]:
             print(f"  {title}:\n    want {want[0]} {want[1][-700:]!r}\n    got  {got[0]} {got[1][-700:]!r}")
-    print(f"{equal} of {len(sources)} templates equal")
+    print(f"{equal} of {len(sources)} templates equal; of {len(sources) * len(CHATS)} renderings {same['ok']} with equal bytes, "
+          f"{same['refused']} refused by both, {same['joined']} of contents in parts that only heddle joins")
     sys.exit(0 if equal == len(sources) else 1)
 
 

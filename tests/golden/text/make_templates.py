@@ -54,7 +54,7 @@ plain text
 {{ 'a' ~ 1 ~ none ~ true ~ [1, 'x'] }} {{ 'x' * 3 }} {{ [1] * 2 }} {{ (1, 2) + (3,) }} {{ [1] + [2] }}
 {{ 'yes' if flag else 'no' }} {{ 'yes' if not flag else 'no' }} {{ 'yes' if false }}| {{ 1 if false else 2 if true else 3 }}
 {{ () }} {{ (1,) }} {{ 1, 2 }} {{ [] }} {{ {} }} {{ {'a': [1, {'b': none}], 2: 'x'} }} {{ [1, 2,] }}
-{{ "a\tb\n\\ \u00e9 \x41 \' \q" }} {{ 'con' 'cat' }} {{ 0x1f }} {{ 1_000 }} {{ 1.5e3 }} {{ 2e-7 }} {{ 1e16 }} {{ 123456789.125 }} {{ 0.1 + 0.2 }}
+{{ "a\tb\n\\ \u00e9 \x41 \' \q" }} {{ 'con' 'cat' }} {{ 0x1f }} {{ 1_000 }} {{ 1.5e3 }} {{ 2e-7 }} {{ 1e16 }} {{ 123456789.125 }} {{ 0.1 + 0.2 }} {{ 2.0 ** -24 }} {{ [2.0 ** -44, 5e-324, -0.0] }} {{ 1e22 }}
 {% for m in messages %}{{ loop.index }}/{{ loop.length }} {{ loop.index0 }} {{ loop.revindex }} {{ loop.revindex0 }} {{ loop.first }} {{ loop.last }} {{ m.role }};{% endfor %}
 {% for m in messages if m.role == 'user' %}{{ loop.index }}{{ m.content }}{% if not loop.last %}, {% endif %}{% else %}none{% endfor %}
 {% for x in empty %}x{% else %}nothing here{% endfor %} {% for k in nested %}{{ k }}{% endfor %} {% for c in 'héy' %}{{ c }}.{% endfor %} {% for x in missing %}x{% endfor %}

@@ -185,54 +185,30 @@ static void errors_name_the_line(void **state)
           "Roles must alternate!");
 }
 
-/* Each would run for minutes or take gigabytes; a limit stops it. */
-static void hostile_templates_are_stopped(void **state)
+/* What Python would go on with and heddle does not, or takes otherwise. test_hostile.c has what
+ * runs for ever. */
+static void numbers_and_depth_are_limited(void **state)
 {
     static const struct {
-        const char *source;
-        hdl_err err;
-        const char *says;
+        const char *source, *says;
     } cases[] = {
-        {"{% for a in range(100000) %}{% for b in range(100000) %}{% for c in range(100000) %}{% "
-         "endfor %}{% endfor %}{% endfor %}",
-         HDL_BUSY, "steps"},
-        {"{% for i in range(1000000000) %}{% endfor %}", HDL_BUSY, "range"},
-        {"{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}", HDL_BUSY, "nested deeper"},
-        {"{{ 'x' * 1000000000 }}", HDL_BUSY, "repetition"},
-        {"{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s "
-         "%}{% endfor %}{{ ns.s }}",
-         HDL_BUSY, "line 1"},
-        {"{% set ns = namespace(l=[1,2]) %}{% for i in range(60) %}{% set ns.l = ns.l + ns.l %}{% "
-         "endfor %}",
-         HDL_BUSY, "line 1"},
-        {"{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% "
-         "endfor %}{{ ns.l }}",
-         HDL_BUSY, "line 1"},
-        {"{% set ns = namespace(a=[], b=[]) %}{% for i in range(99999) %}{% set ns.a = [ns.a] %}{% "
-         "set ns.b = [ns.b] %}{% endfor %}"
-         "{{ ns.a == ns.b }}{{ ns.a < ns.b }}",
-         HDL_INVALID, "unsupported operand"},
-        {"{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% "
-         "endfor %}{{ ns.l | tojson }}",
-         HDL_BUSY, "line 1"},
-        {"{{ ('a' * 30000000) | replace('', 'bbbbbbbbbb') }}", HDL_BUSY, "line 1"},
-        {"{{ range(100000) | list | map('string') | join('x' * 10000) }}", HDL_BUSY, "line 1"},
-        {"{{ 9223372036854775807 + 1 }}", HDL_INVALID, "cannot be read"},
-        {"{{ 999999999999999999 * 999 }}", HDL_INVALID, "64 bits"},
-        {"{{ 2 ** 100000000 }}", HDL_INVALID, "64 bits"},
-        {"{{ 1 // 0 }}", HDL_INVALID, "division by zero"},
-        {"{{ 1 % 0.0 }}", HDL_INVALID, "division by zero"},
-        {"{{ x | indent(999999999) }}", HDL_OK, ""},
+        {"{% set ns = namespace(a=[], b=[]) %}{% for i in range(999) %}{% set ns.a = [ns.a] %}{% "
+         "set ns.b = [ns.b] %}{% endfor %}{{ ns.a == ns.b }}{{ ns.a < ns.b }}",
+         "unsupported operand"},
+        {"{{ 9223372036854775807 + 1 }}", "cannot be read"},
+        {"{{ 999999999999999999 * 999 }}", "64 bits"},
+        {"{{ 2 ** 100000000 }}", "64 bits"},
+        {"{{ 1 // 0 }}", "division by zero"},
+        {"{{ 1 % 0.0 }}", "division by zero"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        if (cases[i].err != HDL_OK)
-            check(cases[i].source, "{\"messages\":[]}", (hdl_chat){0}, cases[i].err, cases[i].says);
+        check(cases[i].source, "{\"messages\":[]}", (hdl_chat){0}, HDL_INVALID, cases[i].says);
 }
 
 static void deep_sources_are_refused(void **state)
 {
-    enum { DEEP = 20000 };
+    enum { DEEP = 5000 };
     static const struct {
         const char *open, *close;
     } pairs[] = {{"(", ")"},     {"[", "]"},           {"-", ""},   {"not ", ""},
@@ -280,7 +256,7 @@ int main(void)
         cmocka_unit_test(parts_are_joined_where_the_template_takes_strings),
         cmocka_unit_test(variables_come_from_the_request),
         cmocka_unit_test(errors_name_the_line),
-        cmocka_unit_test(hostile_templates_are_stopped),
+        cmocka_unit_test(numbers_and_depth_are_limited),
         cmocka_unit_test(deep_sources_are_refused),
         cmocka_unit_test(building_a_string_in_a_loop_is_linear),
     };
