@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import unittest
 
-from custom import kubernetes_validate
+from custom import kubernetes_validate, validate
 from manifests import (K8S, OVERLAYS, ROOT, End, allowed, config, containers, for_each_overlay, of_kind, pods, program, render, selects,
                        yaml)
 
@@ -255,7 +255,7 @@ class Agreement(unittest.TestCase):
             done = run(program("heddle"), "inspect", ROOT / "deploy/demo-model", "--tp", "2", "--kv-bytes", kv, "--k8s")
             container = {"name": "x", "image": "x", **yaml.safe_load(done.stdout)}
             pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"containers": [container]}}
-            kubernetes_validate.validate(pod, "1.34", strict=True)
+            validate(pod)
             memory.append(int(container["resources"]["limits"]["memory"].removesuffix("Gi")))
         self.assertEqual(memory[1] - memory[0], 8)
         for _, c in self.workers(objects):

@@ -83,7 +83,6 @@ class Pod(Host):
 
     def stop(self):
         """As a deletion does. -> exit statuses"""
-        self.stopping = True
         for p in self.processes.values():
             p.send_signal(signal.SIGTERM)
         return [p.wait(WAIT_SECONDS) for p in self.processes.values()]
@@ -317,7 +316,9 @@ class Pods(unittest.TestCase):
         return between
 
     def end(self):
-        """A drain: everything ends well."""
+        """A drain: everything ends well, and what the scheduler dismisses is not started again."""
+        for pod in self.cluster.pods:
+            pod.stopping = True
         self.assertEqual(self.scheduler.stop().count(0), len(self.scheduler.processes), self.cluster.logs())
         for pod in self.cluster.pods:
             self.assertEqual(set(pod.stop()), {0}, self.cluster.logs())
