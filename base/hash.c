@@ -73,7 +73,7 @@ uint64_t hdl_hash_u32s(const uint32_t *values, size_t n, uint64_t seed)
 uint64_t hdl_hash_chain(uint64_t prev, const int32_t *tokens, size_t n)
 {
     const unsigned char *p = (const unsigned char *)tokens;
-    uint64_t a = prev ^ K0, b = prev ^ K1, c = prev ^ K2, d = prev ^ K3;
+    uint64_t a = K0, b = K1, c = K2, d = K3;
     size_t left = n * sizeof *tokens;
     for (; left >= 64; left -= 64, p += 64) {
         a = fold(load64(p) ^ K1, load64(p + 8) ^ a);
@@ -83,7 +83,8 @@ uint64_t hdl_hash_chain(uint64_t prev, const int32_t *tokens, size_t n)
     }
     if (left)
         a ^= hdl_hash_bytes(p, left, n);
-    return hdl_hash_mix(fold(a ^ K0, b ^ K1) ^ fold(c ^ K2, d ^ K3) ^ a);
+    const uint64_t all = fold(a ^ K0, b ^ K1) ^ fold(c ^ K2, d ^ K3) ^ a;
+    return hdl_hash_mix(fold(prev ^ K1, all ^ K2) ^ all);
 }
 
 uint32_t hdl_crc32c(uint32_t crc, const void *bytes, size_t n)

@@ -15,7 +15,7 @@
 #include "base/arena.h"
 
 enum {
-    HDL_WIRE_PROTOCOL = 3,    /* raised when an old peer would misunderstand */
+    HDL_WIRE_PROTOCOL = 4,    /* raised when an old peer would misunderstand */
     HDL_WIRE_NAME_BYTES = 64, /* names, with their NUL */
     HDL_WIRE_PATH_BYTES = 1024,
     HDL_WIRE_TEXT_BYTES = 256,

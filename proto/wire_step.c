@@ -32,7 +32,7 @@ enum {
     COPY_WORDS = sizeof(hdl_plan_copy) / 4,
     BIAS_WORDS = sizeof(hdl_bias) / 4,
     RESULT_WORDS = sizeof(hdl_result_row) / 4,
-    TOP_WORDS = sizeof(hdl_logprob) / 4,
+    PROB_WORDS = sizeof(hdl_logprob) / 4,
     ROW_FLAGS_ALL = HDL_ROW_SAMPLE | HDL_ROW_FEEDBACK | HDL_ROW_SCORE | HDL_ROW_LOGITS,
     RESULT_ROWS_MAX = HDL_SEQS_MAX + HDL_STEP_TOKENS_MAX
 };
@@ -134,7 +134,7 @@ static hdl_err check_row(const hdl_plan *plan, const hdl_plan_row *row, hdl_errm
         return wire_refuse(why, "row.flags", row->flags);
     if (row->n_tokens == 0 || row->n_tokens > HDL_STEP_TOKENS_MAX)
         return wire_refuse(why, "row.n_tokens", row->n_tokens);
-    uint32_t n_entries = row->n_tokens + (row->flags & HDL_ROW_SCORE ? 1 : 0);
+    uint32_t n_entries = row->n_tokens + (row->flags & HDL_ROW_SCORE ? 1u : 0u);
     if (!inside(row->token_at, n_entries, plan->n_tokens))
         return wire_refuse(why, "row.token_at", row->token_at);
     if (row->pos > INT32_MAX)
@@ -302,22 +302,20 @@ void wire_result_fill(const hdl_result *result, pb_result *pb)
     pb->coll_us = result->coll_us;
     pb->n_rows = (size_t)result->n_rows * RESULT_WORDS;
     pb->rows = (uint32_t *)(uintptr_t)result->rows;
-    pb->n_tops = (size_t)result->n_tops * TOP_WORDS;
-    pb->tops = (uint32_t *)(uintptr_t)result->tops;
+    pb->n_probs = (size_t)result->n_probs * PROB_WORDS;
+    pb->probs = (uint32_t *)(uintptr_t)result->probs;
 }
 
 static hdl_err check_result_row(const hdl_result *r, const hdl_result_row *row, hdl_errmsg *why)
 {
     if (row->token < 0)
         return wire_refuse(why, "result row.token", (uint64_t)row->token);
-    if (row->scored > 1)
-        return wire_refuse(why, "result row.scored", row->scored);
     if (row->pos > INT32_MAX)
         return wire_refuse(why, "result row.pos", row->pos);
-    if (row->n_top > HDL_TOP_LOGPROBS_MAX || !inside(row->top_at, row->n_top, r->n_tops))
-        return wire_refuse(why, "result row.top_at", row->top_at);
-    if (isnan(row->logprob))
-        return wire_refuse(why, "result row.logprob", word_of(row->logprob));
+    if (row->n_probs > HDL_ROW_PROBS_MAX || !inside(row->probs_at, row->n_probs, r->n_probs))
+        return wire_refuse(why, "result row.probs_at", row->probs_at);
+    if (row->n_probs > 0 && r->probs[row->probs_at].token != row->token)
+        return wire_refuse(why, "result row's own log-probability", row->probs_at);
     return HDL_OK;
 }
 
@@ -331,16 +329,16 @@ hdl_err wire_result_read(const pb_result *pb, hdl_result *out, hdl_errmsg *why)
                         .step_us = pb->step_us,
                         .coll_us = pb->coll_us,
                         .rows = (const hdl_result_row *)(const void *)pb->rows,
-                        .tops = (const hdl_logprob *)(const void *)pb->tops};
+                        .probs = (const hdl_logprob *)(const void *)pb->probs};
     if (pb->err >= HDL_ERR_COUNT)
         return wire_refuse(why, "result.err", pb->err);
     HDL_TRY(count_of(pb->n_rows, RESULT_WORDS, RESULT_ROWS_MAX, &out->n_rows, why));
-    HDL_TRY(count_of(pb->n_tops, TOP_WORDS, (size_t)RESULT_ROWS_MAX * HDL_TOP_LOGPROBS_MAX,
-                     &out->n_tops, why));
+    HDL_TRY(count_of(pb->n_probs, PROB_WORDS, (size_t)RESULT_ROWS_MAX * HDL_ROW_PROBS_MAX,
+                     &out->n_probs, why));
     for (uint32_t i = 0; i < out->n_rows; i++)
         HDL_TRY(check_result_row(out, &out->rows[i], why));
-    for (uint32_t i = 0; i < out->n_tops; i++)
-        if (out->tops[i].token < 0 || isnan(out->tops[i].logprob))
-            return wire_refuse(why, "result top", (uint64_t)out->tops[i].token);
+    for (uint32_t i = 0; i < out->n_probs; i++)
+        if (out->probs[i].token < 0 || isnan(out->probs[i].logprob))
+            return wire_refuse(why, "result log-probability", (uint64_t)out->probs[i].token);
     return HDL_OK;
 }

@@ -197,7 +197,7 @@ static bool sample(const hdl_sampler *s, hdl_sample_scratch *x, const hdl_sample
 }
 
 typedef struct scoring {
-    uint32_t vocab, n_tops;
+    uint32_t vocab, n_top;
     float most; /* the largest logit */
 } scoring;
 
@@ -221,17 +221,17 @@ static void add_logprobs(hdl_sample_scratch *x, const hdl_sample_run *run, uint3
 {
     const hdl_sample_job *job = &run->jobs[i];
     hdl_result_row *out = &run->out[i];
-    hdl_logprob *tops = run->tops + (size_t)i * HDL_TOP_LOGPROBS_MAX;
+    hdl_logprob *probs = run->probs + (size_t)i * HDL_ROW_PROBS_MAX;
     uint32_t vocab = want.vocab;
     float most = want.most;
     double norm = (double)most + log(hdl_sample_exps(job->logits, vocab, most, x->p));
-    out->logprob = (float)((double)job->logits[out->token] - norm);
-    out->n_top = hdl_min_u32(want.n_tops, vocab);
-    if (out->n_top == 0)
-        return;
-    find_tops(job->logits, vocab, out->n_top, tops);
-    for (uint32_t k = 0; k < out->n_top; k++)
-        tops[k].logprob = (float)((double)tops[k].logprob - norm);
+    const uint32_t n_top = hdl_min_u32(want.n_top, vocab);
+    probs[0] = (hdl_logprob){.token = out->token, .logprob = job->logits[out->token]};
+    if (n_top > 0)
+        find_tops(job->logits, vocab, n_top, probs + 1);
+    for (uint32_t k = 0; k <= n_top; k++)
+        probs[k].logprob = (float)((double)probs[k].logprob - norm);
+    out->n_probs = (1 + n_top) & 31;
 }
 
 static bool run_one(hdl_sampler *s, hdl_sample_scratch *x, const hdl_sample_run *run, uint32_t i)
@@ -254,7 +254,7 @@ static bool run_one(hdl_sampler *s, hdl_sample_scratch *x, const hdl_sample_run 
     if (scored || p->n_logprobs >= 0)
         add_logprobs(x, run, i,
                      (scoring){.vocab = s->opts.vocab,
-                               .n_tops = p->n_logprobs > 0 ? (uint32_t)p->n_logprobs : 0,
+                               .n_top = p->n_logprobs > 0 ? (uint32_t)p->n_logprobs : 0,
                                .most = most});
     return true;
 }

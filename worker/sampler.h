@@ -57,14 +57,14 @@ typedef struct hdl_sample_job {
     hdl_token score;     /* >= 0: do not sample, score this token */
 } hdl_sample_job;
 
-/* Fills out[i] for jobs[i] (pos, slot, token, logprob, scored, n_top) and its tops at
- * tops + i * HDL_TOP_LOGPROBS_MAX. HDL_DEVICE: logits that are not numbers. Sampled tokens join
+/* Fills out[i] for jobs[i] (pos, slot, token, scored, n_probs) and its log-probabilities
+ * at probs + i * HDL_ROW_PROBS_MAX. HDL_DEVICE: logits that are not numbers. Sampled tokens join
  * their slot's history. A slot appears at most once among the jobs that sample. */
 typedef struct hdl_sample_run {
     const hdl_sample_job *jobs; /* [n] */
     uint32_t n;
-    hdl_result_row *out; /* [n]; top_at is left to the caller */
-    hdl_logprob *tops;   /* [n, HDL_TOP_LOGPROBS_MAX] */
+    hdl_result_row *out; /* [n]; probs_at is left to the caller */
+    hdl_logprob *probs;  /* [n, HDL_ROW_PROBS_MAX] */
 } hdl_sample_run;
 hdl_err hdl_sampler_run(hdl_sampler *sampler, hdl_stream *stream,
                         const hdl_sample_run *run) HDL_MUST_CHECK;

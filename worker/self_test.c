@@ -80,9 +80,9 @@ static void add_row(test *t, piece a)
     add_grants(t, a.slot, a.pos + a.n);
     t->rows[t->plan.n_rows++] = (hdl_plan_row){.slot = a.slot,
                                                .pos = a.pos,
-                                               .n_tokens = a.n,
+                                               .n_tokens = a.n & HDL_ROW_TOKENS_MAX,
                                                .token_at = t->plan.n_tokens,
-                                               .flags = a.flags};
+                                               .flags = a.flags & HDL_ROW_FLAGS_ALL};
     for (uint32_t i = 0; i < a.n; i++)
         t->tokens[t->plan.n_tokens++] = prompt_token(t, a.slot, a.pos + i);
 }
@@ -114,9 +114,8 @@ static void keep(const hdl_result *result, outcome *out, uint32_t i)
         if (row->slot != 0)
             continue;
         out->tokens[i] = row->token;
-        out->logprobs[i][0] = row->logprob;
-        for (uint32_t k = 0; k < row->n_top; k++)
-            out->logprobs[i][1 + k] = result->tops[row->top_at + k].logprob;
+        for (uint32_t k = 0; k < row->n_probs; k++)
+            out->logprobs[i][k] = result->probs[row->probs_at + k].logprob;
     }
 }
 

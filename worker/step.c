@@ -101,20 +101,21 @@ static uint32_t make_jobs(hdl_worker *w, const hdl_want *wants, uint32_t n)
     return n_jobs;
 }
 
-/* Rank 0: results of one chunk of wants. Tops are packed behind those of earlier chunks. */
+/* Rank 0: results of one chunk of wants. Their log-probabilities are packed behind those of
+ * earlier chunks. */
 static hdl_err sample_chunk(hdl_worker *w, const hdl_want *wants, uint32_t n)
 {
     HDL_TRY(dump(w, wants, n));
     uint32_t n_jobs = make_jobs(w, wants, n);
     hdl_result_row *rows = w->rows + w->n_rows;
-    hdl_logprob *tops = w->tops + (size_t)w->n_rows * HDL_TOP_LOGPROBS_MAX;
-    hdl_sample_run run = {.jobs = w->jobs, .n = n_jobs, .out = rows, .tops = tops};
+    hdl_logprob *probs = w->probs + (size_t)w->n_rows * HDL_ROW_PROBS_MAX;
+    hdl_sample_run run = {.jobs = w->jobs, .n = n_jobs, .out = rows, .probs = probs};
     HDL_TRY(hdl_sampler_run(w->sampler, w->forward.stream, &run));
     for (uint32_t i = 0; i < n_jobs; i++) {
-        rows[i].top_at = w->n_tops;
-        memmove(w->tops + w->n_tops, tops + (size_t)i * HDL_TOP_LOGPROBS_MAX,
-                rows[i].n_top * sizeof(*tops));
-        w->n_tops += rows[i].n_top;
+        rows[i].probs_at = rows[i].n_probs ? w->n_probs & HDL_PROBS_AT_MAX : 0;
+        memmove(w->probs + w->n_probs, probs + (size_t)i * HDL_ROW_PROBS_MAX,
+                rows[i].n_probs * sizeof *probs);
+        w->n_probs += rows[i].n_probs;
     }
     w->n_rows += n_jobs;
     return HDL_OK;
@@ -185,7 +186,7 @@ hdl_err hdl_worker_step(hdl_worker *w, const hdl_plan *plan, const hdl_sampling 
     uint64_t start_us = hdl_clock_now_us();
     *out = (hdl_result){
         .step = plan->step, .epoch = plan->epoch, .group = plan->group, .rank = w->shard.rank};
-    w->n_rows = w->n_tops = 0;
+    w->n_rows = w->n_probs = 0;
     hdl_err err = check(w, plan, opens);
     if (err != HDL_OK) {
         HDL_LOG(ERROR, STEP, "refuse", "step=%llu err=%s why=%s", (unsigned long long)plan->step,
@@ -204,8 +205,8 @@ hdl_err hdl_worker_step(hdl_worker *w, const hdl_plan *plan, const hdl_sampling 
         return err;
     }
     out->n_rows = w->n_rows;
-    out->n_tops = w->n_tops;
+    out->n_probs = w->n_probs;
     out->rows = w->rows;
-    out->tops = w->tops;
+    out->probs = w->probs;
     return HDL_OK;
 }

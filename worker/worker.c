@@ -130,9 +130,9 @@ static hdl_err open_results(hdl_worker *w, hdl_errmsg *why)
     bool ok = w->sampled != NULL;
     if (ok && o->rank == 0) {
         w->rows = calloc(o->step_tokens, sizeof(*w->rows));
-        w->tops = calloc((size_t)o->step_tokens * HDL_TOP_LOGPROBS_MAX, sizeof(*w->tops));
+        w->probs = calloc((size_t)o->step_tokens * HDL_ROW_PROBS_MAX, sizeof(*w->probs));
         w->jobs = calloc(HDL_LOGIT_ROWS, sizeof(*w->jobs));
-        ok = w->rows && w->tops && w->jobs;
+        ok = w->rows && w->probs && w->jobs;
     }
     if (!ok)
         return hdl_fail(HDL_NOMEM, why, "out of memory; the machine is full; stop other programs");
@@ -269,7 +269,7 @@ void hdl_worker_close(hdl_worker *w)
         close(w->dump_fd);
     hdl_sampler_close(w->sampler);
     free(w->rows);
-    free(w->tops);
+    free(w->probs);
     free(w->jobs);
     free(w->sampled);
     hdl_batch_close(&w->batch);

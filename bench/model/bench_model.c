@@ -105,9 +105,9 @@ static void add_row(bench *b, piece a)
     add_grants(b, a.slot, a.pos + a.n);
     b->plan_rows[b->plan.n_rows++] = (hdl_plan_row){.slot = a.slot,
                                                     .pos = a.pos,
-                                                    .n_tokens = a.n,
+                                                    .n_tokens = a.n & HDL_ROW_TOKENS_MAX,
                                                     .token_at = b->plan.n_tokens,
-                                                    .flags = a.flags};
+                                                    .flags = a.flags & HDL_ROW_FLAGS_ALL};
     for (uint32_t i = 0; i < a.n; i++)
         b->tokens[b->plan.n_tokens++] =
             (hdl_token)(((a.pos + i) * 2654435761u + a.slot * 40503u) % vocab);

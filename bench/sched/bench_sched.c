@@ -14,7 +14,8 @@ enum {
     LIFE_STEPS = 100,
     FAMILIES = 8,
     WARM_STEPS = 300,
-    STEPS = 2000,
+    ROWS = 20000000, /* of all steps: a third of a second of steps, whatever is running */
+    STEPS_MIN = 1000,
 };
 
 /* Of a prompt: what it has from its family, a system prompt; and what is its own. */
@@ -197,8 +198,9 @@ static bool table(const hdl_bench_sched_opts *opts, lengths prompt, FILE *out)
 {
     static const uint32_t usual[HDL_BENCH_SCHED_ROWS_MAX] = {1000, 10000};
     const uint32_t *running = opts->running[0] ? opts->running : usual;
-    const uint32_t steps = opts->steps ? opts->steps : STEPS;
     for (uint32_t i = 0; i < HDL_BENCH_SCHED_ROWS_MAX && running[i]; i++) {
+        const uint32_t usually = hdl_max_u32(ROWS / running[i], STEPS_MIN);
+        const uint32_t steps = opts->steps ? opts->steps : usually;
         row r;
         if (!measure(running[i], prompt, steps, &r)) {
             fprintf(stderr,

@@ -33,14 +33,16 @@ enum {
     HDL_ROW_LOGITS = 1u << 3,
 };
 
-/* Consecutive tokens of one sequence. A sequence has at most one row in a step. */
+/* Consecutive tokens of one sequence. A sequence has at most one row in a step. Four words, because
+ * the core writes one for each running sequence at each step. */
 typedef struct hdl_plan_row {
     uint32_t slot;
-    uint32_t pos;      /* absolute position of the first token, from 0 */
-    uint32_t n_tokens; /* >= 1 */
-    uint32_t token_at; /* first of the row's entries in tokens[] */
-    uint32_t flags;    /* HDL_ROW_* */
+    uint32_t pos;           /* absolute position of the first token, from 0 */
+    uint32_t n_tokens : 24; /* >= 1 */
+    uint32_t flags : 8;     /* HDL_ROW_* */
+    uint32_t token_at;      /* first of the row's entries in tokens[] */
 } hdl_plan_row;
+enum { HDL_ROW_TOKENS_MAX = (1 << 24) - 1, HDL_ROW_FLAGS_ALL = 255 };
 
 /* Blocks of one cache group that a slot gets with this step: entries [table_at, table_at +
  * n_blocks) of its table in that group. A table starts where its first grant does: what lies before
@@ -98,16 +100,18 @@ typedef struct hdl_logprob {
     float logprob;
 } hdl_logprob;
 
-/* One sampled token, or one scored prompt token. */
+/* One sampled token, or one scored prompt token. Four words, because the core reads all rows of all
+ * steps; the last one is 0 of a sampled token whose request asked for no log-probability. */
 typedef struct hdl_result_row {
     uint32_t slot;
     uint32_t pos; /* position that the token takes in its sequence */
     hdl_token token;
-    float logprob;   /* of the token itself; 0 when the request asked for none */
-    uint32_t scored; /* 1: a prompt token with HDL_ROW_SCORE; 0: sampled */
-    uint32_t top_at; /* first of n_top entries in tops[], best first, ties by token id */
-    uint32_t n_top;
+    uint32_t scored : 1;    /* 1: a prompt token with HDL_ROW_SCORE; 0: sampled */
+    uint32_t n_probs : 5;   /* entries in probs[]: the token's own, then the most probable ones of
+                               its position, best first, ties by token id */
+    uint32_t probs_at : 26; /* the first of them */
 } hdl_result_row;
+enum { HDL_ROW_PROBS_MAX = 1 + HDL_TOP_LOGPROBS_MAX, HDL_PROBS_AT_MAX = (1 << 26) - 1 };
 
 /* What a rank answers for a step. Rank 0 of a group carries the rows; the others carry the error
  * and the times alone. */
@@ -118,13 +122,13 @@ typedef struct hdl_result {
         err; /* hdl_err; anything but HDL_OK means that this rank can not go on in this epoch */
     uint32_t step_us; /* wall time of the step on this rank, collectives included */
     uint32_t coll_us; /* time in collectives */
-    uint32_t n_rows, n_tops;
+    uint32_t n_rows, n_probs;
     const hdl_result_row *rows;
-    const hdl_logprob *tops;
+    const hdl_logprob *probs;
 } hdl_result;
 
-_Static_assert(sizeof(hdl_plan_row) == 20 && sizeof(hdl_plan_open) == 24 &&
+_Static_assert(sizeof(hdl_plan_row) == 16 && sizeof(hdl_plan_open) == 24 &&
                    sizeof(hdl_plan_grant) == 20 && sizeof(hdl_plan_copy) == 12,
                "wire form is memory form");
-_Static_assert(sizeof(hdl_result_row) == 28 && sizeof(hdl_logprob) == 8,
+_Static_assert(sizeof(hdl_result_row) == 16 && sizeof(hdl_logprob) == 8,
                "wire form is memory form");

@@ -76,10 +76,12 @@ void hdl_answer_retry(hdl_cluster *c)
 
 static void add_logprobs(hdl_emit *emit, const hdl_result *result, const hdl_result_row *row)
 {
-    emit->token.logprob = row->logprob;
-    emit->token.n_top = row->n_top;
-    if (row->n_top)
-        memcpy(emit->token.top, result->tops + row->top_at, row->n_top * sizeof(hdl_logprob));
+    if (row->n_probs == 0)
+        return;
+    const hdl_logprob *probs = result->probs + row->probs_at;
+    emit->token.logprob = probs[0].logprob;
+    emit->token.n_top = row->n_probs - 1u;
+    memcpy(emit->token.top, probs + 1, emit->token.n_top * sizeof *probs);
 }
 
 static void answer_token(hdl_cluster *c, const hdl_new_token *token, const hdl_result_row *row)

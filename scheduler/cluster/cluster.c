@@ -96,11 +96,12 @@ static hdl_err read_token(hdl_cluster *c, hdl_errmsg *why)
     return HDL_OK;
 }
 
-/* The largest result: a row and its best tokens for each sequence, and for each scored token. */
+/* The largest result: a row and its log-probabilities for each sequence, and for each scored token.
+ */
 static size_t slot_bytes_for(const hdl_config *config)
 {
     size_t rows = (size_t)config->max_seqs + (size_t)config->step_tokens;
-    return rows * (sizeof(hdl_result_row) + HDL_TOP_LOGPROBS_MAX * sizeof(hdl_logprob)) +
+    return rows * (sizeof(hdl_result_row) + HDL_ROW_PROBS_MAX * sizeof(hdl_logprob)) +
            SLOT_SLACK_BYTES;
 }
 

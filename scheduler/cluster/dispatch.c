@@ -118,9 +118,9 @@ static const char *problem_of(const hdl_cluster *c, const hdl_conn *conn, const 
         if ((uint32_t)result->rows[i].token >= c->vocab)
             return "a token that does not exist";
     }
-    for (uint32_t i = 0; i < result->n_tops; i++)
-        if ((uint32_t)result->tops[i].token >= c->vocab)
-            return "a top token that does not exist";
+    for (uint32_t i = 0; i < result->n_probs; i++)
+        if ((uint32_t)result->probs[i].token >= c->vocab)
+            return "a log-probability of a token that does not exist";
     return NULL;
 }
 

@@ -16,7 +16,7 @@ static void publish(hdl_sched *s, uint32_t slot, uint32_t full)
 {
     hdl_filing *f = &s->slots.filing[slot];
     const uint32_t *table = hdl_slot_table(s, slot);
-    hdl_group *g = &s->groups[hdl_slot_seq(s, slot)->group];
+    hdl_group *g = &s->groups[f->group];
     for (; f->publishes && f->n_pub < full; f->n_pub++) {
         f->parent = hdl_prefix_publish(s, &g->kv, table[f->n_pub], f->parent);
         if (!s->caches.is_plain)
@@ -38,12 +38,12 @@ static void publish_filled(hdl_sched *s, uint32_t slot)
  * their block. */
 static void flush(hdl_sched *s, uint32_t slot)
 {
+    const hdl_filing *f = &s->slots.filing[slot];
     const uint32_t at = s->slots.len[slot] - 1;
-    const uint32_t from =
-        hdl_max_u32(at - hdl_min_u32(at, s->flush_mask + 1), s->slots.filing[slot].from);
+    const uint32_t from = hdl_max_u32(at - hdl_min_u32(at, s->flush_mask + 1), f->from);
     if (at <= from)
         return;
-    const hdl_kv *kv = &s->groups[hdl_slot_seq(s, slot)->group].kv;
+    const hdl_kv *kv = &s->groups[f->group].kv;
     const uint32_t block = hdl_slot_table(s, slot)[(at - 1) >> s->bt_shift];
     hdl_recent_copy(s, slot, from, at, hdl_block_tokens(s, kv, block) + (from & s->bt_mask));
 }
@@ -55,7 +55,7 @@ static void seal(hdl_sched *s, uint32_t slot)
     const uint32_t at = s->slots.len[slot] - 1;
     if (at <= f->from || (at & s->bt_mask) != 0)
         return;
-    hdl_kv *kv = &s->groups[hdl_slot_seq(s, slot)->group].kv;
+    hdl_kv *kv = &s->groups[f->group].kv;
     const uint32_t block = hdl_slot_table(s, slot)[(at - 1) >> s->bt_shift];
     f->chain = hdl_hash_chain(f->chain, hdl_block_tokens(s, kv, block), s->bt_mask + 1u);
     kv->blocks[block].hash = f->chain;
@@ -84,7 +84,7 @@ static void settle_end(hdl_sched *s, uint32_t slot, const hdl_token *newest)
 /* What has been filled up to the last position before `at`. */
 static void look_ahead_block(const hdl_sched *s, uint32_t slot, uint32_t at)
 {
-    const hdl_kv *kv = &s->groups[hdl_slot_seq(s, slot)->group].kv;
+    const hdl_kv *kv = &s->groups[s->slots.filing[slot].group].kv;
     if (at == 0)
         return;
     const uint32_t block = hdl_slot_table(s, slot)[(at - 1) >> s->bt_shift];
@@ -121,47 +121,67 @@ static void look_ahead_ending(const hdl_sched *s, uint32_t slot)
         __builtin_prefetch(&kv->blocks[table[i]], 1);
 }
 
-/* What was put off. These reach for memory that no step has touched for long, each thing through
- * the one before: so each round asks for all there is to ask for, and the next finds it there. */
-static void settle_due(hdl_sched *s, const hdl_token *newest)
+/* What was put off reaches for memory that no step has touched for long, each thing through the one
+ * before. So it is done in rounds: each asks for all that the next one reads. */
+
+/* Slots whose newest token is the first of a block, or of HDL_FLUSH. */
+static void settle_due(hdl_sched *s, const uint32_t *due, uint32_t n)
 {
-    for (uint32_t i = 0; i < s->n_due; i++) {
-        const uint32_t slot = s->due[i];
-        __builtin_prefetch(&s->seqs[s->slots.seq[slot]]);
-        __builtin_prefetch(&s->slots.filing[slot], 1);
-        __builtin_prefetch(hdl_slot_table(s, slot) + (s->slots.len[slot] >> s->bt_shift));
+    for (uint32_t i = 0; i < n; i++) {
+        __builtin_prefetch(&s->slots.filing[due[i]], 1);
+        __builtin_prefetch(hdl_slot_table(s, due[i]) + (s->slots.len[due[i]] >> s->bt_shift));
     }
-    for (uint32_t i = 0; i < s->n_ending; i++) {
-        const uint32_t slot = s->ending[i], idx = s->slots.seq[slot];
+    for (uint32_t i = 0; i < n; i++)
+        look_ahead_block(s, due[i], s->slots.len[due[i]] - 1);
+    for (uint32_t i = 0; i < n; i++) {
+        if (i + HDL_LOOK_AHEAD < n)
+            look_ahead_recent(s, due[i + HDL_LOOK_AHEAD]);
+        flush(s, due[i]);
+    }
+    for (uint32_t i = 0; i < n; i++)
+        seal(s, due[i]);
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t at = s->slots.len[due[i]] - 1;
+        if (at > s->slots.filing[due[i]].from)
+            publish(s, due[i], at >> s->bt_shift);
+    }
+}
+
+/* Slots whose prefill has got on. */
+static void settle_filled(hdl_sched *s, const uint32_t *filled, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        look_ahead_filled(s, filled[i]);
+    for (uint32_t i = 0; i < n; i++)
+        publish_filled(s, filled[i]);
+}
+
+/* Slots that may have come to their end. */
+static void settle_ending(hdl_sched *s, const uint32_t *ending, uint32_t n, const hdl_token *newest)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t idx = s->slots.seq[ending[i]];
         __builtin_prefetch(&s->seqs[idx], 1);
         __builtin_prefetch(&s->cold[idx], 1);
         __builtin_prefetch((const char *)&s->cold[idx] + 64, 1);
-        __builtin_prefetch(hdl_slot_table(s, slot));
+        __builtin_prefetch(&s->map_next[idx]);
+        __builtin_prefetch(&s->slots.filing[ending[i]]);
+        __builtin_prefetch(hdl_slot_table(s, ending[i]));
     }
-    for (uint32_t i = 0; i < s->n_due; i++)
-        look_ahead_block(s, s->due[i], s->slots.len[s->due[i]] - 1);
-    for (uint32_t i = 0; i < s->n_ending; i++)
-        look_ahead_ending(s, s->ending[i]);
+    for (uint32_t i = 0; i < n; i++)
+        look_ahead_ending(s, ending[i]);
+    for (uint32_t i = 0; i < n; i++)
+        settle_end(s, ending[i], newest);
+}
 
-    for (uint32_t i = 0; i < s->n_filled; i++)
-        look_ahead_filled(s, s->filled[i]);
-
-    for (uint32_t i = 0; i < s->n_due; i++) {
-        if (i + HDL_LOOK_AHEAD < s->n_due)
-            look_ahead_recent(s, s->due[i + HDL_LOOK_AHEAD]);
-        flush(s, s->due[i]);
-    }
-    for (uint32_t i = 0; i < s->n_due; i++)
-        seal(s, s->due[i]);
-    for (uint32_t i = 0; i < s->n_filled; i++)
-        publish_filled(s, s->filled[i]);
-    for (uint32_t i = 0; i < s->n_due; i++) {
-        const uint32_t slot = s->due[i], at = s->slots.len[slot] - 1;
-        if (at > s->slots.filing[slot].from)
-            publish(s, slot, at >> s->bt_shift);
-    }
-    for (uint32_t i = 0; i < s->n_ending; i++)
-        settle_end(s, s->ending[i], newest);
+static void settle(hdl_sched *s, const hdl_token *newest)
+{
+    for (uint32_t i = 0; i < s->n_due; i += HDL_ROUND)
+        settle_due(s, s->due + i, hdl_min_u32(HDL_ROUND, s->n_due - i));
+    for (uint32_t i = 0; i < s->n_filled; i += HDL_ROUND)
+        settle_filled(s, s->filled + i, hdl_min_u32(HDL_ROUND, s->n_filled - i));
+    for (uint32_t i = 0; i < s->n_ending; i += HDL_ROUND)
+        settle_ending(s, s->ending + i, hdl_min_u32(HDL_ROUND, s->n_ending - i), newest);
 }
 
 /* -- what comes with every token --------------------------------------------------------------- */
@@ -208,11 +228,13 @@ static inline void charge(hdl_sched *s, taking *t, uint32_t tenant)
 /* 0 when the row brings the token of a slot's position. */
 static inline uint32_t unlike(const hdl_result_row *res, uint32_t slot, uint32_t pos)
 {
-    return (res->slot ^ slot) | (res->pos ^ pos) | res->scored | ((uint32_t)res->token >> 31);
+    const uint32_t *words = (const uint32_t *)res; /* as words, a loop over it is vector code */
+    _Static_assert(sizeof *res == 16 && offsetof(hdl_result_row, token) == 8, "words of a row");
+    return (words[0] ^ slot) | (words[1] ^ pos) | (words[2] & 1u << 31) | (words[3] & 1);
 }
 
 /* What a token brings with it now and then - a full block, the end - is put off until all rows are
- * through (settle_due). `at` is its position. */
+ * through (settle). `at` is its position. */
 static inline void note_token(taking *t, uint32_t slot, uint32_t at, hdl_token token)
 {
     const hdl_slots *slots = t->slots;
@@ -270,8 +292,10 @@ static uint32_t take_run(hdl_sched *s, taking *t, const hdl_result_row *res, uin
     uint32_t differences = 0, rare = 0;
     for (uint32_t i = 0; i < n; i++) {
         differences |= unlike(&res[i], slot + i, len[i]);
-        token[i] = newest[i * HDL_TILE] = res[i].token;
+        token[i] = res[i].token;
     }
+    for (uint32_t i = 0; i < n; i++)
+        newest[i * HDL_TILE] = token[i];
     if (differences)
         n = answered(s, res, slot, n);
     for (uint32_t i = 0; i < n; i++)
@@ -382,7 +406,7 @@ static bool absorb_plan(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_resu
     settle_bill(s, &t);
     s->n_due = (uint32_t)(t.due - s->due);
     s->n_ending = (uint32_t)(t.ending - s->ending);
-    settle_due(s, t.newest);
+    settle(s, t.newest);
     return good;
 }
 

@@ -191,9 +191,9 @@ static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl
     buf->rows[plan->n_rows++] = (hdl_plan_row){
         .slot = seq->slot,
         .pos = seq->pos,
-        .n_tokens = n,
+        .n_tokens = n & HDL_ROW_TOKENS_MAX,
         .token_at = plan->n_tokens,
-        .flags = flags,
+        .flags = flags & HDL_ROW_FLAGS_ALL,
     };
     hdl_token *tokens = buf->tokens + plan->n_tokens;
     seq->cur = hdl_log_copy(s, seq->cur, seq->pos, n, tokens);
@@ -223,7 +223,8 @@ static void prefill_row(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const hdl
 /* Most prefills are short: asks for as many blocks as there are of them. */
 static void look_ahead(const hdl_sched *s, const hdl_kv *kv, uint32_t n)
 {
-    hdl_kv_look_ahead(kv, n);
+    hdl_kv_look_ahead(kv, 0, n);
+    hdl_kv_look_ahead(kv, n, 0);
     for (uint32_t i = 0; i < n; i++) {
         uint32_t block = hdl_kv_nth(kv, i);
         if (block == NONE)

@@ -31,22 +31,19 @@ void hdl_decode_leave(hdl_sched *s, hdl_group *g, const hdl_seq *seq)
         hdl_bit_clear(g->buf[i].live, seq->slot);
 }
 
-static inline void write_two(void *at, uint32_t first, uint32_t second)
-{
-    const uint64_t both = first | (uint64_t)second << 32;
-    memcpy(at, &both, sizeof both);
-}
+typedef uint32_t words4 __attribute__((vector_size(16)));
 
-/* A row of one token. Two members at a time: stores are the most of the loop that calls it. */
-static inline void write_row(hdl_plan_row *row, uint32_t slot, uint32_t pos, uint32_t r,
-                             uint32_t flags)
+/* The words of a row of one token, but for its position. */
+static inline words4 row_words(uint32_t slot, uint32_t r, uint32_t flags)
 {
-    _Static_assert(offsetof(hdl_plan_row, pos) == 4 && offsetof(hdl_plan_row, n_tokens) == 8 &&
+    const hdl_plan_row row = {
+        .slot = slot, .n_tokens = 1, .flags = flags & HDL_ROW_FLAGS_ALL, .token_at = r};
+    words4 words;
+    _Static_assert(sizeof row == sizeof words && offsetof(hdl_plan_row, pos) == 4 &&
                        offsetof(hdl_plan_row, token_at) == 12,
-                   "members written together lie side by side");
-    write_two(&row->slot, slot, pos);
-    write_two(&row->n_tokens, 1, r);
-    row->flags = flags;
+                   "a row is written at once");
+    memcpy(&words, &row, sizeof words);
+    return words;
 }
 
 /* What write_rows needs of the state, held where no store can be expected to change it. */
@@ -70,8 +67,12 @@ static uint64_t write_run(writing *w, uint32_t slot, uint32_t n, uint32_t r)
         rare |= (uint32_t) - ((pos[i] & mask) == 0);
         rare |= ~(pos[i] + 2 - end[i]) & 1u << 31; /* pos + 2 >= end */
     }
-    for (uint32_t i = 0; i < n; i++)
-        write_row(&rows[i], slot + i, pos[i], r + i, flags);
+    words4 row = row_words(slot, r, flags);
+    for (uint32_t i = 0; i < n; i++) {
+        row[1] = pos[i];
+        memcpy(&rows[i], &row, sizeof row);
+        row += (words4){1, 0, 0, 1};
+    }
     uint64_t last = 0;
     for (uint32_t i = 0; rare && i < n; i++) {
         if ((pos[i] & mask) == 0)
@@ -246,6 +247,17 @@ static void give_block(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, uint32_t s
     hdl_sides_cover(s, g, buf, slot, pos, pos + 1);
 }
 
+/* Up to HDL_ROUND of them: see absorb.c. */
+static void give_blocks(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf, const uint32_t *needy,
+                        uint32_t n)
+{
+    hdl_kv_look_ahead(&g->kv, n, HDL_ROUND);
+    for (uint32_t i = 0; i < n; i++)
+        __builtin_prefetch(hdl_slot_table(s, needy[i]) + s->slots.hold[needy[i]].n_blocks, 1);
+    for (uint32_t i = 0; i < n; i++)
+        give_block(s, g, buf, needy[i]);
+}
+
 void hdl_decode_rows(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf)
 {
     uint32_t n_needy = write_rows(s, g, buf);
@@ -255,12 +267,8 @@ void hdl_decode_rows(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf)
         n_needy = write_rows(s, g, buf);
     }
     write_tokens(s, g, buf);
-    hdl_kv_look_ahead(&g->kv, n_needy);
-    for (uint32_t i = 0; i < n_needy; i++) {
-        const uint32_t slot = s->needy[i];
-        __builtin_prefetch(hdl_slot_table(s, slot) + s->slots.hold[slot].n_blocks, 1);
-    }
-    for (uint32_t i = 0; i < n_needy; i++)
-        give_block(s, g, buf, s->needy[i]);
+    hdl_kv_look_ahead(&g->kv, 0, hdl_min_u32(HDL_ROUND, n_needy));
+    for (uint32_t i = 0; i < n_needy; i += HDL_ROUND)
+        give_blocks(s, g, buf, s->needy + i, hdl_min_u32(HDL_ROUND, n_needy - i));
     buf->plan.n_rows = buf->plan.n_tokens = buf->n_computed = buf->n_decodes;
 }

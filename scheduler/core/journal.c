@@ -200,7 +200,8 @@ static void put_rows(put *p, const hdl_sched *s, const hdl_ev_result *ev, uint64
     uint32_t r = 0;
     for (uint32_t i = 0; i < ev->n_rows; i++) {
         hdl_result_row row = ev->rows[i];
-        row.logprob = 0;
+        row.n_probs = 0;
+        row.probs_at = 0;
         r = buf && !row.scored ? next_sample(buf, r) : r;
         bool good = buf && !row.scored && r < buf->plan.n_rows && answers(&buf->rows[r], &row);
         if (good)

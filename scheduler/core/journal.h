@@ -11,7 +11,7 @@
 
 #include "scheduler/core/sched.h"
 
-enum { HDL_JOURNAL_VERSION = 2, HDL_JOURNAL_HEADER_BYTES = 1216, HDL_JOURNAL_STOP = 0x7fffffff };
+enum { HDL_JOURNAL_VERSION = 3, HDL_JOURNAL_HEADER_BYTES = 1216, HDL_JOURNAL_STOP = 0x7fffffff };
 
 /* One record holds an event, or the digest of all actions so far. */
 typedef struct hdl_journal_record {

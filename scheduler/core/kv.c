@@ -77,14 +77,14 @@ uint32_t hdl_kv_nth(const hdl_kv *kv, uint32_t n)
     return *place(kv, kv->lru_head + n - kv->n_free);
 }
 
-void hdl_kv_look_ahead(const hdl_kv *kv, uint32_t n)
+void hdl_kv_look_ahead(const hdl_kv *kv, uint32_t n, uint32_t n_next)
 {
+    uint64_t at = kv->lru_head, left = kv->n_cached;
     n = n > kv->n_free ? n - kv->n_free : 0;
-    const uint64_t end = kv->lru_head + hdl_min_u32(n, kv->n_cached);
-    for (uint64_t at = kv->lru_head; at != end; at++)
-        __builtin_prefetch(&kv->blocks[*place(kv, at)], 1);
-    for (uint64_t at = kv->lru_head; at != end; at++)
+    for (; n > 0 && left > 0; at++, n--, left--)
         hdl_prefix_look_ahead(kv, kv->blocks[*place(kv, at)].hash);
+    for (; n_next > 0 && left > 0; at++, n_next--, left--)
+        __builtin_prefetch(&kv->blocks[*place(kv, at)], 1);
 }
 
 void hdl_kv_hold(hdl_kv *kv, uint32_t block)

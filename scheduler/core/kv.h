@@ -21,9 +21,9 @@ static inline uint32_t hdl_kv_spare(const hdl_kv *kv)
 void hdl_kv_hold(hdl_kv *kv, uint32_t block);
 /* A block to write in, held once; its old content is forgotten. Needs a free or cached block. */
 uint32_t hdl_kv_take(hdl_sched *s, hdl_kv *kv);
-/* The next n blocks to be taken have not been looked at for long: asks for them all at once, and
- * for their places in the index. */
-void hdl_kv_look_ahead(const hdl_kv *kv, uint32_t n);
+/* The next blocks to be taken have not been looked at for long. Asks for the places in the index of
+ * the first n, which it reads, and for the n_next that follow. */
+void hdl_kv_look_ahead(const hdl_kv *kv, uint32_t n, uint32_t n_next);
 /* The n-th of them, for looking ahead; a guess, or NONE. */
 uint32_t hdl_kv_nth(const hdl_kv *kv, uint32_t n);
 /* Gives up one hold. A published block that nobody holds becomes the last to be evicted: so a

@@ -61,6 +61,7 @@ void hdl_run_enter(hdl_sched *s, hdl_seq *seq, const hdl_entry *entry)
         .parent = entry->parent,
         .n_pub = entry->parent ? entry->n_shared : 0,
         .from = seq->len,
+        .group = seq->group,
         .publishes = s->config.prefix_cache && (seq->flags & HDL_SUBMIT_NO_CACHE) == 0,
     };
     const hdl_run run = {.stay = {hdl_seq_idx(s, seq), seq->gen}, .key = key};

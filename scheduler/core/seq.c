@@ -101,7 +101,7 @@ void hdl_log_restore(hdl_sched *s, hdl_seq *seq)
     const hdl_kv *kv = &s->groups[seq->group].kv;
     const uint32_t *table = hdl_slot_table(s, seq->slot);
     const uint32_t len = seq->len, bt = s->bt_mask + 1;
-    /* Positions before this one lie with the blocks: see settle_due in absorb.c. */
+    /* Positions before this one lie with the blocks: see flush in absorb.c. */
     uint32_t filed = hdl_max_u32(s->slots.filing[seq->slot].from, (len - 1) & ~s->flush_mask);
     hdl_token recent[HDL_RECENT];
 
@@ -148,13 +148,27 @@ bool hdl_seq_room(const hdl_sched *s, uint32_t n_prompt)
     return s->n_used < s->n_seqs && need <= s->pages.n_free - s->pages.promised;
 }
 
+/* The record that the next request will get. */
+static void look_ahead_free(const hdl_sched *s)
+{
+    if (s->seq_free == NONE)
+        return;
+    __builtin_prefetch(&s->seqs[s->seq_free], 1);
+    __builtin_prefetch(&s->cold[s->seq_free], 1);
+    __builtin_prefetch((const char *)&s->cold[s->seq_free] + 64, 1);
+    __builtin_prefetch(hdl_seq_stops(s, s->seq_free), 1);
+    __builtin_prefetch(&s->map_next[s->seq_free], 1);
+}
+
 hdl_seq *hdl_seq_new(hdl_sched *s, const hdl_ev_submit *submit)
 {
     uint32_t idx = s->seq_free;
     uint32_t gen = 0;
+    __builtin_prefetch(&s->map[hdl_hash_mix(submit->req.v) & s->map_mask], 1);
     if (idx != NONE) {
         s->seq_free = s->cold[idx].next;
         gen = s->seqs[idx].gen;
+        look_ahead_free(s);
     } else {
         idx = s->seq_touched++;
     }

@@ -103,6 +103,7 @@ typedef struct hdl_filing {
     uint32_t n_pub;  /* blocks published, or found to be published by others */
     uint32_t from;   /* known tokens at the admission: those from here on come from results */
     bool publishes;
+    uint8_t group;
 } hdl_filing;
 
 /* What a step touches of a running sequence, by slot. `recent` holds what results brought last, and
@@ -209,6 +210,10 @@ typedef struct hdl_kv {
 typedef struct hdl_stay {
     uint32_t seq, gen;
 } hdl_stay;
+
+/* What is looked up in rounds, each asking for what the next one reads, is taken so many at a time:
+ * what they ask for fits the first level of cache. */
+enum { HDL_ROUND = 32 };
 
 /* So many entries ahead of the one at work, a loop over what lies all over memory asks for it. */
 enum { HDL_LOOK_AHEAD = 12 };

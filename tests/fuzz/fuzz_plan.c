@@ -22,7 +22,7 @@ static uint64_t walk_step(const hdl_msg_step *step)
     uint64_t sum = 0;
     for (uint32_t i = 0; i < plan->n_rows; i++) {
         const hdl_plan_row *row = &plan->rows[i];
-        uint32_t n = row->n_tokens + (row->flags & HDL_ROW_SCORE ? 1 : 0);
+        uint32_t n = row->n_tokens + (row->flags & HDL_ROW_SCORE ? 1u : 0u);
         for (uint32_t t = 0; t < n; t++)
             sum += (uint32_t)plan->tokens[row->token_at + t];
     }
@@ -47,8 +47,8 @@ static uint64_t walk_result(const hdl_result *result)
     uint64_t sum = 0;
     for (uint32_t i = 0; i < result->n_rows; i++) {
         sum += (uint32_t)result->rows[i].token;
-        for (uint32_t t = 0; t < result->rows[i].n_top; t++)
-            sum += (uint32_t)result->tops[result->rows[i].top_at + t].token;
+        for (uint32_t t = 0; t < result->rows[i].n_probs; t++)
+            sum += (uint32_t)result->probs[result->rows[i].probs_at + t].token;
     }
     return sum;
 }

@@ -34,7 +34,7 @@ static void check_plan(drive *d, const hdl_plan *p)
     uint32_t tokens = 0, slots = 0;
     for (uint32_t i = 0; i < p->n_rows; i++) {
         const hdl_plan_row *row = &p->rows[i];
-        uint32_t entries = row->n_tokens + ((row->flags & HDL_ROW_SCORE) != 0);
+        uint32_t entries = row->n_tokens + (row->flags & HDL_ROW_SCORE ? 1u : 0u);
         HDL_ASSERT_LT(row->slot, SEQS);
         HDL_ASSERT((slots & 1u << row->slot) == 0);
         slots |= 1u << row->slot;

@@ -154,7 +154,7 @@ static void read_row(sim_world *w, sim_group *g, const hdl_plan_row *row)
 static void check_tokens(sim_world *w, const hdl_plan *p, const hdl_plan_row *row, sim_slot *slot)
 {
     sim_req *r = &w->reqs[slot->req];
-    uint32_t entries = row->n_tokens + ((row->flags & HDL_ROW_SCORE) != 0);
+    uint32_t entries = row->n_tokens + (row->flags & HDL_ROW_SCORE ? 1u : 0u);
     SIM_CHECK(w, entries <= p->n_tokens && row->token_at <= p->n_tokens - entries,
               "tokens outside the plan");
     SIM_CHECK(w, row->pos + row->n_tokens <= SIM_LEN_MAX, "row beyond the greatest length");

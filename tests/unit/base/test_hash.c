@@ -13,7 +13,7 @@ static void test_vectors(void **state)
     assert_int_equal(hdl_hash_bytes("", 0, 0), 0x8a44a8aa19717861);
     assert_int_equal(hdl_hash_bytes("a", 1, 0), 0x772d3abc873c9332);
     assert_int_equal(hdl_hash_bytes(text, sizeof text - 1, 7), 0xbbb5e2b1d6f19fc0);
-    assert_int_equal(hdl_hash_chain(0, tokens, 4), 0xe5fe5720a2f58c91);
+    assert_int_equal(hdl_hash_chain(0, tokens, 4), 0xcefa8bf391a21794);
     assert_int_equal(hdl_hash_mix(1), 0x5692161d100b05e5);
 }
 

@@ -40,6 +40,14 @@ static hdl_token sample(fake_worker *w, const fake_slot *slot, uint32_t len)
     return fake_oracle(context, len);
 }
 
+static void add_prob(fake_worker *w, hdl_result *out, hdl_result_row *row, float logprob)
+{
+    if (row->n_probs == 0)
+        row->probs_at = out->n_probs & HDL_PROBS_AT_MAX;
+    row->n_probs++;
+    w->probs[out->n_probs++] = (hdl_logprob){.token = row->token, .logprob = logprob};
+}
+
 static void run_row(fake_worker *w, const hdl_plan *plan, const hdl_plan_row *row, hdl_result *out)
 {
     HDL_ASSERT_LT(row->slot, (uint32_t)FAKE_SEQS);
@@ -47,24 +55,24 @@ static void run_row(fake_worker *w, const hdl_plan *plan, const hdl_plan_row *ro
     for (uint32_t i = 0; i < row->n_tokens; i++) {
         bool feedback = i == 0 && (row->flags & HDL_ROW_FEEDBACK);
         *token_at(w, slot, row->pos + i) = feedback ? slot->last : plan->tokens[row->token_at + i];
-        if ((row->flags & HDL_ROW_SCORE) && plan->tokens[row->token_at + i + 1] >= 0)
-            w->rows[out->n_rows++] = (hdl_result_row){.slot = row->slot,
-                                                      .pos = row->pos + i + 1,
-                                                      .token = plan->tokens[row->token_at + i + 1],
-                                                      .logprob = -1.0f,
-                                                      .scored = 1};
+        const hdl_token next = plan->tokens[row->token_at + i + 1];
+        if ((row->flags & HDL_ROW_SCORE) && next >= 0) {
+            hdl_result_row *r = &w->rows[out->n_rows++];
+            *r = (hdl_result_row){
+                .slot = row->slot, .pos = row->pos + i + 1, .token = next, .scored = 1};
+            add_prob(w, out, r, -1.0f);
+        }
     }
     if (!(row->flags & HDL_ROW_SAMPLE))
         return;
     uint32_t len = row->pos + row->n_tokens;
     slot->last = sample(w, slot, len);
     hdl_result_row *r = &w->rows[out->n_rows++];
-    *r = (hdl_result_row){.slot = row->slot, .pos = len, .token = slot->last, .logprob = -0.25f};
-    if (slot->sampling.n_logprobs > 0) {
-        r->top_at = out->n_tops;
-        r->n_top = 1;
-        w->tops[out->n_tops++] = (hdl_logprob){.token = slot->last, .logprob = -0.25f};
-    }
+    *r = (hdl_result_row){.slot = row->slot, .pos = len, .token = slot->last};
+    if (slot->sampling.n_logprobs >= 0)
+        add_prob(w, out, r, -0.25f);
+    if (slot->sampling.n_logprobs > 0)
+        add_prob(w, out, r, -0.25f);
 }
 
 static void run_step(fake_worker *w, const hdl_msg_step *msg)
@@ -78,7 +86,7 @@ static void run_step(fake_worker *w, const hdl_msg_step *msg)
                                      .err = HDL_OK,
                                      .step_us = 10,
                                      .rows = w->rows,
-                                     .tops = w->tops}};
+                                     .probs = w->probs}};
     const unsigned n = atomic_fetch_add(&w->n_steps, 1) + 1;
     if (n == atomic_load(&w->fail_at))
         out.result.err = HDL_PEER;
@@ -97,7 +105,7 @@ static void run_step(fake_worker *w, const hdl_msg_step *msg)
     if (n == atomic_load(&w->wrong_at) && out.result.n_rows)
         w->rows[0].token = FAKE_VOCAB;
     if (w->assign.rank != 0 || out.result.err != HDL_OK)
-        out.result.n_rows = out.result.n_tops = 0;
+        out.result.n_rows = out.result.n_probs = 0;
     if (atomic_load(&w->stale)) {
         hdl_worker_msg stale = out;
         stale.result.epoch--;

@@ -33,7 +33,7 @@ typedef struct fake_worker {
     hdl_token kv[FAKE_BLOCKS][FAKE_BLOCK_TOKENS];
     fake_slot slots[FAKE_SEQS];
     hdl_result_row rows[FAKE_SEQS + FAKE_LEN];
-    hdl_logprob tops[FAKE_SEQS];
+    hdl_logprob probs[2 * (FAKE_SEQS + FAKE_LEN)];
 
     /* knobs */
     atomic_bool mute;     /* says nothing any more, takes no step */

@@ -305,12 +305,13 @@ static hdl_sched_msg random_step(hdl_rng *rng, plan_mem *m)
                      .blocks = m->blocks};
     for (uint32_t i = 0; i < plan.n_rows; i++) {
         hdl_plan_row *row = &m->rows[i];
-        *row = (hdl_plan_row){.slot = (uint32_t)hdl_rng_below(rng, 256),
-                              .pos = (uint32_t)hdl_rng_below(rng, 4096),
-                              .n_tokens = 1 + (uint32_t)hdl_rng_below(rng, 3),
-                              .token_at = plan.n_tokens,
-                              .flags = (uint32_t)hdl_rng_below(rng, 16)};
-        plan.n_tokens += row->n_tokens + (row->flags & HDL_ROW_SCORE ? 1 : 0);
+        *row =
+            (hdl_plan_row){.slot = (uint32_t)hdl_rng_below(rng, 256),
+                           .pos = (uint32_t)hdl_rng_below(rng, 4096),
+                           .n_tokens = (1 + (uint32_t)hdl_rng_below(rng, 3)) & HDL_ROW_TOKENS_MAX,
+                           .token_at = plan.n_tokens,
+                           .flags = (uint32_t)hdl_rng_below(rng, 16) & HDL_ROW_FLAGS_ALL};
+        plan.n_tokens += row->n_tokens + (row->flags & HDL_ROW_SCORE ? 1u : 0u);
     }
     for (uint32_t i = 0; i < plan.n_grants; i++) {
         m->grants[i] = (hdl_plan_grant){.slot = (uint32_t)hdl_rng_below(rng, 256),
@@ -433,7 +434,7 @@ static void bad_plans_are_refused(void **state)
     REFUSED(m->rows[0].flags = 1u << 4);
     REFUSED(m->rows[0].n_tokens = 0);
     REFUSED(m->rows[0].n_tokens = 3);
-    REFUSED(m->rows[0].n_tokens = UINT32_MAX);
+    REFUSED(m->rows[0].n_tokens = HDL_ROW_TOKENS_MAX);
     REFUSED(m->rows[0].token_at = 2);
     REFUSED(m->rows[0].token_at = UINT32_MAX);
     REFUSED((m->rows[0].token_at = 1, m->rows[0].flags = HDL_ROW_SCORE));
@@ -493,9 +494,9 @@ static void results(void **state)
     fixture f;
     set_up(&f);
     hdl_result_row rows[2] = {
-        {.slot = 1, .pos = 5, .token = 7, .logprob = -0.5f, .top_at = 0, .n_top = 2},
-        {.slot = 2, .pos = 9, .token = 0, .logprob = -INFINITY, .scored = 1}};
-    hdl_logprob tops[2] = {{7, -0.5f}, {8, -1.5f}};
+        {.slot = 1, .pos = 5, .token = 7, .probs_at = 0, .n_probs = 2},
+        {.slot = 2, .pos = 9, .token = 0, .probs_at = 2, .n_probs = 1, .scored = 1}};
+    hdl_logprob probs[3] = {{7, -0.5f}, {8, -1.5f}, {0, -INFINITY}};
     const hdl_worker_msg good = {.kind = HDL_WMSG_RESULT,
                                  .result = {.step = 3,
                                             .epoch = 4,
@@ -505,14 +506,14 @@ static void results(void **state)
                                             .step_us = 100,
                                             .coll_us = 10,
                                             .n_rows = 2,
-                                            .n_tops = 2,
+                                            .n_probs = 3,
                                             .rows = rows,
-                                            .tops = tops}};
+                                            .probs = probs}};
     hdl_worker_msg out;
     assert_int_equal(through_worker(&f, &good, &out), HDL_OK);
     assert_int_equal(out.result.n_rows, 2);
     assert_memory_equal(out.result.rows, rows, sizeof rows);
-    assert_memory_equal(out.result.tops, tops, sizeof tops);
+    assert_memory_equal(out.result.probs, probs, sizeof probs);
     assert_int_equal(out.result.coll_us, 10);
 #define REFUSED(lvalue, value)                                                                     \
     do {                                                                                           \
@@ -522,14 +523,20 @@ static void results(void **state)
         lvalue = saved;                                                                            \
     } while (0)
     REFUSED(rows[0].token, -1);
-    REFUSED(rows[0].scored, 2);
     REFUSED(rows[0].pos, UINT32_MAX);
-    REFUSED(rows[0].n_top, 3);
-    REFUSED(rows[0].n_top, HDL_TOP_LOGPROBS_MAX + 1);
-    REFUSED(rows[0].top_at, UINT32_MAX);
-    REFUSED(rows[1].logprob, NAN);
-    REFUSED(tops[1].token, -5);
-    REFUSED(tops[1].logprob, NAN);
+    REFUSED(probs[0].token, 8); /* the first one is the row's own */
+    REFUSED(probs[1].token, -5);
+    REFUSED(probs[1].logprob, NAN);
+    hdl_result_row two[2] = {rows[0], rows[1]};
+    rows[0].n_probs = 4;
+    assert_int_equal(through_worker(&f, &good, &out), HDL_INVALID);
+    rows[0].n_probs = HDL_ROW_PROBS_MAX + 1;
+    assert_int_equal(through_worker(&f, &good, &out), HDL_INVALID);
+    rows[0] = two[0];
+    rows[1].probs_at = HDL_PROBS_AT_MAX;
+    assert_int_equal(through_worker(&f, &good, &out), HDL_INVALID);
+    rows[1] = two[1];
+    assert_int_equal(through_worker(&f, &good, &out), HDL_OK);
 #undef REFUSED
     hdl_worker_msg bad = good;
     bad.result.err = HDL_ERR_COUNT;

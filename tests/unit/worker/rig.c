@@ -75,12 +75,12 @@ void rig_row(rig_plan *p, uint32_t slot, uint32_t pos, const hdl_token *ids, uin
 {
     hdl_plan *plan = &p->plan;
     grant(p, slot, (pos + n + HDL_BLOCK_TOKENS - 1) / HDL_BLOCK_TOKENS);
-    p->rows[plan->n_rows++] =
-        (hdl_plan_row){.slot = slot,
-                       .pos = pos,
-                       .n_tokens = n,
-                       .token_at = plan->n_tokens,
-                       .flags = flags | (ids ? 0u : (uint32_t)HDL_ROW_FEEDBACK)};
+    flags |= ids ? 0u : (uint32_t)HDL_ROW_FEEDBACK;
+    p->rows[plan->n_rows++] = (hdl_plan_row){.slot = slot,
+                                             .pos = pos,
+                                             .n_tokens = n & HDL_ROW_TOKENS_MAX,
+                                             .token_at = plan->n_tokens,
+                                             .flags = flags & HDL_ROW_FLAGS_ALL};
     for (uint32_t i = 0; i < n + ((flags & HDL_ROW_SCORE) != 0); i++)
         p->tokens[plan->n_tokens++] = ids ? ids[i] : -1;
 }

@@ -11,6 +11,7 @@
 #include <heddle/plan.h>
 #include <heddle/request.h>
 
+#include "base/assert.h"
 #include "worker/worker.h"
 
 /* ---- models ------------------------------------------------------------------------------- */
@@ -70,6 +71,13 @@ void rig_close(rig_plan *p, uint32_t slot);
 /* ids NULL: one token by feedback. With HDL_ROW_SCORE ids holds one more. */
 void rig_row(rig_plan *p, uint32_t slot, uint32_t pos, const hdl_token *ids, uint32_t n,
              uint32_t flags);
+
+/* The log-probability of a row's own token, which must have one. */
+static inline float rig_prob(const hdl_result *result, uint32_t row)
+{
+    HDL_ASSERT_LT(0, result->rows[row].n_probs);
+    return result->probs[result->rows[row].probs_at].logprob;
+}
 
 /* ---- groups ------------------------------------------------------------------------------- */
 

@@ -114,14 +114,14 @@ static void test_bad_rows(void **state)
     SPOIL(slot, UINT32_MAX);
     SPOIL(slot, 3); /* not open */
     SPOIL(n_tokens, 0);
-    SPOIL(n_tokens, UINT32_MAX);
+    SPOIL(n_tokens, HDL_ROW_TOKENS_MAX);
     SPOIL(n_tokens, 31); /* more than the plan has */
     SPOIL(token_at, 1);
     SPOIL(token_at, UINT32_MAX);
     SPOIL(pos, 41); /* a gap */
     SPOIL(pos, MAX_LEN);
     SPOIL(pos, UINT32_MAX);
-    SPOIL(flags, 1u << 9);
+    SPOIL(flags, 1u << 7);
     SPOIL(flags, HDL_ROW_LOGITS); /* no file for it */
     p.rows[0] = row;
     p.tokens[3] = VOCAB;

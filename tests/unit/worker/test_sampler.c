@@ -16,7 +16,7 @@ enum { VOCAB = 257, MAX_LEN = 64 };
 
 static hdl_sampler *sampler;
 static hdl_result_row row;
-static hdl_logprob tops[HDL_TOP_LOGPROBS_MAX];
+static hdl_logprob probs[HDL_ROW_PROBS_MAX];
 
 static hdl_sampling params_default(void)
 {
@@ -35,7 +35,7 @@ static void set(const hdl_sampling *p, const hdl_token *history, uint32_t n, uin
 static hdl_token draw(const float *logits, uint32_t pos)
 {
     hdl_sample_job job = {.pos = pos, .logits = logits, .score = -1};
-    hdl_sample_run run = {.jobs = &job, .n = 1, .out = &row, .tops = tops};
+    hdl_sample_run run = {.jobs = &job, .n = 1, .out = &row, .probs = probs};
     assert_int_equal(hdl_sampler_run(sampler, NULL, &run), HDL_OK);
     assert_int_equal(row.pos, pos);
     return row.token;
@@ -102,7 +102,7 @@ static void test_greedy_takes_the_lowest_of_equals(void **state)
     set(&p, NULL, 0, 0);
     logits[40] = logits[17] = logits[200] = 3;
     assert_int_equal(draw(logits, 5), 17);
-    assert_true(row.logprob == 0 && row.n_top == 0 && !row.scored);
+    assert_true(row.n_probs == 0 && !row.scored);
 }
 
 static void test_seed_and_position_decide(void **state)
@@ -276,8 +276,10 @@ static void test_logprobs_are_of_the_raw_logits(void **state)
     assert_int_equal(draw(logits, 3), 77);
     for (uint32_t i = 0; i < VOCAB; i++)
         sum += exp((double)logits[i]);
-    assert_true(fabs(row.logprob - ((double)logits[77] - log(sum))) < 1e-5);
-    assert_int_equal(row.n_top, 20);
+    assert_true(fabs(probs[0].logprob - ((double)logits[77] - log(sum))) < 1e-5);
+    assert_int_equal(row.n_probs, 21);
+    assert_int_equal(probs[0].token, 77);
+    const hdl_logprob *tops = probs + 1;
     for (uint32_t i = 0; i < 20; i++) {
         uint32_t better = 0;
         for (uint32_t j = 0; j < VOCAB; j++)
@@ -293,7 +295,7 @@ static void test_scoring(void **state)
     float logits[VOCAB] = {0};
     hdl_sampling p = params_default();
     hdl_sample_job job = {.pos = 9, .logits = logits, .score = 4};
-    hdl_sample_run run = {.jobs = &job, .n = 1, .out = &row, .tops = tops};
+    hdl_sample_run run = {.jobs = &job, .n = 1, .out = &row, .probs = probs};
     (void)state;
     p.n_logprobs = 2;
     set(&p, NULL, 0, 0);
@@ -301,10 +303,10 @@ static void test_scoring(void **state)
     assert_int_equal(hdl_sampler_run(sampler, NULL, &run), HDL_OK);
     assert_int_equal(row.scored, 1);
     assert_int_equal(row.token, 4);
-    assert_true(fabs(row.logprob + log(VOCAB - 1 + exp(2))) < 1e-5);
-    assert_int_equal(row.n_top, 2);
-    assert_int_equal(tops[0].token, 8);
-    assert_int_equal(tops[1].token, 0);
+    assert_true(fabs(probs[0].logprob + log(VOCAB - 1 + exp(2))) < 1e-5);
+    assert_int_equal(row.n_probs, 3);
+    assert_int_equal(probs[1].token, 8);
+    assert_int_equal(probs[2].token, 0);
 }
 
 static void test_broken_logits_are_an_error(void **state)
@@ -317,7 +319,7 @@ static void test_broken_logits_are_an_error(void **state)
         float logits[VOCAB] = {0};
         logits[100] = bad[i];
         hdl_sample_job job = {.logits = logits, .score = -1};
-        hdl_sample_run run = {.jobs = &job, .n = 1, .out = &row, .tops = tops};
+        hdl_sample_run run = {.jobs = &job, .n = 1, .out = &row, .probs = probs};
         assert_int_equal(hdl_sampler_run(sampler, NULL, &run), HDL_DEVICE);
     }
 }

@@ -58,7 +58,7 @@ static void generate(rig_rank *r)
         if (r->rank == 0) {
             MUST(result.n_rows == 1 && result.rows[0].pos == PROMPT + i);
             g->out[i] = result.rows[0].token;
-            g->logprobs[i] = result.rows[0].logprob;
+            g->logprobs[i] = g->params.n_logprobs < 0 ? 0 : rig_prob(&result, 0);
         }
         rig_next(p);
         rig_row(p, 0, PROMPT + i, NULL, 1, HDL_ROW_SAMPLE);
@@ -120,19 +120,21 @@ static void score(rig_rank *r)
     rig_open(p, 4, &params);
     rig_row(p, 4, 0, tokens, 7, HDL_ROW_SCORE);
     hdl_result result = rig_step(r);
-    MUST(result.n_rows == 7 && result.n_tops == 21);
+    MUST(result.n_rows == 7 && result.n_probs == 28);
     rig_next(p);
     rig_row(p, 4, 7, tokens + 7, PROMPT + NEW - 7, HDL_ROW_SCORE | HDL_ROW_SAMPLE);
     result = rig_step(r);
-    MUST(result.n_rows == PROMPT + NEW - 7 && result.n_tops == 3 * result.n_rows);
+    MUST(result.n_rows == PROMPT + NEW - 7 && result.n_probs == 4 * result.n_rows);
     for (uint32_t i = 0; i < result.n_rows; i++) {
         const hdl_result_row *row = &result.rows[i];
         MUST(row->pos == 8 + i && row->scored == (i + 1 < result.n_rows));
-        MUST(row->n_top == 3 && result.tops[row->top_at].logprob >= row->logprob);
+        const hdl_logprob *probs = result.probs + row->probs_at;
+        MUST(row->n_probs == 4 && probs[0].token == row->token);
+        MUST(probs[1].logprob >= probs[0].logprob);
         if (row->pos >= PROMPT && row->scored) {
             MUST(row->token == g->out[row->pos - PROMPT]);
-            MUST(row->logprob == g->logprobs[row->pos - PROMPT]);
-            MUST(result.tops[row->top_at].token == row->token); /* greedy: the best one */
+            MUST(probs[0].logprob == g->logprobs[row->pos - PROMPT]);
+            MUST(probs[1].token == row->token); /* greedy: the best one */
         }
     }
 }
@@ -172,8 +174,8 @@ static void fork_blocks(rig_rank *r)
     assert_int_equal(p->blocks[p->grants[0].block_at + 1], RIG_BLOCKS_PER_SEQ + 1);
     hdl_result result = rig_step(r);
     float *logprobs = r->arg;
-    logprobs[0] = result.rows[0].logprob;
-    logprobs[1] = result.rows[1].logprob;
+    logprobs[0] = rig_prob(&result, 0);
+    logprobs[1] = rig_prob(&result, 1);
     /* The same two sequences without sharing. */
     for (uint32_t i = 0; i < 2; i++) {
         rig_next(p);
@@ -181,7 +183,7 @@ static void fork_blocks(rig_rank *r)
         tokens[44] = i == 0 ? tokens[44] : other;
         rig_row(p, 2 + i, 0, tokens, 45, HDL_ROW_SAMPLE);
         result = rig_step(r);
-        logprobs[2 + i] = result.rows[0].logprob;
+        logprobs[2 + i] = rig_prob(&result, 0);
     }
 }
 
