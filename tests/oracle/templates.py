@@ -130,6 +130,10 @@ class Probe:
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, source, chat):
+        error, text, own = self.exchange(source, chat)
+        return ("ok" if error == 0 else "refused", text.decode(), foreign_tokens(text, own) if error == 0 else [])
+
+    def exchange(self, source, chat):
         body = json.dumps({**chat, "special": SPECIAL, "now": int(NOW.replace(tzinfo=datetime.timezone.utc).timestamp() * 1e6)})
         for block in (source.encode(), body.encode()):
             self.process.stdin.write(struct.pack("<I", len(block)) + block)
@@ -138,7 +142,7 @@ class Probe:
         text = self.process.stdout.read(length)
         count, = struct.unpack("<I", self.process.stdout.read(4))
         own = [struct.unpack("<II", self.process.stdout.read(8)) for _ in range(count)]
-        return ("ok" if error == 0 else "refused", text.decode(), foreign_tokens(text, own) if error == 0 else [])
+        return error, text, own
 
 
 # What special tokens look like in the templates at hand.  No message of CHATS has any.

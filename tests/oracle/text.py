@@ -77,40 +77,50 @@ def full_rules(folder):
 def compare(program, path, texts):
     file = path / "tokenizer.json" if path.is_dir() else path
     reference, probe = Tokenizer.from_file(str(file)), Probe(program, path)
-    wrong = 0
+    wrong, same_ids, same_text, same_decoded, ways = 0, 0, 0, 0, 3 * len(texts)
     for text in texts:
         for flags in (ADD | PARSE, PARSE | SKIP, 0):
             reference.encode_special_tokens = not flags & PARSE
             want = reference.encode(text, add_special_tokens=bool(flags & ADD)).ids
             decoded = reference.decode(want, skip_special_tokens=bool(flags & SKIP))
             got, back = probe.ask(text, flags)
+            same_ids, same_text = same_ids + (want == got), same_text + (decoded == back)
             if (want, decoded) != (got, back):
                 wrong += 1
                 if wrong <= 5:
                     print(f"{file}: flags {flags} text {text!r}\n  want {want}\n  got  {got}\n  want {decoded!r}\n  got  {back!r}")
-    for ids in random_ids(reference, len(texts) // 5):
+    sequences = list(random_ids(reference, len(texts) // 5))
+    for ids in sequences:
         for flags in (IDS, IDS | SKIP):
             decoded = reference.decode(ids, skip_special_tokens=bool(flags & SKIP))
             back = probe.ask(ids, flags)[1]
+            same_decoded += decoded == back
             if decoded != back:
                 wrong += 1
                 if wrong <= 5:
                     print(f"{file}: ids {ids}\n  want {decoded!r}\n  got  {back!r}")
     if probe.close() != 0:
         wrong += 1
-    print(f"{file}: {len(texts)} lines, {wrong} wrong")
+    print(f"{label(file)}: {len(texts)} lines in 3 ways, {same_ids} of {ways} with equal ids, {same_text} with equal round trips; "
+          f"{same_decoded} of {2 * len(sequences)} random id sequences decoded equally; {wrong} wrong", flush=True)
     return wrong
+
+
+def label(path):
+    """Without the folder, which may be a temporary one; of a model's folder its name."""
+    return path.parent.name if path.name == "tokenizer.json" else path.name
 
 
 def compare_with(program, path, texts, encode, special, decode):
     """With another library's functions; special: with special tokens in the text, or None."""
-    probe, wrong, ties = Probe(program, path), 0, 0
+    probe, wrong, ties, asked, same_ids, same_text = Probe(program, path), 0, 0, 0, 0, 0
     for text in texts:
         for flags, reference in ((0, encode), (PARSE, special)):
             if reference is None:
                 continue
             want = reference(text)
             got = probe.ask(text, flags)
+            asked, same_ids, same_text = asked + 1, same_ids + (want == got[0]), same_text + (decode(want) == got[1])
             if want != got[0] and make_gguf.tied(path.stem, decode, want, got[0]):
                 ties += 1
             elif (want, decode(want)) != got:
@@ -118,7 +128,8 @@ def compare_with(program, path, texts, encode, special, decode):
                 if wrong <= 5:
                     print(f"{path}: flags {flags} text {text!r}\n  want {want}\n  got  {got[0]}\n  want {decode(want)!r}\n  got  {got[1]!r}")
     wrong += probe.close() != 0
-    print(f"{path}: {len(texts)} lines, {wrong} wrong" + (f", {ties} of equal score" if ties else ""))
+    print(f"{label(path)}: {len(texts)} lines, {same_ids} of {asked} with equal ids, {same_text} with equal round trips; {wrong} wrong"
+          + (f", {ties} of equal score" if ties else ""), flush=True)
     return wrong
 
 
@@ -161,7 +172,7 @@ def main():
         for script in ("make.py", "make_gguf.py", "make_ranked.py"):
             subprocess.run([sys.executable, ROOT / "tests/golden/text" / script], check=True)
     files = args.files or sorted((ROOT / "tests/golden/text").glob("*.json")) + [ROOT / "deploy/demo-model"]
-    files = [f for f in files if f.name not in ("lines.json", "family_lines.json", "templates.json", "renderers.json")]
+    files = [f for f in files if f.name not in ("lines.json", "family_lines.json", "templates.json", "renderers.json", "hostile.json")]
     texts = [*MARKED, *lines(args.lines, args.seed), *clusters(args.lines // 5, args.seed)]
     with tempfile.TemporaryDirectory() as folder:
         if not args.files:
