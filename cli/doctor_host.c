@@ -18,6 +18,7 @@
 
 #include "base/thread.h"
 #include "base/units.h"
+#include "worker/worker.h"
 
 #define SAY(field, ...)  snprintf((field), sizeof(field), __VA_ARGS__)
 #define GIB              ((uint64_t)1 << 30)
@@ -63,8 +64,13 @@ void doctor_gpu(doctor_report *r)
     size_t n = glob("/dev/nvidia[0-9]*", 0, NULL, &nodes) == 0 ? nodes.gl_pathc : 0;
     globfree(&nodes);
     doctor_finding *f = doctor_add(r, DOCTOR_OK, "GPU");
+    hdl_errmsg why = {0};
     if (line[0] && n > 0) {
         SAY(f->found, "%zu device%s; %.180s", n, n == 1 ? "" : "s", line);
+        if (hdl_worker_check_device(r->config->device, &why) == HDL_OK)
+            return;
+        f->level = DOCTOR_FAIL;
+        SAY(f->advice, "%.250s", why.text);
         return;
     }
     SAY(f->found, "%s", line[0] ? "the driver is loaded, but there is no /dev/nvidia*" : "none");

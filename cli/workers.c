@@ -11,6 +11,7 @@
 #include "base/config.h"
 #include "base/config_keys.h"
 #include "cli/cli.h"
+#include "worker/worker.h"
 
 hdl_err cli_workers_plan(const hdl_config *config, uint32_t *n_workers, hdl_errmsg *why)
 {
@@ -19,6 +20,7 @@ hdl_err cli_workers_plan(const hdl_config *config, uint32_t *n_workers, hdl_errm
                          .ep = (uint32_t)config->ep,
                          .pp = (uint32_t)config->pp,
                          .dp = (uint32_t)config->dp};
+    HDL_TRY(hdl_worker_check_device(config->device, why));
     HDL_TRY(hdl_model_desc_load(&desc, config->model_path, why));
     HDL_TRY(hdl_layout_check(&desc, &layout, why));
     if (config->model_max_len > (int64_t)desc.max_len)

@@ -12,6 +12,7 @@
 #include "base/daemon.h"
 #include "base/pulse.h"
 #include "worker/control.h"
+#include "worker/worker.h"
 
 static const hdl_arg_opt options[] = {
     HDL_DAEMON_OPTIONS,
@@ -82,6 +83,12 @@ int main(int argc, char **argv)
         return exit_code;
     }
     exit_code = 2;
+    hdl_errmsg why = {0};
+    if (hdl_worker_check_device(daemon.config.device, &why) != HDL_OK) {
+        fprintf(stderr, "heddle-worker: %s\n", why.text);
+        hdl_daemon_stop(&daemon);
+        return exit_code;
+    }
     hdl_coll_ucx_prepare(daemon.config.coll_transports);
     /* A parent that died before this call goes unnoticed here; the session's end tells us then. */
     if (daemon.config.die_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)

@@ -152,6 +152,15 @@ static hdl_err open_results(hdl_worker *w, hdl_errmsg *why)
     return HDL_OK;
 }
 
+hdl_err hdl_worker_check_device(int64_t kind, hdl_errmsg *why)
+{
+    if (kind == 0)
+        return HDL_OK;
+    return hdl_fail(HDL_UNSUPPORTED, why,
+                    "the device is to be cuda; this version of heddle has no CUDA backend; say "
+                    "--device cpu, or worker.device: cpu in the configuration");
+}
+
 hdl_err hdl_worker_open(hdl_worker **out, const hdl_worker_opts *opts, hdl_errmsg *why)
 {
     hdl_worker *w = calloc(1, sizeof(*w));

@@ -52,6 +52,10 @@ typedef struct hdl_worker_opts {
     void *progress_arg;
 } hdl_worker_opts;
 
+/* HDL_UNSUPPORTED when there is no backend for that kind of device (an index of
+ * HDL_CHOICES_device): another one never takes its place in silence. */
+hdl_err hdl_worker_check_device(int64_t kind, hdl_errmsg *why) HDL_MUST_CHECK;
+
 /* Loads the weights of this rank and takes all memory; makes no collective call. */
 hdl_err hdl_worker_open(hdl_worker **out, const hdl_worker_opts *opts,
                         hdl_errmsg *why) HDL_MUST_CHECK;
