@@ -4,8 +4,8 @@
 
     python3 tests/oracle/templates.py [--probe PROGRAM] [TEMPLATE.jinja ...]
 
-Without files: makes tests/golden/text/templates.json anew and compares with the bundled model's template and, where the
-folder is there, those of ../shared/data/templates.
+Without files: makes templates.json and published_templates.json of tests/golden/text anew and compares with the bundled
+model's template and, where the folder is there, those of ../shared/data/templates.
 """
 
 import argparse
@@ -166,7 +166,8 @@ def main():
     files = args.files or sorted((ROOT.parent / "shared/data/templates").glob("*.jinja"))
     sources = {f.name: f.read_text() for f in files}
     if not args.files:
-        subprocess.run([sys.executable, ROOT / "tests/golden/text/make_templates.py"], check=True)
+        for script in ["make_templates.py"] + ["make_published_templates.py"] * bool(files):
+            subprocess.run([sys.executable, ROOT / "tests/golden/text" / script], check=True)
         sources["bundled model"] = json.loads((ROOT / "deploy/demo-model/tokenizer_config.json").read_text())["chat_template"]
     probe, equal = Probe(args.probe), 0
     same = {"ok": 0, "refused": 0, "joined": 0}  # equal bytes, refused by both, contents in parts that heddle joins
