@@ -2,10 +2,11 @@
 /* Leaf kernels of the integer formats for AVX2, with the bits of AVX-512's and ref's.
  *
  * vpmaddubsw multiplies an unsigned by a signed byte and adds two products to 16 bits, saturating.
- * It is exact here in two ways, which differ in what a codebook spans:
- *  - narrow, a span of at most 32 (linear 4 bits, E2M1): weights less the codebook's smallest value
- *    are 0..32, so that eight products with an activation of at most 127 fit into 16 bits: 16 k are
- *    summed there. The smallest value times the sum of the activations is added at the end.
+ * It is exact here in three ways, which differ in what a codebook spans:
+ *  - a span of at most 16 (linear 4 bits): weights less the codebook's smallest value are 0..16, so
+ *    that sixteen products with an activation of at most 127 fit into 16 bits: 32 k are summed
+ *    there. The smallest value times the sum of the activations is added at the end.
+ *  - a span of at most 32 (E2M1): the same with eight products, 16 k.
  *  - wide (Q8, the other codebooks): |w| times the activation with w's sign; two products of at
  *    most 128 * 127 fit, and vpmaddwd widens each pair. */
 #include "kernels/cpu/gemm.h"
@@ -21,16 +22,18 @@ V16_FN void add32_into(__m256i *sum, __m256i n)
     __asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(n));
 }
 
-enum { NARROW_SPAN = 32 };
+enum { TOKENS_MAX = 8 };
 
+/* run: k whose products 16 bits hold; 0 when wide. */
 typedef struct int_spec {
     int bits, group;
-    bool mins, narrow;
+    bool mins;
+    int run;
 } int_spec;
 
 /* What the inner loop needs of the codebook, in registers. */
 typedef struct decoder {
-    __m256i table; /* Q4: codebook (narrow: less its smallest value) in both halves */
+    __m256i table; /* Q4: codebook (less its smallest value where run > 0) in both halves */
     __m256i low;   /* Q4: the low half of each byte */
     __m256i flip;  /* Q8: stored with an offset of 128 */
 } decoder;
@@ -40,7 +43,7 @@ V16_FN decoder decoder_of(const hdl_leaf_args *a, const int_spec s)
     decoder d = {.low = _mm256_set1_epi8(15), .flip = _mm256_set1_epi8(-128)};
     if (s.bits == 4) {
         __m128i book = _mm_loadu_si128((const __m128i *)(const void *)a->codebook);
-        if (s.narrow)
+        if (s.run)
             book = _mm_sub_epi8(book, _mm_set1_epi8((char)a->codebook_min));
         d.table = _mm256_broadcastsi128_si256(book);
     }
@@ -62,43 +65,68 @@ V16_FN void decode(const decoder *d, const unsigned char *half, __m256i quad[2],
     }
 }
 
-/* 16 k: dot += the activations' codes times the weights', for tokens and half a tile. */
-V16_FN void dots_16k(const decoder *d, const unsigned char *w, const int32_t *x, __m256i *dot,
+/* Lanes of a panel's 32 k: { float scale[m]; int32_t sum[2][m]; int32_t quad[8][m] }. */
+typedef struct lanes {
+    const int32_t *x; /* of the first lane */
+    int m;
+} lanes;
+
+/* 16 k: sum16 or (wide) dot += the activations' codes times the weights', for tokens and half a
+ * tile. */
+V16_FN void dots_16k(const decoder *d, const unsigned char *w, const lanes quads, __m256i *sum,
                      const int tokens, const int_spec s)
 {
     const __m256i ones = _mm256_set1_epi16(1);
-    __m256i sum16[4];
-    if (s.narrow)
-        UNROLL for (int i = 0; i < tokens; i++) sum16[i] = _mm256_setzero_si256();
-    for (int pair = 0; pair < 2; pair++, w += s.bits == 4 ? 64 : 128, x += 2 * tokens) {
+    const int32_t *x = quads.x;
+    for (int pair = 0; pair < 2; pair++, w += s.bits == 4 ? 64 : 128, x += 2 * quads.m) {
         __m256i v[2];
         decode(d, w, v, s.bits);
         UNROLL for (int quad = 0; quad < 2; quad++)
         {
-            __m256i size = s.narrow ? v[quad] : _mm256_abs_epi8(v[quad]);
+            __m256i size = s.run ? v[quad] : _mm256_abs_epi8(v[quad]);
             UNROLL for (int i = 0; i < tokens; i++)
             {
-                __m256i b = _mm256_set1_epi32(x[quad * tokens + i]);
-                if (!s.narrow)
+                __m256i b = _mm256_set1_epi32(x[quad * quads.m + i]);
+                if (!s.run)
                     b = _mm256_sign_epi8(b, v[quad]);
                 b = _mm256_maddubs_epi16(size, b);
-                if (s.narrow)
-                    add16_into(&sum16[i], b);
+                if (s.run)
+                    add16_into(&sum[i], b);
                 else
-                    add32_into(&dot[i], _mm256_madd_epi16(b, ones));
+                    add32_into(&sum[i], _mm256_madd_epi16(b, ones));
             }
         }
     }
-    if (s.narrow)
-        UNROLL for (int i = 0; i < tokens; i++)
-            add32_into(&dot[i], _mm256_madd_epi16(sum16[i], ones));
+}
+
+/* A group's dots: codes of one half of a tile. */
+V16_FN void dots_group(const decoder *d, const unsigned char *w, const lanes quads, __m256i *dot,
+                       const int tokens, const int_spec s)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    const int runs = s.group == 32 && s.run == 16 ? 2 : 1, halves = s.group / 16 / runs;
+    const lanes later = {quads.x + 4 * quads.m, quads.m};
+    const size_t half_bytes = s.bits == 4 ? 128 : 256;
+    __m256i part[TOKENS_MAX];
+    UNROLL for (int run = 0; run < runs; run++)
+    {
+        __m256i *sum = run == 0 ? dot : part;
+        UNROLL for (int i = 0; i < tokens; i++) sum[i] = _mm256_setzero_si256();
+        dots_16k(d, w + (size_t)run * half_bytes, run == 0 ? quads : later, sum, tokens, s);
+        if (halves == 2)
+            dots_16k(d, w + half_bytes, later, sum, tokens, s);
+        if (s.run)
+            UNROLL for (int i = 0; i < tokens; i++) sum[i] = _mm256_madd_epi16(sum[i], ones);
+        if (run == 1)
+            UNROLL for (int i = 0; i < tokens; i++) add32_into(&dot[i], part[i]);
+    }
 }
 
 /* out += n * (x_scale * scale), eight rows. */
-V16_FN void scaled_into(float *out, __m256i n, float x_scale, const float *scale)
+V16_FN void scaled_into(float *out, __m256 n, float x_scale, const float *scale)
 {
     __m256 both = _mm256_mul_ps(_mm256_set1_ps(x_scale), _mm256_load_ps(scale));
-    _mm256_store_ps(out, _mm256_fmadd_ps(_mm256_cvtepi32_ps(n), both, _mm256_load_ps(out)));
+    _mm256_store_ps(out, _mm256_fmadd_ps(n, both, _mm256_load_ps(out)));
 }
 
 /* One half of a tile, 32 k: a group of 32 or two of 16. */
@@ -108,55 +136,83 @@ typedef struct half_tile {
     float *out; /* of its rows */
 } half_tile;
 
-/* x: panel, { float scale[tokens]; int32_t sum[2][tokens]; int32_t quad[8][tokens] }. */
-V16_FN void half_32k(const hdl_leaf_args *a, const decoder *d, const half_tile t, const int32_t *x,
-                     const int tokens, const int_spec s)
+/* Of one 32 k of a panel, for each group: what the codebook's smallest value adds to the dots, and
+ * the sums of the codes. Once for both halves of a tile. */
+typedef struct group_sums {
+    _Alignas(16) int32_t base[2][TOKENS_MAX];
+    float sum[2][TOKENS_MAX];
+} group_sums;
+
+V16_FN void sums_of(const hdl_leaf_args *a, const int32_t *x, group_sums *out, const int m,
+                    const int_spec s)
 {
-    const float *x_scale = (const float *)(const void *)x;
-    const int per = 32 / s.group;
-    UNROLL for (int g = 0; g < per; g++)
+    UNROLL for (int g = 0; g < 32 / s.group; g++)
     {
-        const unsigned char *codes = t.codes + g * (s.bits == 4 ? 128 : 256);
-        const int32_t *quads = x + (3 + g * 4) * tokens;
-        __m256i dot[4];
-        UNROLL for (int i = 0; i < tokens; i++)
+        const int32_t *sum = x + (1 + g) * m;
+        UNROLL for (int i = 0; i < m; i += 4)
         {
-            int32_t sum = x[(1 + g) * tokens + i] + (per == 1 ? x[2 * tokens + i] : 0);
-            dot[i] = _mm256_set1_epi32(s.narrow ? sum * a->codebook_min : 0);
+            __m128i n = m < 4 ? _mm_loadl_epi64((const void *)(sum + i))
+                              : _mm_loadu_si128((const void *)(sum + i));
+            if (s.group == 32)
+                n = _mm_add_epi32(n, m < 4 ? _mm_loadl_epi64((const void *)(sum + m + i))
+                                           : _mm_loadu_si128((const void *)(sum + m + i)));
+            if (s.run)
+                _mm_store_si128((__m128i *)(void *)(out->base[g] + i),
+                                _mm_mullo_epi32(n, _mm_set1_epi32(a->codebook_min)));
+            if (s.mins)
+                _mm_storeu_ps(out->sum[g] + i, _mm_cvtepi32_ps(n));
         }
-        dots_16k(d, codes, quads, dot, tokens, s);
-        if (per == 1)
-            dots_16k(d, codes + (s.bits == 4 ? 128 : 256), quads + 4 * tokens, dot, tokens, s);
+    }
+    /* In memory, where a load broadcasts them: gcc would rather keep eight registers, and spill. */
+    __asm__ volatile("" : "+m"(*out));
+}
+
+/* Tokens [at, at + tokens) of the panel at x. */
+V16_FN void half_32k(const decoder *d, const half_tile t, const group_sums *sums, const lanes x,
+                     const int at, const int tokens, const int_spec s)
+{
+    const float *x_scale = (const float *)(const void *)x.x + at;
+    UNROLL for (int g = 0; g < 32 / s.group; g++)
+    {
+        const lanes quads = {x.x + (3 + g * 4) * x.m + at, x.m};
+        __m256i dot[TOKENS_MAX];
+        dots_group(d, t.codes + g * (s.bits == 4 ? 128 : 256), quads, dot, tokens, s);
         UNROLL for (int i = 0; i < tokens; i++)
         {
-            float *out = t.out + i * HDL_TILE;
-            scaled_into(out, dot[i], x_scale[i], t.scale + g * HDL_TILE);
-            if (s.mins) {
-                int32_t sum = x[(1 + g) * tokens + i] + (per == 1 ? x[2 * tokens + i] : 0);
-                scaled_into(out, _mm256_set1_epi32(sum), x_scale[i], t.min + g * HDL_TILE);
-            }
+            float *out = t.out + (at + i) * HDL_TILE;
+            if (s.run)
+                add32_into(&dot[i], _mm256_set1_epi32(sums->base[g][at + i]));
+            scaled_into(out, _mm256_cvtepi32_ps(dot[i]), x_scale[i], t.scale + g * HDL_TILE);
+            if (s.mins)
+                scaled_into(out, _mm256_set1_ps(sums->sum[g][at + i]), x_scale[i],
+                            t.min + g * HDL_TILE);
         }
     }
 }
 
-V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int_spec s)
+/* m: tokens of the block. Where a dot has two sums, four tokens pass and then the other
+ * four, while the codes are near. */
+V16_FN void leaf_ints(const hdl_leaf_args *a, const int m, const int_spec s)
 {
     const int per = 32 / s.group; /* groups in 32 k */
+    const int tokens = m > 4 && s.run == 16 && s.group == 32 ? 4 : m;
     const size_t head = (size_t)per * (s.mins ? 2 : 1) * HDL_TILE * sizeof(float);
     const size_t code_bytes = s.bits == 4 ? 256 : 512;
     const decoder d = decoder_of(a, s);
     const unsigned char *w = a->w;
     const int32_t *x = (const int32_t *)(const void *)a->x;
-    UNROLL for (int i = 0; i < 2 * tokens; i++)
-        _mm256_store_ps(a->out + i * 8, _mm256_setzero_ps());
-    for (uint32_t k = 0; k < a->k; k += 32, w += head + code_bytes, x += 11 * tokens) {
+    UNROLL for (int i = 0; i < 2 * m; i++) _mm256_store_ps(a->out + i * 8, _mm256_setzero_ps());
+    for (uint32_t k = 0; k < a->k; k += 32, w += head + code_bytes, x += 11 * m) {
         const float *scale = (const float *)(const void *)w;
+        group_sums sums;
+        sums_of(a, x, &sums, m, s);
         for (int h = 0; h < 2; h++) {
             half_tile t = {.scale = scale + h * 8,
                            .min = scale + per * HDL_TILE + h * 8,
                            .codes = w + head + h * 32,
                            .out = a->out + h * 8};
-            half_32k(a, &d, t, x, tokens, s);
+            UNROLL for (int at = 0; at < m; at += tokens)
+                half_32k(&d, t, &sums, (lanes){x, m}, at, tokens, s);
         }
     }
 }
@@ -169,32 +225,36 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int_spec s
 #define KERNELS(name, ...)                                                                         \
     KERNEL(name, 1, __VA_ARGS__)                                                                   \
     KERNEL(name, 2, __VA_ARGS__)                                                                   \
-    KERNEL(name, 4, __VA_ARGS__)
+    KERNEL(name, 4, __VA_ARGS__)                                                                   \
+    KERNEL(name, 8, __VA_ARGS__)
 #define FORMAT(name)                                                                               \
     {                                                                                              \
-        .pack_x = hdl_gemm_pack_ints, .x_group_bytes = HDL_INT_X_BYTES, .n_variants = 3,           \
+        .pack_x = hdl_gemm_pack_ints, .x_group_bytes = HDL_INT_X_BYTES, .n_variants = 4,           \
         .variants = {                                                                              \
             {1, NULL, NULL, name##_1x1},                                                           \
             {2, NULL, NULL, name##_2x1},                                                           \
             {4, NULL, NULL, name##_4x1},                                                           \
+            {8, NULL, NULL, name##_8x1},                                                           \
         },                                                                                         \
     }
 
-KERNELS(q8, 8, 32, false, false)
-KERNELS(q8m, 8, 32, true, false)
-KERNELS(q8_16, 8, 16, false, false)
-KERNELS(q4, 4, 32, false, true)
-KERNELS(q4m, 4, 32, true, true)
-KERNELS(q4_16, 4, 16, false, true)
-KERNELS(q4m_16, 4, 16, true, true)
-KERNELS(q4wide, 4, 32, false, false)
-KERNELS(q4mwide, 4, 32, true, false)
-KERNELS(q4wide_16, 4, 16, false, false)
-KERNELS(q4mwide_16, 4, 16, true, false)
+KERNELS(q8, 8, 32, false, 0)
+KERNELS(q8m, 8, 32, true, 0)
+KERNELS(q8_16, 8, 16, false, 0)
+KERNELS(q4, 4, 32, false, 32)
+KERNELS(q4m, 4, 32, true, 32)
+KERNELS(q4_16, 4, 16, false, 32)
+KERNELS(q4m_16, 4, 16, true, 32)
+KERNELS(q4half, 4, 32, false, 16)
+KERNELS(q4mhalf, 4, 32, true, 16)
+KERNELS(q4wide, 4, 32, false, 0)
+KERNELS(q4mwide, 4, 32, true, 0)
+KERNELS(q4wide_16, 4, 16, false, 0)
+KERNELS(q4mwide_16, 4, 16, true, 0)
 
 const hdl_gemm_format *hdl_gemm_int_format(hdl_wformat format, int span)
 {
-    static const hdl_gemm_format formats[2][HDL_WFORMAT_COUNT] = {
+    static const hdl_gemm_format formats[3][HDL_WFORMAT_COUNT] = {
         {
             [HDL_WFORMAT_Q8] = FORMAT(q8),
             [HDL_WFORMAT_Q8M] = FORMAT(q8m),
@@ -205,11 +265,17 @@ const hdl_gemm_format *hdl_gemm_int_format(hdl_wformat format, int span)
             [HDL_WFORMAT_Q4M_16] = FORMAT(q4m_16),
         },
         {
+            [HDL_WFORMAT_Q4] = FORMAT(q4half),
+            [HDL_WFORMAT_Q4M] = FORMAT(q4mhalf),
+            [HDL_WFORMAT_Q4_16] = FORMAT(q4_16),
+            [HDL_WFORMAT_Q4M_16] = FORMAT(q4m_16),
+        },
+        {
             [HDL_WFORMAT_Q4] = FORMAT(q4wide),
             [HDL_WFORMAT_Q4M] = FORMAT(q4mwide),
             [HDL_WFORMAT_Q4_16] = FORMAT(q4wide_16),
             [HDL_WFORMAT_Q4M_16] = FORMAT(q4mwide_16),
         },
     };
-    return &formats[span > NARROW_SPAN][format];
+    return &formats[span <= 16 ? 0 : span <= 32 ? 1 : 2][format];
 }
