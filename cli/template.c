@@ -53,10 +53,43 @@ typedef struct parts {
     hdl_ranges own; /* of the rendered text: where special tokens are read */
 } parts;
 
-/* A JSON file that an option names, or none. */
+/* The array in the file that an option names; no document without the option. */
 static hdl_err load_option(const hdl_args *args, const char *name, hdl_json **doc, hdl_errmsg *why)
 {
-    return hdl_args_has(args, name) ? load_json(hdl_args_str(args, name, ""), doc, why) : HDL_OK;
+    if (!hdl_args_has(args, name))
+        return HDL_OK;
+    HDL_TRY(load_json(hdl_args_str(args, name, ""), doc, why));
+    hdl_jv root = hdl_json_root(*doc);
+    hdl_err err = hdl_jv_expect(&root, HDL_JSON_ARRAY, why);
+    return err == HDL_OK ? err : hdl_fail_prefix(err, why, "--%s", name);
+}
+
+static hdl_jv root_of(const hdl_json *doc)
+{
+    return doc != NULL ? hdl_json_root(doc) : (hdl_jv){0};
+}
+
+/* As the server does: what the model's template cannot show to the model is refused, not left out;
+ * further variables, which clients send to every model alike, are only spoken of. */
+static hdl_err check_taken(const parts *p, hdl_errmsg *why)
+{
+    hdl_jv tools = root_of(p->tools);
+    const struct {
+        bool given;
+        const char *option, *variable;
+    } named[] = {{hdl_jv_len(&tools) > 0, "tools", "tools"},
+                 {p->documents != NULL, "documents", "documents"},
+                 {p->effort != NULL, "reasoning-effort", "reasoning_effort"}};
+    for (size_t i = 0; i < HDL_ARRAY_LEN(named); i++)
+        if (named[i].given && !hdl_template_takes(p->tpl, named[i].variable))
+            return hdl_fail(HDL_INVALID, why, "--%s " HDL_TEMPLATE_NOT_TAKEN, named[i].option);
+    if (p->kwargs == NULL)
+        return HDL_OK;
+    hdl_jv root = hdl_json_root(p->kwargs), v;
+    for (void *iter = NULL; hdl_jv_next(&root, &iter, &v);)
+        if (!hdl_template_takes(p->tpl, v.key))
+            fprintf(stderr, "heddle: --kwargs: %s " HDL_TEMPLATE_NOT_TAKEN "\n", v.key);
+    return HDL_OK;
 }
 
 static hdl_err read_variables(const hdl_args *args, parts *p, hdl_errmsg *why)
@@ -82,11 +115,6 @@ static hdl_err read_variables(const hdl_args *args, parts *p, hdl_errmsg *why)
     return err;
 }
 
-static hdl_jv root_of(const hdl_json *doc)
-{
-    return doc != NULL ? hdl_json_root(doc) : (hdl_jv){0};
-}
-
 static hdl_err render(const hdl_args *args, parts *p, hdl_buf *out, hdl_errmsg *why)
 {
     HDL_TRY(hdl_tokenizer_open(&p->tok, args->positionals[0], why));
@@ -98,6 +126,7 @@ static hdl_err render(const hdl_args *args, parts *p, hdl_buf *out, hdl_errmsg *
     HDL_TRY(load_option(args, "tools", &p->tools, why));
     HDL_TRY(load_option(args, "documents", &p->documents, why));
     HDL_TRY(read_variables(args, p, why));
+    HDL_TRY(check_taken(p, why));
     hdl_jv messages = hdl_json_root(p->messages), tools = root_of(p->tools);
     hdl_jv documents = root_of(p->documents), kwargs = root_of(p->kwargs);
     hdl_jv effort = root_of(p->effort);
@@ -105,7 +134,7 @@ static hdl_err render(const hdl_args *args, parts *p, hdl_buf *out, hdl_errmsg *
     return hdl_template_render(
         p->tpl,
         &(hdl_chat){.messages = &messages,
-                    .tools = p->tools != NULL ? &tools : NULL,
+                    .tools = hdl_jv_len(&tools) > 0 ? &tools : NULL,
                     .documents = p->documents != NULL ? &documents : NULL,
                     .kwargs = p->kwargs != NULL ? &kwargs : NULL,
                     .reasoning_effort = p->effort != NULL ? &effort : NULL,

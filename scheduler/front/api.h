@@ -88,5 +88,9 @@ bool hdl_api_check_messages(const hdl_jv *messages, hdl_api_message_facts *facts
 bool hdl_api_plain_messages(const hdl_jv *messages, bool arguments_as_text, hdl_json **plain,
                             hdl_api_error *err) HDL_MUST_CHECK;
 
+/* Rules between the fields that shape a chat's prompt: no tools are none; whoever continues the
+ * final message opens no other, and must not have asked for both in p->body. */
+bool hdl_api_settle_chat(hdl_api_params *p, hdl_api_error *err) HDL_MUST_CHECK;
+
 /* openai_tools.c: checks tool definitions. */
 bool hdl_api_check_tools(const hdl_jv *tools, hdl_api_error *err) HDL_MUST_CHECK;

@@ -457,6 +457,20 @@ static bool require(const hdl_api_params *p, const char *name, hdl_api_error *er
     return hdl_api_fail(err, 400, name, "%s is missing", name);
 }
 
+bool hdl_api_settle_chat(hdl_api_params *p, hdl_api_error *err)
+{
+    if (p->no_tools || hdl_jv_len(&p->tools) == 0)
+        p->tools = (hdl_jv){0};
+    if (p->continue_final && p->add_generation_prompt) {
+        hdl_jv v = hdl_jv_get(&p->body, "add_generation_prompt");
+        if (hdl_jv_given(&v))
+            return hdl_api_fail(err, 400, "continue_final_message",
+                                "continue_final_message does not go with add_generation_prompt");
+        p->add_generation_prompt = false;
+    }
+    return true;
+}
+
 /* Rules between fields. */
 static bool check_together(hdl_api_params *p, hdl_api_error *err)
 {
@@ -469,8 +483,6 @@ static bool check_together(hdl_api_params *p, hdl_api_error *err)
                                 "max_tokens and max_completion_tokens differ; give one of them");
         p->max_tokens = p->max_completion_tokens;
     }
-    if (p->no_tools || hdl_jv_len(&p->tools) == 0)
-        p->tools = (hdl_jv){0};
     if (chat && p->logprobs_n >= 0 && !p->logprobs)
         return hdl_api_fail(err, 400, "top_logprobs", "top_logprobs needs \"logprobs\": true");
     if (p->best_of >= 0 && p->best_of != p->n)
@@ -482,14 +494,7 @@ static bool check_together(hdl_api_params *p, hdl_api_error *err)
         return hdl_api_fail(err, 400, "max_tokens", "max_tokens must be at least 1 without echo");
     if (p->echo && p->stream && p->logprobs_n >= 0)
         return hdl_api_fail(err, 400, "echo", "echo with logprobs is not served as a stream");
-    if (p->continue_final && p->add_generation_prompt) {
-        hdl_jv v = hdl_jv_get(&p->body, "add_generation_prompt");
-        if (hdl_jv_given(&v))
-            return hdl_api_fail(err, 400, "continue_final_message",
-                                "continue_final_message does not go with add_generation_prompt");
-        p->add_generation_prompt = false;
-    }
-    return true;
+    return hdl_api_settle_chat(p, err);
 }
 
 bool hdl_api_parse(hdl_api_params *params, hdl_api_kind kind, const hdl_jv *body,

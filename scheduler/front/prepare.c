@@ -61,7 +61,7 @@ void hdl_prompt_text_deinit(hdl_prompt_text *prompt)
 static bool check_taken(const hdl_template *chat, const hdl_jv *v, hdl_api_error *err)
 {
     return !hdl_jv_present(v) || hdl_template_takes(chat, v->key) ||
-           hdl_api_fail_at(err, v, "is not taken by this model's chat template; leave it out");
+           hdl_api_fail_at(err, v, HDL_TEMPLATE_NOT_TAKEN);
 }
 
 /* One rendering; the messages may be a plain copy. */

@@ -103,6 +103,9 @@ static bool read_body(tokens_body *b, hdl_api_error *err)
     while (hdl_jv_next(&b->root, &iter, &member))
         if (!read_member(b, &member, err))
             return false;
+    b->chat.body = b->root;
+    if (!hdl_api_settle_chat(&b->chat, err))
+        return false;
     return !b->chat.model || hdl_prep_check_model(b->model, b->chat.model, err);
 }
 

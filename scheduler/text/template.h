@@ -27,6 +27,9 @@ hdl_err hdl_template_open_model(hdl_template **out, const hdl_tok_info *info,
 void hdl_template_free(hdl_template *tpl);
 /* Does the template name this variable anywhere? What it does not name cannot reach the prompt. */
 bool hdl_template_takes(const hdl_template *tpl, const char *variable);
+/* What is said of one that it does not take, after the name. */
+#define HDL_TEMPLATE_NOT_TAKEN                                                                     \
+    "is not taken; this model's chat template never names it; leave it out"
 
 /* One conversation. All borrowed for the call. */
 typedef struct hdl_chat {

@@ -28,7 +28,9 @@ import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path[:0] = [str(HERE / "api"), str(HERE / "cli")]
+sys.path[:0] = [str(HERE), str(HERE / "api"), str(HERE / "cli")]
+
+import template_model  # noqa: E402
 
 PROFILES = {
     "default": ["--tp", "2", "--ep", "2"],
@@ -36,6 +38,8 @@ PROFILES = {
     "small-kv": ["--tp", "2", "--ep", "2", "--kv-bytes", "1MiB"],
     # TLS and API keys; make_files makes them.
     "secure": ["--ssl-certfile", "cert.pem", "--ssl-keyfile", "key.pem", "--api-key-file", "keys"],
+    # The model with the chat template of template_model.py.
+    "template": ["--tp", "2"],
 }
 API_KEY = "integration-test-key"
 READY_SECONDS = 120
@@ -135,13 +139,16 @@ def profiles_of(module):
 
 
 def run_all_profiles(args, bin_dir, modules):
-    log_dir = args.log_dir or tempfile.mkdtemp(prefix="heddle-api-")
+    log_dir = pathlib.Path(args.log_dir or tempfile.mkdtemp(prefix="heddle-api-"))
     results = []
     for profile in args.profile or PROFILES:
         if not any(profile in profiles_of(m) for m in modules):
             continue
         extra = PROFILES[profile] + shlex.split(args.serve_args)
-        server = Server(str(bin_dir / "heddle"), args.model, extra, pathlib.Path(log_dir) / f"{profile}.log")
+        model = args.model
+        if profile == "template":
+            model = template_model.make(pathlib.Path(tempfile.mkdtemp(prefix="model-", dir=log_dir)) / "model", model)
+        server = Server(str(bin_dir / "heddle"), model, extra, log_dir / f"{profile}.log")
         try:
             server.wait_ready()
             results.append(run_profile(profile, modules, server.url, server.tls))
