@@ -34,7 +34,8 @@ static void look(const hdl_conn *conn, health *h)
     if (h->info.draining || atomic_load_explicit(&front->draining, memory_order_relaxed)) {
         h->ready = false;
         h->state = "draining";
-    } else if (h->info.last_step_age_us > STUCK_US) {
+    } else if (h->ready && h->info.last_step_age_us > STUCK_US) {
+        /* A no of the engine says more: it names the missing worker for which the queue waits. */
         h->ready = false;
         h->state = "stuck: work is queued and no step completes";
     }

@@ -31,7 +31,7 @@ struct fake_engine {
     uint32_t allow, pace_us, fail_after;
     uint32_t max_len;
     hdl_err refuse, fail;
-    uint64_t turn_age_us;
+    uint64_t turn_age_us, last_step_age_us;
     bool ready, quit;
     fake_state state;
 };
@@ -98,6 +98,7 @@ static void fake_info(void *self, hdl_engine_info *out)
                              .vocab = VOCAB,
                              .kv_tokens_capacity = 1u << 20,
                              .running = fake->state.live,
+                             .last_step_age_us = fake->last_step_age_us,
                              .turn_age_us = fake->turn_age_us};
     (void)snprintf(out->state, sizeof out->state, "%s", fake->ready ? "ready" : "loading 43 %");
     pthread_mutex_unlock(&fake->lock);
@@ -310,6 +311,13 @@ void fake_engine_hang(fake_engine *fake, uint64_t turn_age_us)
 {
     pthread_mutex_lock(&fake->lock);
     fake->turn_age_us = turn_age_us;
+    pthread_mutex_unlock(&fake->lock);
+}
+
+void fake_engine_stall(fake_engine *fake, uint64_t last_step_age_us)
+{
+    pthread_mutex_lock(&fake->lock);
+    fake->last_step_age_us = last_step_age_us;
     pthread_mutex_unlock(&fake->lock);
 }
 

@@ -313,7 +313,17 @@ static void test_not_ready(void **state)
     assert_string_equal(answer_header(&a, "retry-after"), "1");
     assert_has(body_text(&a), "loading 43 %");
     answer_free(&a);
+    /* Queued work that waits for a missing worker: what is missing is said, not that it waits. */
+    fake_engine_stall(r.engine, 60000000);
+    rig_get(&r, "/readyz", &a);
+    assert_has(body_text(&a), "loading 43 %");
+    answer_free(&a);
     fake_engine_ready(r.engine, true);
+    rig_get(&r, "/readyz", &a);
+    assert_int_equal(a.status, 503);
+    assert_has(body_text(&a), "stuck");
+    answer_free(&a);
+    fake_engine_stall(r.engine, 0);
     rig_get(&r, "/health", &a);
     assert_int_equal(a.status, 200);
     answer_free(&a);
