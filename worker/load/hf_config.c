@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config.json of a Hugging Face model folder -> hdl_model_desc, by the architecture's tables. */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -245,6 +246,30 @@ static hdl_err read_modelopt_file(hdl_model_desc *out, const char *model_path, h
     return err == HDL_OK ? HDL_OK : hdl_fail_prefix(err, why, "%s", path);
 }
 
+/* Why there is no folder and no file at the path; errno is stat's. */
+static hdl_err fail_absent(const char *model_path, hdl_errmsg *why)
+{
+    if (errno != ENOENT && errno != ENOTDIR)
+        return hdl_fail(HDL_IO, why, "cannot look at %s; %s; check who may read it and its folders",
+                        model_path, strerror(errno));
+    return hdl_fail(HDL_NOTFOUND, why,
+                    "%s does not exist; a model is a Hugging Face folder with config.json and "
+                    "*.safetensors, or a .gguf file; give the path of one",
+                    model_path);
+}
+
+/* What is there and cannot be read says why itself. */
+static hdl_err read_config(const char *path, char **text, size_t *len, hdl_errmsg *why)
+{
+    hdl_err err = hdl_fs_read(path, CONFIG_BYTES_MAX, text, len, why);
+    if (err != HDL_NOTFOUND)
+        return err;
+    return hdl_fail(err, why,
+                    "%s does not exist; a model is a Hugging Face folder with config.json and "
+                    "*.safetensors; give the path of one",
+                    path);
+}
+
 hdl_err hdl_model_desc_load(hdl_model_desc *out, const char *model_path, hdl_errmsg *why)
 {
     char path[PATH_BYTES];
@@ -253,18 +278,11 @@ hdl_err hdl_model_desc_load(hdl_model_desc *out, const char *model_path, hdl_err
     if (!hdl_fs_is_dir(model_path)) {
         if (hdl_fs_exists(model_path))
             return hdl_desc_load_gguf(out, model_path, why);
-        return hdl_fail(HDL_NOTFOUND, why,
-                        "%s does not exist; a model is a Hugging Face folder with config.json and "
-                        "*.safetensors, or a .gguf file; give the path of one",
-                        model_path);
+        return fail_absent(model_path, why);
     }
     if (hdl_fs_join(path, sizeof(path), model_path, "config.json") != HDL_OK)
         return hdl_fail(HDL_INVALID, why, "the model's path is too long; use a shorter one");
-    if (hdl_fs_read(path, CONFIG_BYTES_MAX, &text, &len, why) != HDL_OK)
-        return hdl_fail(HDL_NOTFOUND, why,
-                        "%s cannot be read; a model is a Hugging Face folder with config.json and "
-                        "*.safetensors; give the path of one",
-                        path);
+    HDL_TRY(read_config(path, &text, &len, why));
     hdl_err err = hdl_model_desc_parse(out, text, len, why);
     free(text);
     if (err != HDL_OK)

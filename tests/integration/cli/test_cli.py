@@ -146,6 +146,18 @@ class Inspect(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("/nowhere/at/all", done.stderr)
 
+    def test_what_cannot_be_read_says_why(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "config.json")
+            done = heddle("inspect", folder)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("config.json does not exist", done.stderr)
+            os.symlink(path, path)
+            for model in (path, folder):  # as the path that is named, and as a file within it
+                done = heddle("inspect", model)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn("symbolic links", done.stderr)
+
 
 class Text(unittest.TestCase):
     def test_ids_and_back(self):
