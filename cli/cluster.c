@@ -13,7 +13,7 @@
 #include "proto/rpc.h"
 #include "proto/wire.h"
 
-enum { TIMEOUT_US = 10000000, ARENA_BYTES = 16 << 20 };
+enum { TIMEOUT_US = 5000000, ARENA_BYTES = 16 << 20 };
 
 static const hdl_arg_opt cluster_opts[] = {
     {.name = "scheduler",
@@ -125,6 +125,13 @@ static hdl_err ask(const hdl_args *args, bool drain, int *rc, hdl_errmsg *why)
     const hdl_rpc_request request = {
         .path = drain ? HDL_WIRE_DRAIN : HDL_WIRE_STATUS, .bytes = "", .timeout_us = TIMEOUT_US};
     hdl_err err = hdl_rpc_call(client, &request, &reply, &len, why);
+    if (err == HDL_TIMEOUT)
+        hdl_fail(
+            err, why,
+            "no scheduler answers at %s; nobody listens there, or it speaks TLS and we do not; "
+            "its rpc.listen is the address for --scheduler, and `heddle top URL` asks a "
+            "`heddle serve`",
+            address);
     if (err == HDL_OK && drain)
         puts("it drains: new requests are refused, admitted ones finish");
     else if (err == HDL_OK)

@@ -229,8 +229,9 @@ void hdl_registry_drop(hdl_cluster *c, hdl_conn *conn, hdl_err err, const char *
     hdl_sched_msg msg = {.kind = HDL_SMSG_GOODBYE, .goodbye = {.err = err}};
     if (conn->state == HDL_CONN_GONE)
         return;
-    HDL_LOG(WARN, CLUSTER, "worker_dropped", "group=%u rank=%u state=%s pid=%u why=%s", conn->group,
-            conn->rank, state_names[conn->state], conn->hello.pid, HDL_LOG_QUOTE(text));
+    HDL_LOG(WARN, CLUSTER, "worker_dropped", "group=%d rank=%u state=%s pid=%u why=%s",
+            (int)conn->group, conn->rank, state_names[conn->state], conn->hello.pid,
+            HDL_LOG_QUOTE(text));
     bool had_rank = holds_rank(c, conn);
     bool in_epoch = conn->state == HDL_CONN_JOINING || conn->state == HDL_CONN_JOINED;
     conn->state = HDL_CONN_GONE;
@@ -370,7 +371,7 @@ void hdl_registry_message(hdl_cluster *c, hdl_conn *conn, const hdl_worker_msg *
 void hdl_registry_closed(hdl_cluster *c, hdl_conn *conn)
 {
     if (conn->state != HDL_CONN_GONE) {
-        HDL_LOG(WARN, CLUSTER, "worker_lost", "group=%u rank=%u state=%s pid=%u", conn->group,
+        HDL_LOG(WARN, CLUSTER, "worker_lost", "group=%d rank=%u state=%s pid=%u", (int)conn->group,
                 conn->rank, state_names[conn->state], conn->hello.pid);
         bool in_epoch = conn->state == HDL_CONN_JOINING || conn->state == HDL_CONN_JOINED;
         bool had_rank = holds_rank(c, conn);

@@ -217,6 +217,14 @@ class Run(unittest.TestCase):
         self.assertIn("http://127.0.0.1:1", done.stderr)
 
 
+class Cluster(unittest.TestCase):
+    def test_no_scheduler_there(self):
+        done = heddle("cluster", "status", "--scheduler", "unix:/nowhere/rpc.sock")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("unix:/nowhere/rpc.sock", done.stderr)
+        self.assertIn("rpc.listen", done.stderr)
+
+
 class Bench(unittest.TestCase):
     def test_sched_json(self):
         done = heddle("bench", "sched", "--running", "200", "--steps", "50", "--json")
