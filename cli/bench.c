@@ -13,6 +13,7 @@
 #include "bench/model/bench_model.h"
 #include "bench/sched/bench_sched.h"
 #include "bench/text/bench_text.h"
+#include "bench/text/beside.h"
 #include "cli/bench_serve.h"
 #include "cli/cli.h"
 #include "cli/engine_options.h"
@@ -182,6 +183,11 @@ static const hdl_arg_opt text_opts[] = {
      .repeat = true},
     {.name = "save", .value = "DIR", .doc = "write the built-in texts there and measure nothing"},
     {.name = "samples", .value = "N", .doc = "for each text (30)"},
+    {.name = "tokenizers",
+     .value = "PYTHON",
+     .doc = "beside Hugging Face's package tokenizers, in turn in this run; PYTHON (python3, a "
+            "path) has the package"},
+    {.name = "rounds", .value = "N", .doc = "of --tokenizers; medians are over them (5)"},
     {.name = "json", .doc = "one JSON document"},
 };
 
@@ -203,7 +209,7 @@ static int bench_text(char **argv)
     if (rc >= 0)
         return rc;
     hdl_errmsg why = {0};
-    int64_t samples = 0;
+    int64_t samples = 0, rounds = 0;
     hdl_bench_text_opts opts = {.models = args.positionals,
                                 .n_models = args.positionals_count,
                                 .save = hdl_args_str(&args, "save", NULL),
@@ -213,6 +219,10 @@ static int bench_text(char **argv)
         if (n < HDL_BENCH_TEXT_FILES_MAX)
             opts.texts[n] = path;
     hdl_err err = hdl_args_int(&args, (hdl_args_int_opt){"samples", 1, 1000}, &samples, &why);
+    if (err == HDL_OK)
+        err = hdl_args_int(&args, (hdl_args_int_opt){"rounds", 1, 1000}, &rounds, &why);
+    if (err == HDL_OK && hdl_args_has(&args, "tokenizers") && opts.save != NULL)
+        err = hdl_fail(HDL_INVALID, &why, "--save measures nothing; leave --tokenizers out");
     if (err == HDL_OK && n > HDL_BENCH_TEXT_FILES_MAX)
         err = hdl_fail(HDL_INVALID, &why, "--text: at most %d files", HDL_BENCH_TEXT_FILES_MAX);
     if (err == HDL_OK && opts.n_models == 0 && opts.save == NULL)
@@ -220,7 +230,16 @@ static int bench_text(char **argv)
     if (err != HDL_OK)
         return cli_usage(&text_spec, &why);
     opts.samples = (uint32_t)samples;
-    return hdl_bench_text(&opts);
+    if (!hdl_args_has(&args, "tokenizers"))
+        return hdl_bench_text(&opts);
+    char self[4096];
+    hdl_beside_opts beside = {.python = hdl_args_str(&args, "tokenizers", ""),
+                              .heddle = self,
+                              .rounds = (uint32_t)rounds};
+    err = cli_program_path(self, sizeof self, "heddle", &why);
+    if (err == HDL_OK)
+        err = hdl_bench_text_beside(&opts, &beside, &why);
+    return cli_fail(err, &why);
 }
 
 static const struct {

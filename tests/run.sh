@@ -66,10 +66,10 @@ run_ctest() { # preset [ctest arguments]
 }
 
 venv() {
-    [ -x build/venv/bin/python ] && build/venv/bin/python -c 'import openai, grpc_tools, kubernetes_validate' 2>/dev/null && return
-    python3 -m venv build/venv && build/venv/bin/pip install -q openai grpcio grpcio-tools kubernetes-validate >"$logs/venv.log" 2>&1 || {
+    [ -x build/venv/bin/python ] && build/venv/bin/python -c 'import openai, grpc_tools, kubernetes_validate, tokenizers' 2>/dev/null && return
+    python3 -m venv build/venv && build/venv/bin/pip install -q openai grpcio grpcio-tools kubernetes-validate tokenizers >"$logs/venv.log" 2>&1 || {
         tail -5 "$logs/venv.log"
-        echo "the Python packages openai, grpcio-tools and kubernetes-validate could not be installed into build/venv"
+        echo "the Python packages openai, grpcio-tools, kubernetes-validate and tokenizers could not be installed into build/venv"
         return 1
     }
 }

@@ -211,8 +211,11 @@ static hdl_err run(const hdl_bench_text_opts *opts, texts *all, hdl_errmsg *why)
                 "bytes", "tokens", "encode", "encode", "first", "decode", "utf-8", "", "MB/s");
     for (size_t i = 0; i < opts->n_models; i++)
         HDL_TRY(bench_model(opts, all, i, why));
-    if (opts->json)
-        fputs("]}\n", out);
+    fputs(opts->json
+              ? "]}\n"
+              : "\nBeside Hugging Face's package tokenizers, in turn in one run: heddle bench "
+                "text --tokenizers python3 MODEL...\n",
+          out);
     return HDL_OK;
 }
 

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """heddle's tokenizers and Hugging Face's `tokenizers` in turn, on one core, with the same texts.
 
-    compare.py [--heddle build/release/bin/heddle] [--rounds 5] [--text FILE ...] [--json] MODEL...
+    heddle bench text --tokenizers PYTHON [--rounds 5] [--text FILE ...] [--json] MODEL...
+    compare.py [--heddle build/release/bin/heddle] ...     the same
 
 MODEL: a folder with tokenizer.json or tekken.json, or a .gguf file (pre gpt-2, or llama). Where there is no tokenizer.json, one
 with the same vocabulary, ranks and pattern is made for `tokenizers`; the ids of both must be equal. Each round measures
@@ -23,9 +24,12 @@ from pathlib import Path
 
 os.environ.update(TOKENIZERS_PARALLELISM="false", RAYON_NUM_THREADS="1")
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers  # noqa: E402
+try:
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+except ImportError:
+    sys.exit(f"{sys.executable} has no package tokenizers; heddle is compared with it; install it (pip install tokenizers), or name a "
+             "Python that has it")
 
-ROOT = Path(__file__).resolve().parents[2]
 SPACE = "▁"
 
 
@@ -64,7 +68,10 @@ def of_tekken(path):
 
 
 def of_gguf(path):
-    import gguf
+    try:
+        import gguf
+    except ImportError:
+        sys.exit(f"{sys.executable} has no package gguf; it reads .gguf files; install it (pip install gguf)")
     fields = {k.removeprefix("tokenizer.ggml."): f.contents() for k, f in gguf.GGUFReader(path).fields.items()
               if k.startswith("tokenizer.ggml.")}
     vocab = {t: i for i, t in enumerate(fields["tokens"])}
@@ -82,6 +89,8 @@ def of_gguf(path):
 
 def reference(model):
     path = Path(model)
+    if not path.exists():
+        sys.exit(f"{model}: there is no such folder or file; give a model's folder or a .gguf file")
     if path.is_dir() and (path / "tokenizer.json").exists():
         return Tokenizer.from_file(str(path / "tokenizer.json"))
     return of_tekken(path / "tekken.json") if path.is_dir() else of_gguf(path)
@@ -115,7 +124,7 @@ def compare(args, model, texts):
         if not same_ids(args.heddle, model, path.read_text(), tokenizer):
             sys.exit(f"{model}: ids of {path} differ; this is no comparison")
     for _ in range(args.rounds):
-        command = [args.heddle, "bench", "text", model, "--json"] + [a for p in texts for a in ("--text", str(p))]
+        command = [args.heddle, "bench", "text", model, "--json", "--samples", args.samples] + [a for p in texts for a in ("--text", str(p))]
         ours = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["rows"]
         rounds.append([(o, measure(source, p.read_text())) for o, p in zip(ours, texts)])
     for i, path in enumerate(texts):
@@ -128,10 +137,12 @@ def compare(args, model, texts):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, prog="compare.py",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", metavar="MODEL")
-    parser.add_argument("--heddle", default=str(ROOT / "build/release/bin/heddle"))
+    parser.add_argument("--heddle", default="build/release/bin/heddle")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--samples", default="30", help="of heddle, in each round")
     parser.add_argument("--text", action="append", type=Path)
     parser.add_argument("--json", action="store_true")
     args, rows = parser.parse_args(), []

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line as a person and a script meet it: exit codes, messages, --json, ids in and out."""
+import importlib.util
 import json
 import math
 import os
 import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -241,6 +243,33 @@ class Bench(unittest.TestCase):
         for key in ("tokens", "batch", "context", "tokens_per_s", "bytes_per_s", "stream_bytes_per_s", "flop_per_s",
                     "peak_flop_per_s"):
             self.assertIn(key, rows[0])
+
+    def test_text_points_at_the_comparison(self):
+        done = heddle("bench", "text", MODEL, "--samples", "1")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("heddle bench text --tokenizers python3 MODEL...", done.stdout)
+        self.assertIn("--tokenizers PYTHON", heddle("bench", "text", "--help").stdout)
+
+    def test_text_needs_a_python(self):
+        done = heddle("bench", "text", MODEL, "--tokenizers", "/no/python")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("--tokenizers: cannot run /no/python; ", done.stderr)
+
+    @unittest.skipUnless(importlib.util.find_spec("tokenizers"), "the package tokenizers is not installed")
+    def test_text_beside_tokenizers(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as f:
+            f.write("what is 3 + 4 ? " * 50)
+            f.flush()
+            done = heddle("bench", "text", MODEL, "--tokenizers", sys.executable, "--rounds", "1", "--samples", "1", "--text", f.name, "--json")
+            with open(f.name, encoding="utf-8") as text:
+                ids = heddle("tokenize", MODEL, stdin=text.read()).stdout.split()
+        self.assertEqual(done.returncode, 0, done.stderr)
+        row, = json.loads(done.stdout)["rows"]
+        self.assertEqual(row["tokens"], len(ids))
+        for key in ("encode_mb_s", "first_mb_s", "decode_mb_s"):
+            ours, theirs, ratio = row[key]
+            self.assertGreater(min(ours, theirs), 0)
+            self.assertAlmostEqual(ratio, ours / theirs)
 
 
 if __name__ == "__main__":
