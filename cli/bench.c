@@ -60,7 +60,15 @@ static const hdl_arg_opt model_opts[] = {
      .value = "LIST",
      .doc = "sequences that decode together, e.g. 1,8,32 (the default)",
      .group = "Rows"},
-    {.name = "ctx", .value = "N", .doc = "tokens before the decoded ones (256)", .group = "Rows"},
+    {.name = "ctx",
+     .value = "LIST",
+     .doc = "tokens before them, e.g. 0,4096,16384 (256)",
+     .group = "Rows"},
+    {.name = "tg", .value = "N", .doc = "tokens that each sequence decodes (64)", .group = "Rows"},
+    {.name = "kv-bytes",
+     .value = "SIZE",
+     .config = "kv.bytes",
+     .doc = "memory of the cache (a quarter of the machine's)"},
     {.name = "weights",
      .value = "FORMAT",
      .config = "model.weights",
@@ -82,19 +90,19 @@ static const hdl_args_spec model_spec = {
     .positionals_max = 1,
 };
 
-/* "1,8,32" into a list that ends with 0. */
-static hdl_err read_list(const hdl_args *args, const char *name, uint32_t *list, hdl_errmsg *why)
+/* "1,8,32", each at least `min`. */
+static hdl_err read_list(const hdl_args *args, const char *name, long min,
+                         hdl_bench_model_list *list, hdl_errmsg *why)
 {
-    const char *at = hdl_args_str(args, name, "");
-    for (uint32_t n = 0; *at != '\0'; n++) {
+    for (const char *at = hdl_args_str(args, name, ""); *at != '\0';) {
         char *end = NULL;
         long v = strtol(at, &end, 10);
-        if (end == at || (*end != ',' && *end != '\0') || v < 1 || v > 1000000 ||
-            n == HDL_BENCH_MODEL_LIST_MAX)
+        if (end == at || (*end != ',' && *end != '\0') || v < min || v > 1000000 ||
+            list->n == HDL_BENCH_MODEL_LIST_MAX)
             return hdl_fail(HDL_INVALID, why,
-                            "--%s is a list of at most %d numbers from 1; it reads \"%s\"", name,
-                            HDL_BENCH_MODEL_LIST_MAX, hdl_args_str(args, name, ""));
-        list[n] = (uint32_t)v;
+                            "--%s is a list of at most %d numbers from %ld; it reads \"%s\"", name,
+                            HDL_BENCH_MODEL_LIST_MAX, min, hdl_args_str(args, name, ""));
+        list->v[list->n++] = (uint32_t)v;
         at = *end == ',' ? end + 1 : end;
     }
     return HDL_OK;
@@ -119,17 +127,19 @@ static int bench_model(char **argv)
     hdl_errmsg why = {0};
     hdl_cfg *cfg = NULL;
     hdl_config config;
-    int64_t context = 0;
+    int64_t decode = 0;
     hdl_bench_model_opts opts = {.model_path = args.positionals[0],
                                  .json = hdl_args_has(&args, "json")};
     if (cli_config_open(&cfg, &config, &args, &why) != HDL_OK ||
-        read_list(&args, "pp", opts.prefill, &why) != HDL_OK ||
-        read_list(&args, "batch", opts.batches, &why) != HDL_OK ||
-        hdl_args_int(&args, (hdl_args_int_opt){"ctx", 1, 1 << 24}, &context, &why) != HDL_OK) {
+        read_list(&args, "pp", 1, &opts.prefill, &why) != HDL_OK ||
+        read_list(&args, "batch", 1, &opts.batches, &why) != HDL_OK ||
+        read_list(&args, "ctx", 0, &opts.contexts, &why) != HDL_OK ||
+        hdl_args_int(&args, (hdl_args_int_opt){"tg", 1, 100000}, &decode, &why) != HDL_OK) {
         hdl_cfg_close(cfg);
         return cli_usage(&model_spec, &why);
     }
-    opts.context = (uint32_t)context;
+    opts.decode = (uint32_t)decode;
+    opts.kv_bytes = (uint64_t)config.kv_bytes;
     opts.weights = format_of(config.model_weights);
     opts.n_threads = (uint32_t)config.threads;
     opts.isa = (hdl_isa)config.isa;

@@ -11,6 +11,10 @@
 
 enum { HDL_BENCH_MODEL_LIST_MAX = 16 };
 
+typedef struct hdl_bench_model_list {
+    uint32_t n, v[HDL_BENCH_MODEL_LIST_MAX];
+} hdl_bench_model_list;
+
 typedef struct hdl_bench_model_opts {
     const char *model_path;
     hdl_wformat weights; /* HDL_WFORMAT_COUNT: auto */
@@ -18,13 +22,17 @@ typedef struct hdl_bench_model_opts {
     const int *cpus;     /* [n_cpus] to pin to; NULL: not pinned */
     uint32_t n_cpus;
     hdl_isa isa;
-    /* 0 ends each list; empty: prefill 64 and 512, decode batches 1, 8, 32. */
-    uint32_t prefill[HDL_BENCH_MODEL_LIST_MAX]; /* tokens */
-    uint32_t batches[HDL_BENCH_MODEL_LIST_MAX]; /* sequences that decode together */
-    uint32_t context;                           /* tokens before them; 0: 256 */
+    uint64_t kv_bytes; /* of the cache; 0: a quarter of the machine's memory */
+    /* A row for each prompt and context, and for each batch and context. Empty: prompts 64 and 512,
+     * batches 1, 8, 32, context 256. */
+    hdl_bench_model_list prefill;  /* tokens */
+    hdl_bench_model_list batches;  /* sequences that decode together */
+    hdl_bench_model_list contexts; /* tokens before */
+    uint32_t decode;               /* tokens of each sequence of a decode row; 0: 64 */
     bool json;
     FILE *out; /* NULL: stdout */
 } hdl_bench_model_opts;
 
-/* Prints a table or one JSON document. 0, or 1 with a message on stderr. */
+/* Prints a table or one JSON document. Rows that the cache or the model's length does not hold are
+ * named as skipped. 0, or 1 with a message on stderr. */
 int hdl_bench_model(const hdl_bench_model_opts *opts);

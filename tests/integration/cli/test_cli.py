@@ -236,13 +236,28 @@ class Bench(unittest.TestCase):
         self.assertGreater(row["step_us_median"], 0)
 
     def test_model_json(self):
-        done = heddle("bench", "model", MODEL, "--pp", "64", "--batch", "1,2", "--json")
+        done = heddle("bench", "model", MODEL, "--pp", "64", "--batch", "1,2", "--ctx", "0,100", "--tg", "9", "--json")
         self.assertEqual(done.returncode, 0, done.stderr)
         rows = json.loads(done.stdout)["rows"]
-        self.assertEqual({r["phase"] for r in rows}, {"prefill", "decode"})
-        for key in ("tokens", "batch", "context", "tokens_per_s", "bytes_per_s", "stream_bytes_per_s", "flop_per_s",
-                    "peak_flop_per_s"):
-            self.assertIn(key, rows[0])
+        self.assertEqual([(r["phase"], r["tokens"], r["context"]) for r in rows],
+                         [("prefill", 64, 0), ("prefill", 64, 100), ("decode", 1, 0), ("decode", 2, 0), ("decode", 1, 100),
+                          ("decode", 2, 100)])
+        for row in rows:
+            for key in ("tokens_per_s", "bytes_per_s", "stream_bytes_per_s", "stream_share", "flop_per_s", "peak_flop_per_s", "peak_share"):
+                self.assertGreater(row[key], 0, f"{key} of {row}")
+        self.assertEqual([r["steps"] for r in rows if r["phase"] == "decode"], [9] * 4)
+
+    def test_model_says_what_it_skips(self):
+        done = heddle("bench", "model", MODEL, "--pp", "64", "--batch", "1,256", "--kv-bytes", "4MiB", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rows = json.loads(done.stdout)["rows"]
+        self.assertIn("--kv-bytes", rows[2]["skipped"])
+        self.assertNotIn("skipped", rows[1])
+
+    def test_model_list(self):
+        done = heddle("bench", "model", MODEL, "--batch", "0")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--batch is a list", done.stderr)
 
     def test_text_points_at_the_comparison(self):
         done = heddle("bench", "text", MODEL, "--samples", "1")
