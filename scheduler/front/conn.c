@@ -16,7 +16,8 @@
 #include "scheduler/front/route.h"
 
 enum {
-    READS_PER_TURN = 4,                /* of one connection, so that a fast sender waits its turn */
+    READS_PER_TURN = 4, /* of one connection, so that a fast sender waits its turn */
+    IDLE_TRIES = 16,
     OUT_BYTES_MAX = 256 * 1024 * 1024, /* one answer that is no stream: all choices with logprobs */
     AHEAD_BYTES_MAX = 65536,           /* one read: then the connection is read no further */
     OUT_PAUSE_BYTES = HDL_SSE_BACKLOG_BYTES_MAX, /* unsent answers that stop pipelined requests */
@@ -51,12 +52,30 @@ static void hold_body(hdl_conn *conn, uint64_t bytes)
     conn->body_bytes = bytes;
 }
 
+static void set_idle(hdl_conn *conn, bool idle)
+{
+    hdl_front_thread *thread = conn->thread;
+    if (conn->idle == idle)
+        return;
+    conn->idle = idle;
+    if (idle) {
+        conn->idle_prev = thread->idle_last;
+        conn->idle_next = NULL;
+        *(conn->idle_prev ? &conn->idle_prev->idle_next : &thread->idle_first) = conn;
+        thread->idle_last = conn;
+    } else {
+        *(conn->idle_prev ? &conn->idle_prev->idle_next : &thread->idle_first) = conn->idle_next;
+        *(conn->idle_next ? &conn->idle_next->idle_prev : &thread->idle_last) = conn->idle_prev;
+    }
+}
+
 void hdl_conn_kill(hdl_conn *conn)
 {
     hdl_front_thread *thread = conn->thread;
     if (conn->phase == HDL_CONN_DEAD)
         return;
     conn->phase = HDL_CONN_DEAD;
+    set_idle(conn, false);
     hdl_watch_del(thread->loop, &conn->watch);
     hdl_timer_del(thread->loop, &conn->timer);
     if (conn->call)
@@ -73,6 +92,20 @@ void hdl_conn_kill(hdl_conn *conn)
         conn->next->prev = conn->prev;
     conn->next = thread->dead;
     thread->dead = conn;
+}
+
+/* What has come and is not read yet is a request, which would be lost. Few are looked at: whoever
+ * fills the list with such connections must not make each accept a walk. */
+bool hdl_conns_end_idle(hdl_front_thread *thread)
+{
+    char byte;
+    int tries = IDLE_TRIES;
+    for (hdl_conn *conn = thread->idle_first; conn && tries > 0; conn = conn->idle_next, tries--)
+        if (recv(conn->watch.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0) {
+            hdl_conn_kill(conn);
+            return true;
+        }
+    return false;
 }
 
 void hdl_conns_bury(hdl_front_thread *thread)
@@ -172,6 +205,7 @@ static void on_timer(hdl_loop *loop, hdl_timer *timer)
 
 static void start_request(hdl_conn *conn)
 {
+    set_idle(conn, false);
     conn->arrived_us = now_us(conn);
     conn->deadline_us = conn->arrived_us + opts_of(conn)->header_timeout_us;
     arm_timer(conn);
@@ -350,6 +384,7 @@ static void on_drained(hdl_conn *conn)
     } else if (conn->phase == HDL_CONN_READING) {
         hdl_buf_deinit(&conn->out); /* idle connections hold no buffers */
         hdl_buf_init(&conn->out, OUT_BYTES_MAX);
+        set_idle(conn, hdl_http_idle(&conn->http));
     }
 }
 

@@ -41,7 +41,8 @@ struct hdl_conn {
     hdl_front_thread *thread;
     hdl_conn *prev, *next; /* all of the thread */
     hdl_conn *next_dirty;  /* to be flushed at the end of the turn */
-    bool dirty;
+    hdl_conn *idle_prev, *idle_next;
+    bool dirty, idle; /* idle: in the thread's list of those between two requests */
     hdl_conn_phase phase;
     hdl_watch watch;
     hdl_timer timer;
@@ -78,7 +79,8 @@ struct hdl_front_thread {
     hdl_ring *handed;   /* owned; int, accepted sockets from thread 0 */
     hdl_ring *finished; /* owned; hdl_job *, from the text thread */
     hdl_conn *conns, *dirty, *dead;
-    hdl_pool choices; /* of hdl_choice *: what hdl_sink.user refers to */
+    hdl_conn *idle_first, *idle_last; /* the first has been idle longest */
+    hdl_pool choices;                 /* of hdl_choice *: what hdl_sink.user refers to */
     void *choices_mem;
     hdl_tok_scratch *scratch; /* NULL until the first text is tokenised */
     hdl_buf piece;            /* scratch of the token path: text of one token */
@@ -119,6 +121,9 @@ static inline const hdl_front_model *hdl_front_model_of(const hdl_conn *conn)
 void hdl_conn_open(hdl_front_thread *thread, int fd);
 /* The client is gone or must go: ends its call, frees everything at the end of the turn. */
 void hdl_conn_kill(hdl_conn *conn);
+/* Room for another: ends the connection that has waited longest for its next request. False: none
+ * waits. */
+bool hdl_conns_end_idle(hdl_front_thread *thread);
 /* Something was put into out: it leaves at the end of the turn. */
 void hdl_conn_touch(hdl_conn *conn);
 /* The whole answer is in out. */

@@ -69,7 +69,9 @@ static void deal_out(hdl_front *front, int fd)
 {
     int one = 1;
     uint32_t open = atomic_fetch_add_explicit(&front->n_conns, 1, memory_order_relaxed);
-    if (open >= front->opts.max_connections) {
+    /* Clients that keep their connections for later would else keep out the others, and the probes
+     * of whoever restarts a server that does not answer. */
+    if (open >= front->opts.max_connections && !hdl_conns_end_idle(&front->threads[0])) {
         atomic_fetch_sub_explicit(&front->n_conns, 1, memory_order_relaxed);
         turn_away(fd);
         return;
