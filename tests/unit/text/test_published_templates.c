@@ -50,7 +50,7 @@ static bool flag_of(const hdl_jv *object, const char *key)
 /* What all renderings share. */
 typedef struct rig {
     hdl_json *doc;
-    hdl_jv chats;
+    hdl_jv root, chats; /* a value refers to the one that it was taken from */
     hdl_special_texts special;
     int64_t now_us;
     hdl_buf out;
@@ -61,9 +61,9 @@ static void rig_open(rig *r)
 {
     const hdl_jv_range any = {0, INT64_MAX};
     r->doc = read_source_json(GOLDEN);
-    hdl_jv root = hdl_json_root(r->doc), special = hdl_jv_get(&root, "special"),
-           now = hdl_jv_get(&root, "now");
-    r->chats = hdl_jv_get(&root, "chats");
+    r->root = hdl_json_root(r->doc);
+    hdl_jv special = hdl_jv_get(&r->root, "special"), now = hdl_jv_get(&r->root, "now");
+    r->chats = hdl_jv_get(&r->root, "chats");
     r->special =
         (hdl_special_texts){text_of(&special, "bos_token"), text_of(&special, "eos_token"),
                             text_of(&special, "pad_token"), text_of(&special, "unk_token")};
@@ -170,7 +170,7 @@ static void equals_transformers(void **state)
         skip();
     }
     rig_open(&r);
-    hdl_jv root = hdl_json_root(r.doc), rows = hdl_jv_get(&root, "templates");
+    hdl_jv rows = hdl_jv_get(&r.root, "templates");
     if (hdl_jv_len(&rows) != n)
         fail_msg(FOLDER " has %u templates and " GOLDEN " %zu; "
                         "make_published_templates.py makes the digests anew",
