@@ -419,6 +419,27 @@ static void test_special_tokens_of_users(void **state)
     answer_free(&a);
 }
 
+/* The final message stays open and no other is opened, without being asked for in words. */
+static void test_the_final_message_is_continued(void **state)
+{
+    static const char both[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"tools\":[],"
+                               "\"continue_final_message\":true,\"add_generation_prompt\":true}";
+    answer a;
+    rig *r = *state;
+    rig_post(
+        r, "/tokenize",
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"continue_final_message\":true}",
+        &a);
+    assert_int_equal(a.status, 200);
+    assert_int_equal(count_id(r, body_text(&a), "<|im_start|>"), 1);
+    assert_int_equal(count_id(r, body_text(&a), "<|im_end|>"), 0);
+    answer_free(&a);
+    rig_post(r, "/tokenize", both, &a);
+    assert_int_equal(a.status, 400);
+    assert_has(body_text(&a), "continue_final_message does not go with add_generation_prompt");
+    answer_free(&a);
+}
+
 static void expect_prompt(rig *r, const char *body, const char *part)
 {
     answer a;
@@ -514,6 +535,7 @@ int main(void)
         cmocka_unit_test(test_tokenize),
         cmocka_unit_test(test_special_tokens_of_users),
         cmocka_unit_test(test_tools_reach_the_template),
+        cmocka_unit_test(test_the_final_message_is_continued),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
