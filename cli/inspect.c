@@ -93,7 +93,12 @@ static int print_json(const inspection *in)
     hdl_jw_kv_cstr(&w, "architecture", in->desc.arch);
     hdl_jw_kv_uint(&w, "params_total", in->params.total);
     hdl_jw_kv_uint(&w, "params_active", in->params.active);
+    hdl_jw_kv_uint(&w, "params_published_total", in->params.published);
     hdl_jw_kv_uint(&w, "params_embedding", in->params.embedding);
+    hdl_jw_kv_uint(&w, "params_head", in->params.head);
+    hdl_jw_kv_uint(&w, "params_active_without_embedding", in->params.active - in->params.embedding);
+    hdl_jw_kv_uint(&w, "params_active_without_vocabulary",
+                   in->params.active - in->params.embedding - in->params.head);
     hdl_jw_kv_uint(&w, "layers", in->desc.n_layers);
     hdl_jw_kv_uint(&w, "max_len", in->desc.max_len);
     hdl_jw_kv_uint(&w, "kv_bytes_per_token", in->kv_bytes_per_token);
@@ -134,19 +139,32 @@ static void print_encodings(const inspection *in)
     puts("");
 }
 
+/* Publishers leave out of the active ones the embedding (gpt-oss), the head too (GLM-4.5), or
+ * neither. */
+static void print_params(const inspection *in)
+{
+    const hdl_model_params *p = &in->params;
+    bool small = p->total < 1000000000;
+    double unit = small ? 1e6 : 1e9;
+    const char *name = small ? "million" : "billion";
+    printf("parameters     %.2f %s, %.2f %s active per token", (double)p->total / unit, name,
+           (double)p->active / unit, name);
+    double without = (double)(p->active - p->embedding) / unit, head = (double)p->head / unit;
+    if (p->embedding > 0)
+        printf(" (%.2f without the embedding, %.2f without the head too)", without, without - head);
+    printf("\n");
+    if (in->desc.n_mtp_layers > 0)
+        printf("published      %.2f %s of the language model with %u %s for further tokens, not "
+               "loaded\n",
+               (double)p->published / unit, name, in->desc.n_mtp_layers,
+               in->desc.n_mtp_layers == 1 ? "layer" : "layers");
+}
+
 static void print_model(const inspection *in)
 {
     const hdl_model_desc *d = &in->desc;
     printf("architecture   %s\n", d->arch);
-    bool small = in->params.total < 1000000000;
-    double unit = small ? 1e6 : 1e9;
-    const char *name = small ? "million" : "billion";
-    printf("parameters     %.2f %s, %.2f %s active per token", (double)in->params.total / unit,
-           name, (double)in->params.active / unit, name);
-    if (in->params.embedding > 0)
-        printf(" (%.2f without the embedding)",
-               (double)(in->params.active - in->params.embedding) / unit);
-    printf("\n");
+    print_params(in);
     printf("layers         %u, hidden %u, %u query and %u KV heads of %u\n", d->n_layers, d->hidden,
            d->n_heads, d->n_kv_heads, d->head_dim);
     if (d->n_experts > 0)

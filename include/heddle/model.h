@@ -182,6 +182,8 @@ typedef struct hdl_model_desc {
     uint32_t bos_id; /* HDL_NONE_U32: none */
     uint32_t n_eos_ids;
     uint32_t eos_ids[HDL_EOS_IDS_MAX];
+    uint32_t n_mtp_layers; /* of the files behind the last: predict further tokens, are not run */
+    bool mtp_vocab;        /* each of them has its own embedding and head */
     uint32_t n_cache_groups;
     hdl_cache_group cache_groups[HDL_CACHE_GROUPS_MAX];
     hdl_layer_desc layers[HDL_LAYERS_MAX];
@@ -202,9 +204,10 @@ hdl_err hdl_model_desc_load(hdl_model_desc *out, const char *model_path,
 
 /* Parameters: all of them, and those that one token uses (topk experts of n_experts). A tied head
  * counts once. Publishers differ on the embedding, of which a token uses one row: embedding is what
- * it adds to both counts, 0 where it is the head too. */
+ * it adds to both counts, 0 where it is the head too. Some leave out the head as well. published:
+ * all of the files, with the layers that predict further tokens; towers are not counted. */
 typedef struct hdl_model_params {
-    uint64_t total, active, embedding;
+    uint64_t total, active, embedding, head, published;
 } hdl_model_params;
 hdl_model_params hdl_model_count_params(const hdl_model_desc *desc);
 

@@ -182,6 +182,7 @@ static hdl_err drop_nextn(hdl_model_desc *desc, const hdl_gguf *gguf, hdl_errmsg
                         "again",
                         desc->n_layers);
     desc->n_layers -= n;
+    desc->n_mtp_layers = n;
     return HDL_OK;
 }
 

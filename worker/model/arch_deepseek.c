@@ -29,8 +29,8 @@ static const char no_bias[] = "biases of the latent attention are not supported"
         HDL_K_F32("routed_scaling_factor", router.scale),                                          \
         HDL_K_EXPECT("moe_layer_freq", "1", "mixtures in some layers only are not supported"),     \
         HDL_K_EXPECT("pretraining_tp", "1", "sums cut up as in pre-training are not supported"),   \
-        HDL_K_SKIP("n_shared_experts"), HDL_K_SKIP("first_k_dense_replace"), /* finish */          \
-        HDL_K_SKIP("num_nextn_predict_layers"), /* tensors past the last layer are skipped */      \
+        HDL_K_SKIP("n_shared_experts"), HDL_K_SKIP("first_k_dense_replace"),    /* finish */       \
+        HDL_K_U32("num_nextn_predict_layers", n_mtp_layers, 0, HDL_LAYERS_MAX), /* skipped */      \
         HDL_K_SKIP("num_mtp_layers"), HDL_K_SKIP("ep_size"), HDL_K_SKIP("aux_loss_alpha"),         \
         HDL_K_SKIP("seq_aux")
 
@@ -69,6 +69,7 @@ static void init(hdl_model_desc *desc)
 static void init_v3(hdl_model_desc *desc)
 {
     init(desc);
+    desc->mtp_vocab = true;
     desc->router_correction = true;
     desc->router.group_top2 = true;
 }

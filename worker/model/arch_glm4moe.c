@@ -29,13 +29,14 @@ static const hdl_config_key keys[] = {
     HDL_K_CALL("partial_rotary_factor", hdl_arch_key_partial),
     HDL_K_SKIP("n_shared_experts"), /* both read by finish */
     HDL_K_SKIP("first_k_dense_replace"),
-    HDL_K_SKIP("num_nextn_predict_layers"), /* not run */
+    HDL_K_U32("num_nextn_predict_layers", n_mtp_layers, 0, HDL_LAYERS_MAX), /* not run */
     HDL_K_SKIP("num_mtp_layers"),
 };
 
 static void init(hdl_model_desc *desc)
 {
     desc->ropes[0].partial = 0.5; /* the defaults of transformers */
+    desc->mtp_vocab = true;
     desc->router_correction = true;
     desc->router.group_top2 = true;
 }

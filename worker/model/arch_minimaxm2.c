@@ -44,7 +44,7 @@ static const hdl_config_key keys[] = {
     HDL_K_SKIP("swa_rope_theta"),
     HDL_K_SKIP("max_model_len"),
     HDL_K_SKIP("router_jitter_noise"), /* training only */
-    HDL_K_SKIP("use_mtp"),             /* not run */
+    HDL_K_SKIP("use_mtp"),             /* declared, but not in the published files; not run */
     HDL_K_SKIP("mtp_transformer_layers"),
     HDL_K_SKIP("num_mtp_modules"),
 };

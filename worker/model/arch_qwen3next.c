@@ -32,7 +32,7 @@
     HDL_K_SKIP("full_attention_interval"),                                                         \
     HDL_K_SKIP("decoder_sparse_step"),                                                             \
     HDL_K_SKIP("mlp_only_layers"),                                                                 \
-    HDL_K_SKIP("mtp_num_hidden_layers"), /* tensors of further tokens are skipped */               \
+    HDL_K_U32("mtp_num_hidden_layers", n_mtp_layers, 0, HDL_LAYERS_MAX), /* skipped */             \
     HDL_K_SKIP("mtp_use_dedicated_embeddings")
 
 #define MOE_KEYS                                                                                   \

@@ -185,6 +185,26 @@ hdl_shard hdl_shard_of(const hdl_model_desc *desc, const hdl_layout *layout, uin
 
 /* ---- counting ----------------------------------------------------------------------------- */
 
+/* A layer that predicts a further token is one more of the layers with attention, behind a matrix
+ * that joins the last hidden state to the next token's embedding, and three norms (DeepSeek-V3,
+ * arXiv 2412.19437, section 2.2). */
+static uint64_t mtp_params(const hdl_model_desc *desc)
+{
+    uint64_t n = (uint64_t)desc->hidden * (2 * desc->hidden + 3);
+    uint32_t like = desc->n_layers - 1;
+    while (like > 0 && desc->layers[like].mixer == HDL_MIXER_GDN)
+        like--;
+    if (desc->mtp_vocab)
+        n += 2 * (uint64_t)desc->vocab * desc->hidden;
+    for (hdl_wslot slot = 0; slot < HDL_WSLOT_COUNT; slot++) {
+        const hdl_slot_info *info = hdl_slot_info_of(slot);
+        uint64_t one = (uint64_t)hdl_dim_size(desc, info->rows) * hdl_dim_size(desc, info->cols);
+        if (info->scope != HDL_SCOPE_MODEL && hdl_slot_used(desc, slot, like))
+            n += one * (info->scope == HDL_SCOPE_EXPERT ? desc->n_experts : 1);
+    }
+    return n;
+}
+
 hdl_model_params hdl_model_count_params(const hdl_model_desc *desc)
 {
     hdl_model_params params = {0};
@@ -200,8 +220,13 @@ hdl_model_params hdl_model_count_params(const hdl_model_desc *desc)
             params.active += one * (expert ? desc->topk : 1);
             if (slot == HDL_WSLOT_EMBED && !desc->tied)
                 params.embedding = one;
+            if (slot == (desc->tied ? HDL_WSLOT_EMBED : HDL_WSLOT_LM_HEAD))
+                params.head = one;
         }
     }
+    params.published = params.total;
+    if (desc->n_mtp_layers > 0)
+        params.published += desc->n_mtp_layers * mtp_params(desc);
     return params;
 }
 

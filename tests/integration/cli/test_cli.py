@@ -12,6 +12,7 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BIN = os.environ.get("HEDDLE_BIN", os.path.join(ROOT, "build", "release", "bin"))
 MODEL = os.path.join(ROOT, "deploy", "demo-model")
+GOLDENS = os.path.join(ROOT, "tests", "golden", "models")
 COMMANDS = ["serve", "run", "generate", "inspect", "logits", "perplexity", "tokenize", "template", "bench", "replay", "matrix", "top", "cluster", "doctor", "version"]
 
 
@@ -112,10 +113,27 @@ class Inspect(unittest.TestCase):
         one = json.loads(heddle("inspect", MODEL, "--json").stdout)
         self.assertEqual(one["architecture"], "Qwen3MoeForCausalLM")
         self.assertLess(one["params_active"], one["params_total"])
+        self.assertEqual(one["params_active_without_embedding"], one["params_active"] - one["params_embedding"])
+        self.assertEqual(one["params_published_total"], one["params_total"])
         four = json.loads(heddle("inspect", MODEL, "--tp", "4", "--json").stdout)
         self.assertEqual([r["rank"] for r in four["ranks"]], [0, 1, 2, 3])
         for rank in four["ranks"]:
             self.assertLess(rank["weight_bytes"], one["ranks"][0]["weight_bytes"])
+
+    def test_layers_for_further_tokens_are_counted_apart(self):
+        with open(os.path.join(GOLDENS, "qwen35.json"), encoding="utf-8") as f:
+            config = json.load(f)
+        said = {}
+        for n in (0, 1):
+            with tempfile.TemporaryDirectory() as folder:
+                with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as f:
+                    json.dump(dict(config, mtp_num_hidden_layers=n), f)
+                said[n] = (json.loads(heddle("inspect", folder, "--json").stdout), heddle("inspect", folder).stdout)
+        self.assertEqual(said[0][0]["params_total"], said[1][0]["params_total"])
+        self.assertEqual(said[0][0]["params_published_total"], said[0][0]["params_total"])
+        self.assertEqual(said[1][0]["params_published_total"] - said[1][0]["params_total"], 65920)
+        self.assertNotIn("further tokens", said[0][1])
+        self.assertIn("0.27 million of the language model with 1 layer for further tokens", said[1][1])
 
     def test_impossible_layout_says_why(self):
         done = heddle("inspect", MODEL, "--tp", "3")

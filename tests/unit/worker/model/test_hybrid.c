@@ -100,6 +100,23 @@ static void test_skips(void **state)
     assert_false(hdl_arch_skips(&desc, "model.language_model.layers.0.extra"));
 }
 
+/* ... though it is counted: a layer of attention, the matrix before it, three norms. */
+static void test_further_tokens(void **state)
+{
+    const uint64_t attention = 64 * (2 * 4 + 2 * 2 + 4) * 32 + 2 * 32, mlp = 3 * 64 * 128;
+    (void)state;
+    load("qwen35");
+    assert_int_equal(desc.n_mtp_layers, 1);
+    hdl_model_params p = hdl_model_count_params(&desc);
+    assert_int_equal(p.published - p.total, attention + mlp + 2 * 64 + 2 * 64 * 64 + 3 * 64);
+    assert_int_equal(p.head, 97 * 64);
+    desc.mtp_vocab = true;
+    p.published += 2 * p.head;
+    assert_int_equal(hdl_model_count_params(&desc).published, p.published);
+    desc.n_mtp_layers = 0;
+    assert_int_equal(hdl_model_count_params(&desc).published, p.total);
+}
+
 static void test_refusals(void **state)
 {
     static const struct {
@@ -166,9 +183,10 @@ static void test_fused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_next),     cmocka_unit_test(test_state),
-        cmocka_unit_test(test_layouts),  cmocka_unit_test(test_skips),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_fused),
+        cmocka_unit_test(test_next),           cmocka_unit_test(test_state),
+        cmocka_unit_test(test_layouts),        cmocka_unit_test(test_skips),
+        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_fused),
+        cmocka_unit_test(test_further_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
