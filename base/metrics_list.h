@@ -6,7 +6,8 @@
  *   kind     COUNTER (name ends in _total), GAUGE, HISTOGRAM
  *   unit     NONE, or SECONDS: code records whole microseconds, the text shows seconds; or BYTES
  *   label    NONE, or a label set below: a bounded list, so that the number of
- *            series is fixed; or RANK: 0 .. HDL_METRIC_RANKS_MAX-1
+ *            series is fixed; or RANK: 0 .. HDL_METRIC_RANKS_MAX-1, numbered over all replicas:
+ *            replica * ranks of a replica + rank
  *   buckets  NONE or a bucket set of metrics.c
  * Names are final: dashboards of others depend on them. Not a contract for logs. */
 #pragma once
@@ -26,7 +27,7 @@
 #define HDL_LABEL_CACHE_LIST(X) X("0") X("1") X("2") X("3") /* index in the model's cache groups   \
                                                              */
 
-enum { HDL_METRIC_RANKS_MAX = 64 }; /* values of the numbered label "rank" */
+enum { HDL_METRIC_RANKS_MAX = 1024 }; /* values of the numbered label "rank" */
 
 /* clang-format off */
 /*    id                    kind       unit     label    buckets  name, help */
@@ -70,7 +71,7 @@ enum { HDL_METRIC_RANKS_MAX = 64 }; /* values of the numbered label "rank" */
     X(QUEUE_TIME,           HISTOGRAM, SECONDS, NONE,    TTFT,                                     \
       "heddle_request_queue_time_seconds", "From arrival to the first scheduled step.")            \
     X(STEP_TIME,            HISTOGRAM, SECONDS, RANK,    STEP,                                     \
-      "heddle_step_seconds", "Time of one step on a rank.")                                        \
+      "heddle_step_seconds", "Time of one step on a rank, numbered over all replicas.")            \
     X(COLL_TIME,            HISTOGRAM, SECONDS, RANK,    STEP,                                     \
       "heddle_collective_seconds", "Time of one step that a rank spent in collectives.")           \
     X(EPOCHS,               COUNTER,   NONE,    NONE,    NONE,                                     \

@@ -19,7 +19,7 @@
 #include "cli/http_client.h"
 #include "cli/scrape.h"
 
-enum { ANSWER_BYTES_MAX = 4 << 20, RANKS_MAX = 64 };
+enum { ANSWER_BYTES_MAX = 4 << 20, RANKS_MAX = 1024 };
 
 static const hdl_arg_opt top_opts[] = {
     {.name = "interval", .value = "SECONDS", .doc = "between two looks (1)"},
@@ -139,10 +139,24 @@ static double hit_share(const top *t)
                  rate(t, "heddle_prefix_cache_query_tokens_total"));
 }
 
-static bool has_rank(const top *t, unsigned rank, char label[24])
+/* Of all replicas. One that has not stepped has no times, but is there. */
+static unsigned count_ranks(const top *t)
+{
+    double n = value(t, "heddle_workers_wanted");
+    return n >= 1 ? n < RANKS_MAX ? (unsigned)n : RANKS_MAX : 0;
+}
+
+static const char *rank_label(unsigned rank, char label[24])
 {
     snprintf(label, 24, "rank=\"%u\"", rank);
-    return !isnan(hdl_scrape_sum(&t->now, "heddle_step_seconds_count", label));
+    return label;
+}
+
+static double steps_per_s(const top *t, const char *label)
+{
+    double now = hdl_scrape_sum(&t->now, "heddle_step_seconds_count", label);
+    double before = hdl_scrape_sum(&t->before, "heddle_step_seconds_count", label);
+    return isnan(now) ? 0 : (now - (isnan(before) ? 0 : before)) / t->seconds;
 }
 
 /* ---- a person's ----------------------------------------------------------------------------- */
@@ -195,11 +209,8 @@ static void print_look(const top *t)
            value(t, "heddle_preemptions_total"));
     printf("%6s %10s %14s %14s %18s\n", "rank", "steps/s", "step p50", "step p99",
            "collectives p50");
-    for (unsigned rank = 0; rank < RANKS_MAX && has_rank(t, rank, label); rank++) {
-        double before = hdl_scrape_sum(&t->before, "heddle_step_seconds_count", label);
-        double steps = hdl_scrape_sum(&t->now, "heddle_step_seconds_count", label) -
-                       (isnan(before) ? 0 : before);
-        printf("%6u %10.1f", rank, steps / t->seconds);
+    for (unsigned rank = 0, n = count_ranks(t); rank < n; rank++) {
+        printf("%6u %10.1f", rank, steps_per_s(t, rank_label(rank, label)));
         print_ms("    ", quantile_ms(t, "heddle_step_seconds", label, 0.5));
         print_ms("    ", quantile_ms(t, "heddle_step_seconds", label, 0.99));
         print_ms("        ", quantile_ms(t, "heddle_collective_seconds", label, 0.5));
@@ -249,9 +260,10 @@ static int print_json(const top *t)
     put(&w, "workers_wanted", value(t, "heddle_workers_wanted"));
     hdl_jw_key(&w, "ranks");
     hdl_jw_begin_array(&w);
-    for (unsigned rank = 0; rank < RANKS_MAX && has_rank(t, rank, label); rank++) {
+    for (unsigned rank = 0, n = count_ranks(t); rank < n; rank++) {
         hdl_jw_begin_object(&w);
         hdl_jw_kv_uint(&w, "rank", rank);
+        put(&w, "steps_per_s", steps_per_s(t, rank_label(rank, label)));
         put(&w, "step_p50_ms", quantile_ms(t, "heddle_step_seconds", label, 0.5));
         put(&w, "step_p99_ms", quantile_ms(t, "heddle_step_seconds", label, 0.99));
         put(&w, "collective_p50_ms", quantile_ms(t, "heddle_collective_seconds", label, 0.5));

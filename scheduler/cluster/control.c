@@ -45,6 +45,7 @@ static void on_open(void *arg, hdl_rpc_stream *stream)
                        c->slot_bytes);
     conn->stream = hdl_rpc_stream_keep(stream);
     conn->group = HDL_NONE_U32;
+    atomic_store(&conn->number, HDL_NONE_U32);
     atomic_store(&conn->seen_us, hdl_clock_now_us());
     hdl_rpc_stream_set_user(stream, conn);
     tell(c, conn, HDL_NOTE_OPENED);
@@ -70,6 +71,18 @@ static bool is_times_alone(const hdl_worker_msg *msg)
            msg->result.n_rows == 0;
 }
 
+/* The series is of the rank that the worker was given, not of the one that it says. */
+static void observe_times(hdl_conn *conn, const hdl_result *result)
+{
+    const uint32_t number = atomic_load_explicit(&conn->number, memory_order_relaxed);
+    atomic_store_explicit(&conn->step_us, result->step_us, memory_order_relaxed);
+    atomic_store_explicit(&conn->coll_us, result->coll_us, memory_order_relaxed);
+    if (number >= HDL_METRIC_RANKS_MAX)
+        return;
+    hdl_metric_observe(HDL_METRIC_STEP_TIME, number, result->step_us);
+    hdl_metric_observe(HDL_METRIC_COLL_TIME, number, result->coll_us);
+}
+
 /* True: the message was for this thread alone. */
 static bool handle_here(hdl_conn *conn, const hdl_worker_msg *msg)
 {
@@ -78,13 +91,8 @@ static bool handle_here(hdl_conn *conn, const hdl_worker_msg *msg)
         atomic_store_explicit(&conn->bytes_done, msg->progress.bytes_done, memory_order_relaxed);
         return true;
     }
-    if (msg->kind == HDL_WMSG_RESULT && msg->result.err == HDL_OK &&
-        msg->result.rank < HDL_METRIC_RANKS_MAX) {
-        atomic_store_explicit(&conn->step_us, msg->result.step_us, memory_order_relaxed);
-        atomic_store_explicit(&conn->coll_us, msg->result.coll_us, memory_order_relaxed);
-        hdl_metric_observe(HDL_METRIC_STEP_TIME, msg->result.rank, msg->result.step_us);
-        hdl_metric_observe(HDL_METRIC_COLL_TIME, msg->result.rank, msg->result.coll_us);
-    }
+    if (msg->kind == HDL_WMSG_RESULT && msg->result.err == HDL_OK)
+        observe_times(conn, &msg->result);
     return msg->kind == HDL_WMSG_HEARTBEAT || is_times_alone(msg);
 }
 

@@ -97,6 +97,7 @@ static void assign(hdl_cluster *c, hdl_conn *conn)
     }
     conn->group = group;
     conn->rank = rank;
+    atomic_store_explicit(&conn->number, group * c->n_ranks + rank, memory_order_relaxed);
     conn->state = HDL_CONN_LOADING;
     c->groups[group].ranks[rank] = conn;
     if (c->groups[group].epoch > 0 && conn->hello.holds == 0) /* a fresh process for a lost one */

@@ -60,6 +60,7 @@ typedef struct hdl_conn {
     _Atomic uint64_t seen_us; /* when it last said anything */
     _Atomic uint64_t bytes_done, bytes_total;
     _Atomic uint32_t step_us, coll_us; /* of its last step */
+    _Atomic uint32_t number;           /* its rank over all groups; NONE: it has none yet */
     hdl_slot slots[CONN_SLOTS];
     void *slot_mem; /* owned */
 
