@@ -9,11 +9,11 @@
 /* How many rows one kernel call keeps in registers, the most first, and how many v16 of an output
  * row. AVX2 has room for 12 accumulators, which are 6 v16. */
 #if defined(__AVX512F__)
-enum { ACCUMULATORS = 24, VALUE_WIDTH = 2 };
+enum { ACCUMULATORS = 24, VALUE_WIDTH = 2, VALUE_WIDE = 2 };
 #define SCORE_STEPS(X) X(12) X(8) X(4) X(2) X(1)
 #define VALUE_STEPS(X) X(12) X(8) X(4) X(2) X(1)
 #else
-enum { ACCUMULATORS = 6, VALUE_WIDTH = 1 };
+enum { ACCUMULATORS = 6, VALUE_WIDTH = 1, VALUE_WIDE = 2 };
 #define SCORE_STEPS(X) X(3) X(2) X(1)
 #define VALUE_STEPS(X) X(6) X(4) X(2) X(1)
 #endif
@@ -91,12 +91,6 @@ V16_FN void transpose(v16i r[16])
         r[i + 8] = (v16i){q[1][i], q[3][i]};
     }
 }
-V16_FN v16i load_words(const uint16_t *p, uint32_t n_words)
-{
-    v16i first = v16i_first(n_words);
-    return (v16i){_mm256_maskload_epi32((const int *)(const void *)p, first.lo),
-                  _mm256_maskload_epi32((const int *)(const void *)(p + 16), first.hi)};
-}
 #endif
 
 /* Row by row, each element would go to a line of its own: as much time as the scores take. */
@@ -115,6 +109,7 @@ void hdl_attn_load_queries(const float *const *rows, uint32_t n_rows, uint32_t h
 
 /* keys[d][j] = f32 of k[j][d]. Two neighbouring dimensions travel as one word; keys that do not
  * exist are zeros. */
+#if defined(__AVX512F__)
 static void transpose_keys(const hdl_attn_tile *tile, uint32_t head_dim, float *keys)
 {
     for (uint32_t half = 0; half < HDL_ATTN_TILE; half += HDL_LANES)
@@ -133,6 +128,31 @@ static void transpose_keys(const hdl_attn_tile *tile, uint32_t head_dim, float *
             }
         }
 }
+#else
+/* Eight by eight: more words than that do not stay in registers. */
+static void transpose_keys(const hdl_attn_tile *tile, uint32_t head_dim, float *keys)
+{
+    const __m256i odd = _mm256_set1_epi32((int32_t)0xffff0000);
+    for (uint32_t first = 0; first < HDL_ATTN_TILE; first += 8)
+        for (uint32_t d = 0; d < head_dim; d += HDL_LANES) {
+            __m256i word[8];
+            float *at = keys + (size_t)d * HDL_ATTN_TILE + first;
+            UNROLL for (uint32_t j = 0; j < 8; j++)
+            {
+                word[j] = _mm256_setzero_si256();
+                if (first + j < tile->n_keys)
+                    word[j] = _mm256_loadu_si256((const void *)(tile->k[first + j] + d));
+            }
+            transpose8(word);
+            UNROLL for (int i = 0; i < 8; i++, at += 2 * HDL_ATTN_TILE)
+            {
+                __m256i high = _mm256_and_si256(word[i], odd);
+                _mm256_store_ps(at, _mm256_castsi256_ps(_mm256_slli_epi32(word[i], 16)));
+                _mm256_store_ps(at + HDL_ATTN_TILE, _mm256_castsi256_ps(high));
+            }
+        }
+}
+#endif
 
 /* rows is a constant at every call. */
 V16_FN void scores(const hdl_attn_tile_args *a, uint32_t first, const int rows)
@@ -162,13 +182,14 @@ V16_FN void scores(const hdl_attn_tile_args *a, uint32_t first, const int rows)
 V16_FN void values(const hdl_attn_tile_args *a, uint32_t first, const int rows, const int width,
                    uint32_t d)
 {
-    const float *weight = a->work->weight + (size_t)first * HDL_ATTN_TILE;
+    const uint32_t lo = a->tile->lo[first], hi = a->tile->hi[first];
+    const float *weight = a->work->weight + (size_t)first * HDL_ATTN_TILE + lo;
     float *out = a->state->out + (size_t)first * a->value_dim + d;
     v16 acc[ACCUMULATORS];
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int i = 0; i < width; i++)
         acc[r * width + i] = v16_load(out + (size_t)r * a->value_dim + i * HDL_LANES);
     const hdl_attn_tile *next = first == 0 ? a->next : NULL;
-    for (uint32_t j = a->tile->lo[first]; j < a->tile->hi[first]; j++) {
+    for (uint32_t j = lo; j < hi; j++, weight++) {
         v16 v[2];
         if (next && j < next->n_keys) {
             _mm_prefetch((const char *)(next->k[j] + d), _MM_HINT_T1);
@@ -178,7 +199,7 @@ V16_FN void values(const hdl_attn_tile_args *a, uint32_t first, const int rows, 
             v16_load_bf16(a->tile->v[j] + d + i * HDL_LANES);
         UNROLL for (int r = 0; r < rows; r++)
         {
-            v16 b = v16_set1(weight[r * HDL_ATTN_TILE + (int)j]);
+            v16 b = v16_set1(weight[r * HDL_ATTN_TILE]);
             UNROLL for (int i = 0; i < width; i++) acc[r * width + i] =
                 v16_fma(b, v[i], acc[r * width + i]);
         }
@@ -187,9 +208,13 @@ V16_FN void values(const hdl_attn_tile_args *a, uint32_t first, const int rows, 
         v16_store(out + (size_t)r * a->value_dim + i * HDL_LANES, acc[r * width + i]);
 }
 
+/* Few rows take more of the head dimension at once: sums must be many to hide their latency. */
 V16_FN void values_rows(const hdl_attn_tile_args *a, uint32_t first, const int rows)
 {
     uint32_t d = 0;
+    if (rows * VALUE_WIDE <= ACCUMULATORS)
+        for (; d + VALUE_WIDE * HDL_LANES <= a->value_dim; d += VALUE_WIDE * HDL_LANES)
+            values(a, first, rows, VALUE_WIDE, d);
     for (; d + VALUE_WIDTH * HDL_LANES <= a->value_dim; d += VALUE_WIDTH * HDL_LANES)
         values(a, first, rows, VALUE_WIDTH, d);
     if (d < a->value_dim)
