@@ -9,14 +9,16 @@
 /* How many rows one kernel call keeps in registers, the most first, and how many v16 of an output
  * row. AVX2 has room for 12 accumulators, which are 6 v16. */
 #if defined(__AVX512F__)
-enum { ACCUMULATORS = 24, VALUE_WIDTH = 2, VALUE_WIDE = 2 };
+enum { ACCUMULATORS = 24, SCORE_ROWS = 12, VALUE_WIDTH = 2, VALUE_WIDE = 2 };
 #define SCORE_STEPS(X) X(12) X(8) X(4) X(2) X(1)
 #define VALUE_STEPS(X) X(12) X(8) X(4) X(2) X(1)
 #else
-enum { ACCUMULATORS = 6, VALUE_WIDTH = 1, VALUE_WIDE = 2 };
+enum { ACCUMULATORS = 6, SCORE_ROWS = 3, VALUE_WIDTH = 1, VALUE_WIDE = 2 };
 #define SCORE_STEPS(X) X(3) X(2) X(1)
 #define VALUE_STEPS(X) X(6) X(4) X(2) X(1)
 #endif
+
+enum { LINE = 32 }; /* bf16 of a cache line */
 
 /* Transposes 16 x 16 words: afterwards lane j of r[i] is what lane i of r[j] was. */
 #if defined(__AVX512F__)
@@ -154,13 +156,26 @@ static void transpose_keys(const hdl_attn_tile *tile, uint32_t head_dim, float *
 }
 #endif
 
+/* The next tile has as many lines of K as a head has dimensions: one is asked for in each step of
+ * the first rows' scores, or half of them there and half with the second rows. Asked for in one
+ * burst, they stall the core for as long as they take. */
+V16_FN void ask_key(const hdl_attn_tile *next, uint32_t d, uint32_t first, bool in_halves)
+{
+    uint32_t j = d % HDL_ATTN_TILE;
+    if (next && j < next->n_keys && (!in_halves || d % 2 == (first != 0)))
+        _mm_prefetch((const char *)(next->k[j] + d / HDL_ATTN_TILE * LINE), _MM_HINT_T1);
+}
+
 /* rows is a constant at every call. */
 V16_FN void scores(const hdl_attn_tile_args *a, uint32_t first, const int rows)
 {
     const float *q = a->work->q + first, *keys = a->work->keys;
+    const hdl_attn_tile *next = first <= SCORE_ROWS ? a->next : NULL;
+    const bool in_halves = a->n_rows > SCORE_ROWS;
     v16 acc[ACCUMULATORS];
     UNROLL for (int r = 0; r < 2 * rows; r++) acc[r] = v16_zero();
     for (uint32_t d = 0; d < a->head_dim; d++, q += HDL_ATTN_ROWS, keys += HDL_ATTN_TILE) {
+        ask_key(next, d, first, in_halves);
         UNROLL for (int half = 0; half < 2; half++)
         {
             v16 k = v16_load(keys + half * HDL_LANES);
@@ -176,9 +191,9 @@ V16_FN void scores(const hdl_attn_tile_args *a, uint32_t first, const int rows)
 }
 
 /* out rows [first, first + rows) += weights * V over keys [lo, hi), for `width` v16 of the head
- * dimension from d. The first rows to come by also ask for the next tile, a line of K and one of V
- * per key: asked for in one burst, they stall the core for as long as they take (decode of 16k
- * tokens, cold: 8.3 ms in a burst, 4.3 ms so). */
+ * dimension from d. The first rows to come by also ask for the next tile's V, a line per key; where
+ * that is two steps of the head dimension, of half the keys in each. Latent V was asked for with K.
+ */
 V16_FN void values(const hdl_attn_tile_args *a, uint32_t first, const int rows, const int width,
                    uint32_t d)
 {
@@ -188,13 +203,14 @@ V16_FN void values(const hdl_attn_tile_args *a, uint32_t first, const int rows, 
     v16 acc[ACCUMULATORS];
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int i = 0; i < width; i++)
         acc[r * width + i] = v16_load(out + (size_t)r * a->value_dim + i * HDL_LANES);
-    const hdl_attn_tile *next = first == 0 ? a->next : NULL;
+    const bool in_halves = width * HDL_LANES < LINE;
+    const hdl_attn_tile *next = a->next;
+    if (next && (first > 0 || next->v[0] == next->k[0]))
+        next = NULL;
     for (uint32_t j = lo; j < hi; j++, weight++) {
         v16 v[2];
-        if (next && j < next->n_keys) {
-            _mm_prefetch((const char *)(next->k[j] + d), _MM_HINT_T1);
+        if (next && j < next->n_keys && (!in_halves || (j ^ d / HDL_LANES) % 2 == 0))
             _mm_prefetch((const char *)(next->v[j] + d), _MM_HINT_T1);
-        }
         UNROLL for (int i = 0; i < width; i++) v[i] =
             v16_load_bf16(a->tile->v[j] + d + i * HDL_LANES);
         UNROLL for (int r = 0; r < rows; r++)
