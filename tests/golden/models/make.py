@@ -39,6 +39,9 @@ from transformers.integrations import bitnet
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Architectures whose norms are stored as w - 1.
 PLUS_ONE = ("Gemma", "Qwen3Next", "Qwen3_5")
+# References built of the text model alone, with text_config as it is: class, its model_type, what the published files put
+# before its tensors' names. Kimi-K2.5: transformers writes its text layers under names that the published files do not have.
+TEXT_MODELS = {"KimiK25ForConditionalGeneration": ("DeepseekV3ForCausalLM", "deepseek_v3", "language_model.")}
 N_TOKENS, N_GREEDY, N_ROWS = 256, 8, 16
 
 
@@ -200,7 +203,10 @@ def file_shapes(cls, config):
 
 
 def load(text):
-    name = json.loads(text)["architectures"][0]
+    name, prefix = json.loads(text)["architectures"][0], ""
+    if name in TEXT_MODELS:
+        name, model_type, prefix = TEXT_MODELS[name]
+        text = json.dumps(dict(json.loads(text)["text_config"], model_type=model_type))
     cls = getattr(transformers, name)
     with tempfile.TemporaryDirectory() as folder:
         with open(os.path.join(folder, "config.json"), "w") as f:
@@ -209,7 +215,7 @@ def load(text):
         quantised = hasattr(config, "quantization_config")
         if quantised:
             del config.quantization_config
-        tensors = {k: weight(k, shape, name.startswith(PLUS_ONE)) for k, shape in file_shapes(cls, config).items()}
+        tensors = {k: weight(prefix + k, shape, name.startswith(PLUS_ONE)) for k, shape in file_shapes(cls, config).items()}
         for k in [k for k in tensors if quantised and "_proj." in k]:
             codes, scale = ternary(k, tuple(tensors[k].shape))
             tensors[k] = bitnet.pack_weights(codes)

@@ -12,14 +12,17 @@
     X(llama_bias,        "llama-bias")                                                             \
     X(llama3_tied,       "llama3-tied")                                                            \
     X(mistral_window,    "mistral-window")                                                         \
+    X(mistral_tied,      "mistral-tied")                                                           \
     X(mistral3,          "mistral3")                                                               \
     X(ministral,         "ministral")                                                              \
+    X(ministral_tied,    "ministral-tied")                                                         \
     X(ministral3,        "ministral3")                                                             \
     X(qwen2,             "qwen2")                                                                  \
     X(qwen2_yarn,        "qwen2-yarn")                                                             \
     X(qwen3,             "qwen3")                                                                  \
     X(qwen3_bias,        "qwen3-bias")                                                             \
     X(gemma2,            "gemma2")                                                                 \
+    X(gemma2_odd,        "gemma2-odd")                                                             \
     X(gemma3,            "gemma3")                                                                 \
     X(gemma3_image,      "gemma3-image")                                                           \
     X(phi3,              "phi3")                                                                   \
@@ -39,18 +42,23 @@
     X(glm4moe_air,       "glm4moe-air")                                                            \
     X(glm4moe_groups,    "glm4moe-groups")                                                         \
     X(minimaxm2,         "minimaxm2")                                                              \
+    X(minimaxm2_odd,     "minimaxm2-odd")                                                          \
     X(gptoss,            "gptoss")                                                                 \
     X(gptoss_odd,        "gptoss-odd")                                                             \
     X(llama4_scout,      "llama4-scout")                                                           \
+    X(llama4_odd,        "llama4-odd")                                                             \
     X(llama4_maverick,   "llama4-maverick")                                                        \
     X(deepseek_v2,       "deepseek-v2")                                                            \
     X(deepseek_v2_lite,  "deepseek-v2-lite")                                                       \
     X(deepseek_v3,       "deepseek-v3")                                                            \
     X(kimi_k2,           "kimi-k2")                                                                \
+    X(kimi_k25,          "kimi-k25")                                                               \
     X(mistral4,          "mistral4")                                                               \
     X(mistral3_mla,      "mistral3-mla")                                                           \
     X(qwen3next,         "qwen3next")                                                              \
     X(qwen3next_odd,     "qwen3next-odd")                                                          \
     X(qwen35,            "qwen35")                                                                 \
+    X(qwen35moe,         "qwen35moe")                                                              \
+    X(qwen35_vl,         "qwen35-vl")                                                              \
     X(qwen35moe_vl,      "qwen35moe-vl")
 // clang-format on
