@@ -119,6 +119,16 @@ static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t d, curl
     return c->cancel != NULL && atomic_load_explicit(c->cancel, memory_order_relaxed);
 }
 
+static const char *what_to_do(CURLcode code)
+{
+    switch (code) {
+    case CURLE_PEER_FAILED_VERIFICATION:
+        return "make this machine trust its authority (update-ca-certificates)";
+    case CURLE_SSL_CONNECT_ERROR: return "does it speak TLS there? if not, write http://";
+    default: return "is the server running there?";
+    }
+}
+
 hdl_err hdl_client_send(hdl_client *c, const hdl_client_request *request, long *status,
                         hdl_errmsg *why)
 {
@@ -158,6 +168,7 @@ hdl_err hdl_client_send(hdl_client *c, const hdl_client_request *request, long *
     if (c->ended || code == CURLE_ABORTED_BY_CALLBACK)
         return HDL_CANCELLED;
     return hdl_fail(code == CURLE_OPERATION_TIMEDOUT ? HDL_TIMEOUT : HDL_PEER, why,
-                    "no answer from %s; %s; is the server running there?", c->base_url,
-                    c->curl_error[0] != '\0' ? c->curl_error : curl_easy_strerror(code));
+                    "no answer from %s; %s; %s", c->base_url,
+                    c->curl_error[0] != '\0' ? c->curl_error : curl_easy_strerror(code),
+                    what_to_do(code));
 }

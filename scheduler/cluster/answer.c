@@ -182,7 +182,8 @@ static void reject_text(const hdl_act_reject *reject, char *out, size_t size, co
     switch (reject->err) {
     case HDL_BUSY:
         *reason = "queue_full";
-        snprintf(out, size, "the server is full; try again later");
+        snprintf(out, size,
+                 "the server is full; try again later, or with fewer prompts and choices");
         break;
     case HDL_INVALID:
         *reason = "too_long";

@@ -7,6 +7,7 @@ import unittest
 
 import client
 from client import needs_openai, openai
+from test_cli import heddle
 
 PROFILES = ("secure",)
 BODY = {"prompt": "hi", "max_tokens": 3, "temperature": 0}
@@ -71,6 +72,11 @@ class Tls(unittest.TestCase):
         old.maximum_version = ssl.TLSVersion.TLSv1_1
         with self.assertRaises((ssl.SSLError, ConnectionError)):
             client.Raw(tls=old)
+
+    def test_command_line_says_what_is_not_trusted(self):
+        done = heddle("run", client.url(), "Hi")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("trust its authority", done.stderr)
 
     def test_plain_text_gets_nothing(self):
         with client.Raw(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n") as raw:
