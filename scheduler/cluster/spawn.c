@@ -21,6 +21,8 @@ enum {
     BACKOFF_MAX_US = 5000000,
     SETTLED_US = 1000000, /* a life of this length forgets the back-off */
     LINE_BYTES = 1024,
+    READ_BYTES = 4096,
+    REST_READS = 64, /* more than a pipe holds */
 };
 
 /* One of a child's two output pipes. */
@@ -81,20 +83,20 @@ static void close_output(output *o)
     o->watch.fd = -1;
 }
 
-/* False: nothing more will come. */
-static bool read_output(output *o)
+/* How many bytes came; 0: nothing more will come, below 0: nothing for now. */
+static ssize_t read_output(output *o)
 {
-    char bytes[4096];
+    char bytes[READ_BYTES];
     ssize_t n = read(o->watch.fd, bytes, sizeof bytes);
     if (n < 0)
-        return errno == EAGAIN || errno == EINTR;
+        return errno == EAGAIN || errno == EINTR ? -1 : 0;
     for (ssize_t i = 0; i < n; i++) {
         if (bytes[i] == '\n' || o->len == LINE_BYTES - 1)
             flush_line(o);
         if (bytes[i] != '\n')
             o->line[o->len++] = bytes[i];
     }
-    return n > 0;
+    return n;
 }
 
 static void on_output(hdl_loop *loop, hdl_watch *watch, uint32_t ready)
@@ -102,8 +104,18 @@ static void on_output(hdl_loop *loop, hdl_watch *watch, uint32_t ready)
     (void)loop;
     (void)ready;
     output *o = watch->arg;
-    if (!read_output(o))
+    if (read_output(o) == 0)
         close_output(o);
+}
+
+/* The last words of a child that has ended: what its pipe holds. Not until the pipe's end, which
+ * children of its own may keep open, and not for ever, since they may write on. */
+static void end_output(output *o)
+{
+    for (int i = 0; o->watch.fd >= 0 && i < REST_READS; i++)
+        if (read_output(o) <= 0)
+            break;
+    close_output(o);
 }
 
 static hdl_err watch_output(output *o, int fd)
@@ -209,10 +221,8 @@ static void on_end(hdl_loop *loop, hdl_watch *watch, uint32_t ready)
     close(child->end.fd);
     child->end.fd = -1;
     child->pid = 0;
-    while (child->out.watch.fd >= 0 && read_output(&child->out) && child->out.len)
-        continue; /* its last words */
-    close_output(&child->out);
-    close_output(&child->err);
+    end_output(&child->out);
+    end_output(&child->err);
     if (child->status == 0)
         HDL_LOG(INFO, CLUSTER, "child_ended", "child=%s", HDL_LOG_QUOTE(child->name));
     else if (!child->stopping)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Child processes: lines, ends, restarts, stopping the stubborn. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -83,6 +85,51 @@ static void lines_and_status(void **state)
     stop(&f);
 }
 
+/* Whoever reads late, after the end, reads all that was written, on both pipes. */
+static void last_words_are_heard(void **state)
+{
+    (void)state;
+    enum { LINES = 300 };
+    fixture f = {0};
+    siginfo_t info;
+    char line[256];
+    uint32_t heard = 0;
+    FILE *errors = tmpfile();
+    int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+    assert_non_null(errors);
+    assert_int_equal(start(&f, "/bin/sh",
+                           "i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo a line of the usual $i;"
+                           "echo what went wrong, at length: $i >&2; done; exit 1",
+                           true),
+                     HDL_OK);
+    assert_int_equal(waitid(P_PID, (id_t)hdl_spawn_pid(f.child), &info, WEXITED | WNOWAIT), 0);
+    dup2(fileno(errors), STDERR_FILENO); /* where the lines of standard error are passed on */
+    run_until(&f, &f.seen.ends, 1);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    assert_int_equal(f.seen.lines, LINES);
+    assert_string_equal(f.seen.line, "a line of the usual 300");
+    rewind(errors);
+    while (fgets(line, sizeof line, errors))
+        heard += strncmp(line, "[child] what went wrong", 23) == 0;
+    fclose(errors);
+    assert_int_equal(heard, LINES);
+    stop(&f);
+}
+
+/* A grandchild that keeps the pipes open, in the middle of a line, holds up nothing. */
+static void a_grandchild_holds_up_nothing(void **state)
+{
+    (void)state;
+    fixture f = {0};
+    assert_int_equal(start(&f, "/bin/sh", "sleep 1000 & printf part; exit 0", true), HDL_OK);
+    pid_t group = hdl_spawn_pid(f.child);
+    run_until(&f, &f.seen.ends, 1);
+    assert_string_equal(f.seen.line, "part");
+    assert_int_equal(kill(-group, SIGKILL), 0);
+    stop(&f);
+}
+
 static void the_dead_are_started_again(void **state)
 {
     (void)state;
@@ -136,8 +183,12 @@ static void a_missing_program_is_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lines_and_status),          cmocka_unit_test(the_dead_are_started_again),
-        cmocka_unit_test(the_stubborn_are_killed),   cmocka_unit_test(the_willing_end_by_sigterm),
+        cmocka_unit_test(last_words_are_heard),
+        cmocka_unit_test(a_grandchild_holds_up_nothing),
+        cmocka_unit_test(lines_and_status),
+        cmocka_unit_test(the_dead_are_started_again),
+        cmocka_unit_test(the_stubborn_are_killed),
+        cmocka_unit_test(the_willing_end_by_sigterm),
         cmocka_unit_test(a_missing_program_is_told),
     };
     hdl_thread_block_signals();
