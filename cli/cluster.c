@@ -111,6 +111,23 @@ static hdl_err show(const void *reply, size_t len, bool json, int *rc, hdl_errms
     return err;
 }
 
+/* gRPC's words end in the system's: "...; last error: UNKNOWN: ipv4:...: Connection refused". */
+static hdl_err say_unreachable(hdl_err err, const char *address, hdl_errmsg *why)
+{
+    hdl_errmsg call = *why;
+    const char *cause = strstr(call.text, "last error: ");
+    if (err != HDL_PEER && err != HDL_TIMEOUT)
+        return err;
+    cause = cause ? cause + strlen("last error: ") : call.text;
+    if (strncmp(cause, "UNKNOWN: ", 9) == 0)
+        cause += 9;
+    return hdl_fail(err, why,
+                    "no scheduler answers at %.120s; %.200s; is one running, is this its "
+                    "rpc.listen, and are --tls-ca, --tls-cert and --tls-key given if it has "
+                    "rpc.tls_* and only then?",
+                    address, err == HDL_TIMEOUT ? "it took over 10 s" : cause);
+}
+
 static hdl_err ask(const hdl_args *args, bool drain, int *rc, hdl_errmsg *why)
 {
     void *reply = NULL;
@@ -122,9 +139,13 @@ static hdl_err ask(const hdl_args *args, bool drain, int *rc, hdl_errmsg *why)
     const char *address = hdl_args_str(args, "scheduler", "127.0.0.1:7070");
     HDL_TRY(
         hdl_rpc_client_open(&client, &(hdl_rpc_client_opts){.address = address, .tls = &tls}, why));
-    const hdl_rpc_request request = {
-        .path = drain ? HDL_WIRE_DRAIN : HDL_WIRE_STATUS, .bytes = "", .timeout_us = TIMEOUT_US};
+    const hdl_rpc_request request = {.path = drain ? HDL_WIRE_DRAIN : HDL_WIRE_STATUS,
+                                     .bytes = "",
+                                     .timeout_us = TIMEOUT_US,
+                                     .hasty = true};
     hdl_err err = hdl_rpc_call(client, &request, &reply, &len, why);
+    if (err != HDL_OK)
+        err = say_unreachable(err, address, why);
     if (err == HDL_TIMEOUT)
         hdl_fail(
             err, why,

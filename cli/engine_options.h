@@ -64,7 +64,7 @@
          .config = "model.weights",                                                                \
          .group = "Model",                                                                         \
          .aliases = "quantization,q",                                                              \
-         .doc = "auto, f32, bf16 or q8 (quantised at load)"},                                      \
+         .doc = "auto, f32, bf16, q8 or q4 (the last two quantised at load)"},                     \
         {.name = "max-len",                                                                        \
          .value = "N",                                                                             \
          .config = "model.max_len",                                                                \
@@ -107,6 +107,45 @@
         CLI_REFUSED("swap-space", "a preempted sequence is computed again; leave it out"),         \
         CLI_REFUSED("trust-remote-code", "heddle runs no code of a model; leave it out"),          \
         CLI_REFUSED("n-gpu-layers", "a worker drives one device: --device cpu or cuda")
+
+/* The same of a server: options of `vllm serve` that other commands do not share. */
+#define CLI_SERVE_OPTIONS                                                                          \
+    {.name = "enable-prefix-caching",                                                              \
+     .config = "kv.prefix_cache",                                                                  \
+     .group = "Cache and batch",                                                                   \
+     .doc = "reuse the KV cache of equal beginnings, whatever the file says"},                     \
+        CLI_REFUSED("no-enable-prefix-caching",                                                    \
+                    "set kv.prefix_cache: false in the configuration file"),                       \
+        CLI_REFUSED("enable-chunked-prefill",                                                      \
+                    "prompts always come in chunks; say how large: --chunk N"),                    \
+        CLI_REFUSED("no-enable-chunked-prefill",                                                   \
+                    "prompts always come in chunks; say how large: --chunk N"),                    \
+        CLI_REFUSED("long-prefill-token-threshold", "say --chunk N"),                              \
+        CLI_REFUSED("kv-cache-dtype",                                                              \
+                    "heddle chooses it; save memory with --max-len or --kv-bytes"),                \
+        CLI_REFUSED("seed", "each request carries its own \"seed\""),                              \
+        CLI_REFUSED("tokenizer", "it is read from MODEL's folder or file; put it there"),          \
+        CLI_REFUSED("tokenizer-mode", "the tokenizer's files in MODEL say which it is"),           \
+        CLI_REFUSED("load-format", "MODEL says it: a folder of safetensors or a .gguf file"),      \
+        CLI_REFUSED("model", "it is the first argument: heddle serve MODEL"),                      \
+        CLI_REFUSED("revision", "fetch that revision, then serve its folder"),                     \
+        CLI_REFUSED("download-dir", "heddle fetches no model; serve a folder that is here"),       \
+        CLI_REFUSED("api-key", "keys do not belong on a command line; --api-key-file F"),          \
+        CLI_REFUSED("chat-template", "put it into MODEL as chat_template.jinja"),                  \
+        CLI_REFUSED("generation-config", "put generation_config.json into MODEL"),                 \
+        CLI_REFUSED("enable-auto-tool-choice",                                                     \
+                    "the chat template of MODEL shows the tools; leave it out"),                   \
+        CLI_REFUSED("tool-call-parser", "heddle has no choice of parsers; leave it out"),          \
+        CLI_REFUSED("reasoning-parser", "heddle has no choice of parsers; leave it out"),          \
+        CLI_REFUSED("max-logprobs", "20 is the most, of every request; leave it out"),             \
+        CLI_REFUSED("cpu-offload-gb", "spread the model over more workers: --tp N"),               \
+        CLI_REFUSED("distributed-executor-backend",                                                \
+                    "serve starts its workers itself; on other hosts start heddle-worker"),        \
+        CLI_REFUSED("enable-lora", "merge the adapter into the weights first"),                    \
+        CLI_REFUSED("speculative-config", "heddle does not speculate; leave it out"),              \
+        CLI_REFUSED("uvicorn-log-level", "say --log-level LEVEL"),                                 \
+        CLI_REFUSED("disable-log-requests", "heddle logs no request; leave it out"),               \
+        CLI_REFUSED("disable-log-stats", "figures are on /metrics, not in the log; leave it out")
 
 /* Configuration of a command: defaults, then --config FILE if the spec has one and it is given,
  * then the options. *cfg owns the strings of *config. Close with hdl_cfg_close. */

@@ -19,6 +19,7 @@
 #include "base/run_dir.h"
 #include "base/thread.h"
 #include "cli/engine_options.h"
+#include "cli/progress.h"
 #include "cli/workers.h"
 #include "scheduler/cluster/cluster.h"
 #include "scheduler/front/front.h"
@@ -141,25 +142,17 @@ static hdl_err open_workers(hdl_local *local, uint32_t n_workers, hdl_errmsg *wh
     return err;
 }
 
-static void show_progress(const hdl_engine_info *info, bool last)
-{
-    static char shown[64];
-    if (!isatty(STDERR_FILENO) || (!last && strcmp(shown, info->state) == 0))
-        return;
-    snprintf(shown, sizeof shown, "%s", info->state);
-    fprintf(stderr, last ? "\r\033[K" : "\r\033[K%s ", info->state);
-    fflush(stderr);
-}
-
 /* Until the model is ready. Time counts from the last byte that was loaded. */
 static hdl_err wait_ready(hdl_local *local, hdl_errmsg *why)
 {
-    uint64_t progress = 0, since_us = hdl_clock_now_us();
+    cli_progress progress = {0};
+    uint64_t loaded = 0, since_us = hdl_clock_now_us();
     for (;;) {
         hdl_engine_info info = {0};
         HDL_TRY(check_interrupted(why));
         local->engine.info(local->engine.self, &info);
-        show_progress(&info, info.ready);
+        cli_progress_show(&progress, info.ready ? NULL : info.state, info.load_bytes_done,
+                          info.load_bytes_total);
         if (info.ready) {
             atomic_store(&local->ready, true);
             return HDL_OK;
@@ -167,8 +160,8 @@ static hdl_err wait_ready(hdl_local *local, hdl_errmsg *why)
         if (atomic_load(&local->failed))
             return hdl_fail(HDL_PEER, why, "a worker cannot run the model; its words are above");
         uint64_t now_us = hdl_clock_now_us();
-        if (info.load_bytes_done != progress) {
-            progress = info.load_bytes_done;
+        if (info.load_bytes_done != loaded) {
+            loaded = info.load_bytes_done;
             since_us = now_us;
         }
         if (now_us - since_us > STALL_US)

@@ -18,6 +18,7 @@
 #include "base/thread.h"
 #include "cli/engine_options.h"
 #include "cli/http_client.h"
+#include "cli/progress.h"
 #include "cli/workers.h"
 
 enum { PATH_BYTES = 512, POLL_US = 20 * 1000 };
@@ -61,6 +62,7 @@ static const hdl_arg_opt serve_opts[] = {
      .value = "F",
      .doc = "configuration file; options win over it"},
     CLI_ENGINE_OPTIONS,
+    CLI_SERVE_OPTIONS,
 };
 
 static const hdl_args_spec serve_spec = {
@@ -89,7 +91,7 @@ typedef struct service {
     hdl_client *client; /* asks our own /readyz */
     hdl_timer poll;
     uint64_t started_us;
-    char shown[64];
+    cli_progress progress;
     bool ready, stopping, failed;
 } service;
 
@@ -145,32 +147,29 @@ static void say_start(const service *s)
             s->config->model_path, s->n_workers, s->n_workers == 1 ? "" : "s");
 }
 
-/* On a terminal: what a no of /readyz says, "loading 43 %". NULL: no more. */
-static void show_state(service *s, const char *state)
-{
-    if (!isatty(STDERR_FILENO) || (state && strcmp(s->shown, state) == 0))
-        return;
-    snprintf(s->shown, sizeof s->shown, "%s", state ? state : "");
-    fprintf(stderr, "\r\033[K%s%s", s->shown, state ? " " : "");
-    fflush(stderr);
-}
-
+/* On a terminal: what a no of /readyz says. */
 static void show_answer(service *s, const hdl_buf *answer)
 {
     hdl_json *doc = NULL;
     const char *state;
     size_t len;
+    int64_t done = 0, total = 0;
+    const hdl_jv_range range = {.min = 0, .max = INT64_MAX};
     if (hdl_json_parse((const char *)hdl_buf_data(answer), answer->len, 0, &doc, NULL) != HDL_OK)
         return;
     hdl_jv root = hdl_json_root(doc), value = hdl_jv_get(&root, "state");
+    hdl_jv read = hdl_jv_get(&root, "load_bytes"), all = hdl_jv_get(&root, "load_bytes_total");
+    if (hdl_jv_int(&read, range, &done, NULL) != HDL_OK ||
+        hdl_jv_int(&all, range, &total, NULL) != HDL_OK)
+        total = 0;
     if (hdl_jv_string(&value, &state, &len, NULL) == HDL_OK)
-        show_state(s, state);
+        cli_progress_show(&s->progress, state, (uint64_t)done, (uint64_t)total);
     hdl_json_close(doc);
 }
 
 static void say_ready(service *s)
 {
-    show_state(s, NULL);
+    cli_progress_show(&s->progress, NULL, 0, 0);
     printf("ready after %.2f s: %s on %u worker%s, API at %s/v1\n"
            "  heddle run %s\n",
            (double)(hdl_clock_now_us() - s->started_us) / 1e6, s->config->model_path, s->n_workers,

@@ -92,6 +92,7 @@ typedef struct hdl_rpc_request {
     const void *bytes;
     size_t len;
     uint64_t timeout_us;
+    bool hasty; /* HDL_PEER at once when there is no server; else the call waits for one */
 } hdl_rpc_request;
 hdl_err hdl_rpc_call(hdl_rpc_client *client, const hdl_rpc_request *request, void **reply,
                      size_t *reply_len, hdl_errmsg *why) HDL_MUST_CHECK;

@@ -192,6 +192,7 @@ typedef struct call_result {
     grpc_byte_buffer *sent, *received;
     grpc_status_code status;
     grpc_slice status_text;
+    bool hasty;
 } call_result;
 
 static void run_call(grpc_call *call, grpc_completion_queue *cq, call_result *r)
@@ -200,7 +201,7 @@ static void run_call(grpc_call *call, grpc_completion_queue *cq, call_result *r)
         {.op = GRPC_OP_SEND_INITIAL_METADATA},  {.op = GRPC_OP_SEND_MESSAGE},
         {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT}, {.op = GRPC_OP_RECV_INITIAL_METADATA},
         {.op = GRPC_OP_RECV_MESSAGE},           {.op = GRPC_OP_RECV_STATUS_ON_CLIENT}};
-    ops[0].flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY;
+    ops[0].flags = r->hasty ? 0 : GRPC_INITIAL_METADATA_WAIT_FOR_READY;
     ops[1].data.send_message.send_message = r->sent;
     ops[3].data.recv_initial_metadata.recv_initial_metadata = &r->initial_md;
     ops[4].data.recv_message.recv_message = &r->received;
@@ -244,7 +245,7 @@ hdl_err hdl_rpc_call(hdl_rpc_client *client, const hdl_rpc_request *request, voi
     *reply_len = 0;
     grpc_completion_queue *cq = grpc_completion_queue_create_for_pluck(NULL);
     grpc_call *call = create_call(client, cq, request->path, rpc_deadline_in(request->timeout_us));
-    call_result r = {.sent = rpc_bytes_from(request->bytes, request->len)};
+    call_result r = {.sent = rpc_bytes_from(request->bytes, request->len), .hasty = request->hasty};
     grpc_metadata_array_init(&r.initial_md);
     grpc_metadata_array_init(&r.trailing_md);
     run_call(call, cq, &r);

@@ -71,7 +71,6 @@ static hdl_err post(CURL *curl, const char *url, const char *body, hdl_errmsg *w
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)HDL_HOOK_TIMEOUT_S);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, discard);
     CURLcode code = curl_easy_perform(curl);
@@ -96,6 +95,9 @@ hdl_err hdl_hook_post(const char *url, const hdl_hook_call *call, hdl_errmsg *wh
     hdl_jw_kv_cstr(&w, "reason", call->reason);
     hdl_jw_end_object(&w);
     CURL *curl = curl_easy_init();
+    if (curl)
+        curl_easy_setopt(curl, CURLOPT_TIMEOUT,
+                         (long)(call->timeout_s ? call->timeout_s : HDL_HOOK_TIMEOUT_S));
     hdl_err err = curl && hdl_buf_ok(&body) ? post(curl, url, hdl_buf_cstr(&body), why)
                                             : hdl_fail(HDL_NOMEM, why, "out of memory");
     curl_easy_cleanup(curl);

@@ -11,6 +11,7 @@ enum { HDL_HOOK_TIMEOUT_S = 30 };
 typedef struct hdl_hook_call {
     uint32_t desired, replicas; /* wanted, and up now */
     const char *reason;
+    uint32_t timeout_s; /* of a POST; 0: HDL_HOOK_TIMEOUT_S */
 } hdl_hook_call;
 
 /* Runs `command DESIRED REPLICAS REASON` (no shell; killed after 30 s). Exit status 0, or an error.

@@ -267,7 +267,9 @@ static void publish(hdl_scaler *scaler, const hdl_scaler_look *look, bool active
         if (scaler->watchers[i] && send_active(scaler->watchers[i], active) != HDL_OK)
             hdl_rpc_cancel(scaler->watchers[i]);
     if (wish) {
-        scaler->wish = (hdl_hook_call){scaler->state.desired, look->replicas, scaler->state.reason};
+        scaler->wish = (hdl_hook_call){.desired = scaler->state.desired,
+                                       .replicas = look->replicas,
+                                       .reason = scaler->state.reason};
         scaler->has_wish = true;
         pthread_cond_signal(&scaler->changed);
     }

@@ -59,6 +59,28 @@ class Flags(unittest.TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn("--kv-bytes", done.stderr)
 
+    def test_spellings_of_vllm_serve_are_taken_or_refused_with_advice(self):
+        taken = "--max-model-len", "--max-num-seqs", "--max-num-batched-tokens", "--quantization", "--enable-prefix-caching"
+        shown = heddle("serve", "--help").stdout
+        for option in taken:
+            value = [] if option == "--enable-prefix-caching" else ["auto" if option == "--quantization" else "64"]
+            done = heddle("serve", MODEL, option, *value, "--port", "70000")  # the one that is refused
+            self.assertEqual(done.returncode, 2, option)
+            self.assertIn("65535", done.stderr, option)
+        for option, advice in (
+            ("--no-enable-prefix-caching", "kv.prefix_cache"), ("--enable-chunked-prefill", "--chunk"),
+            ("--kv-cache-dtype", "--max-len"), ("--seed", "request"), ("--tokenizer", "MODEL"), ("--load-format", "MODEL"),
+            ("--gpu-memory-utilization", "--kv-bytes"), ("--dtype", "--weights"), ("--api-key", "--api-key-file"),
+            ("--chat-template", "chat_template.jinja"), ("--enable-expert-parallel", "--ep"), ("--swap-space", "leave it out"),
+        ):
+            for args in [option, "1"], [option + "=1"]:
+                done = heddle("serve", MODEL, *args)
+                self.assertEqual(done.returncode, 2, option)
+                self.assertIn(f"{option} is not an option of heddle; ", done.stderr)
+                self.assertIn(advice, done.stderr)
+            self.assertNotIn(option + " ", shown)
+        self.assertIn("q4", shown)
+
     def test_value_out_of_range(self):
         done = heddle("serve", MODEL, "--port", "70000")
         self.assertEqual(done.returncode, 2)

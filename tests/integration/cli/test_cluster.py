@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster as its operator sees it: the ranks of every replica on /metrics and in `heddle top`."""
+"""A cluster as its operator sees it: the ranks of every replica on /metrics and in `heddle top`, status and drain."""
 import concurrent.futures
 import json
+import os
+import pathlib
 import re
+import socket
+import subprocess
+import tempfile
+import urllib.error
 import urllib.request
 
 import test_processes as processes
-from test_cli import MODEL, heddle
+from test_cli import BIN, MODEL, heddle
 
 
 def ask(url, prompt, n_tokens):
@@ -41,6 +47,50 @@ class Replicas(processes.OnTerminal):
         top = json.loads(heddle("top", url, "--json", "--interval", "0.1").stdout)
         self.assertEqual([r["rank"] for r in top["ranks"]], [0, 1, 2, 3])
         self.assertEqual(top["workers_ready"], 4)
+
+
+class Control(processes.unittest.TestCase):
+    """heddle cluster status and drain, against a scheduler and against none."""
+
+    def spawn(self, program, *args):
+        process = subprocess.Popen([os.path.join(BIN, program), *args], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def test_drain_lets_the_running_request_finish(self):
+        with tempfile.TemporaryDirectory() as folder:
+            address = f"unix:{folder}/workers.sock"
+            settings = pathlib.Path(folder, "heddle.yaml")
+            settings.write_text(f'model:\n  path: "{MODEL}"\nhttp:\n  port: 0\nrpc:\n  listen: "{address}"\n')
+            scheduler = self.spawn("heddle-scheduler", "--config", str(settings))
+            host, port = re.search(r"http://([0-9.]+):(\d+)", scheduler.stdout.readline()).groups()
+            self.spawn("heddle-worker", "--scheduler", address)
+            processes.until_metric(host, port, "heddle_replicas", 1)
+            status = json.loads(heddle("cluster", "status", "--scheduler", address, "--json").stdout)
+            self.assertEqual([status["state"], [r["rank"] for r in status["ranks"]]], ["ready", [0]])
+            stream = processes.open_stream(host, int(port), 1500)
+            done = heddle("cluster", "drain", "--scheduler", address)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            with self.assertRaises(urllib.error.HTTPError) as refused:
+                ask(f"http://{host}:{port}", "no more", 5)
+            self.assertEqual(refused.exception.code, 503)
+            self.assertIn('"finish_reason":"length"', stream.read().decode())
+
+    def test_nobody_listens(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
+            addresses = [f"127.0.0.1:{taken.getsockname()[1]}", "unix:/nowhere/workers.sock"]
+            causes = ["refused", "No such file"]
+            for address, cause in zip(addresses, causes):
+                for command in "status", "drain":
+                    done = heddle("cluster", command, "--scheduler", address)
+                    self.assertEqual(done.returncode, 1)
+                    self.assertIn(f"no scheduler answers at {address}; ", done.stderr)
+                    self.assertIn(cause, done.stderr)
+                    self.assertIn("rpc.listen", done.stderr)
+                    self.assertNotIn("10 s", done.stderr)  # the refusal, not the deadline, ended it
 
 
 if __name__ == "__main__":

@@ -221,6 +221,9 @@ static void deadline_of_a_call(void **state)
     assert_int_equal(hdl_rpc_client_open(&client, &opts, &why), HDL_OK);
     const hdl_rpc_request request = {.path = "/t.T/Shout", .bytes = "", .timeout_us = 20000};
     assert_int_equal(hdl_rpc_call(client, &request, &reply, &len, &why), HDL_TIMEOUT);
+    const hdl_rpc_request hasty = {
+        .path = "/t.T/Shout", .bytes = "", .timeout_us = 600000000, .hasty = true};
+    assert_int_equal(hdl_rpc_call(client, &hasty, &reply, &len, &why), HDL_PEER);
     hdl_rpc_client_close(client);
 }
 
