@@ -12,6 +12,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 suites=(tidy unit asan tsan kernels api exact score fault deploy quickstart)
+by_name=(clang)
 declare -A about=(
     [tidy]="style, include walls, signposts"
     [unit]="unit tests, 2,000 simulator seeds, planted bugs, fuzz corpora; slow checks, allocation trap"
@@ -24,6 +25,7 @@ declare -A about=(
     [fault]="workers killed under streams"
     [deploy]="configuration files, systemd units, install, a life from the units' command lines"
     [quickstart]="./quickstart.sh --once"
+    [clang]="all of it built by clang, without a warning, and the unit tests of that (by name alone)"
 )
 
 passed=0 failed=0 skipped=0
@@ -125,6 +127,8 @@ suite_deploy() {
     PATH=$PWD/build/venv/bin:$PATH build/venv/bin/python tests/deploy/run.py --bin build/release/bin
 }
 
+suite_clang() { build clang && run_ctest clang; }
+
 suite_quickstart() {
     if ./quickstart.sh --once; then echo "1 passed, 0 failed"; else echo "0 passed, 1 failed"; fi
 }
@@ -143,7 +147,7 @@ run_suite() {
 }
 
 if [ "${1:-}" = --list ]; then
-    for name in "${suites[@]}"; do printf '%-11s %s\n' "$name" "${about[$name]}"; done
+    for name in "${suites[@]}" "${by_name[@]}"; do printf '%-11s %s\n' "$name" "${about[$name]}"; done
     exit 0
 fi
 for name in "$@"; do

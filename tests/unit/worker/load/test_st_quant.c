@@ -27,7 +27,9 @@ typedef struct layout_case {
 
 #define SCHEME(method_, encoding_, rows_, cols_)                                                   \
     {                                                                                              \
-        .method = (method_), .n_schemes = 1, .schemes = { {encoding_, rows_, cols_} }              \
+        .method = (method_), .n_schemes = 1, .schemes = {                                          \
+            {.encoding = (encoding_), .scale_rows = (rows_), .scale_cols = (cols_)}                \
+        }                                                                                          \
     }
 #define GPTQ(encoding_, add_)                                                                      \
     {                                                                                              \
