@@ -24,6 +24,7 @@
     X(gemma2,            "gemma2")                                                                 \
     X(gemma2_odd,        "gemma2-odd")                                                             \
     X(gemma3,            "gemma3")                                                                 \
+    X(gemma3_odd,        "gemma3-odd")                                                             \
     X(gemma3_image,      "gemma3-image")                                                           \
     X(phi3,              "phi3")                                                                   \
     X(phi3_long,         "phi3-long")                                                              \
@@ -54,6 +55,7 @@
     X(kimi_k2,           "kimi-k2")                                                                \
     X(kimi_k25,          "kimi-k25")                                                               \
     X(mistral4,          "mistral4")                                                               \
+    X(mistral4_odd,      "mistral4-odd")                                                           \
     X(mistral3_mla,      "mistral3-mla")                                                           \
     X(qwen3next,         "qwen3next")                                                              \
     X(qwen3next_odd,     "qwen3next-odd")                                                          \
