@@ -223,12 +223,12 @@ static void on_end(hdl_loop *loop, hdl_watch *watch, uint32_t ready)
     child->pid = 0;
     end_output(&child->out);
     end_output(&child->err);
+    bool enough = tell(child, HDL_SPAWN_ENDED, NULL);
     if (child->status == 0)
         HDL_LOG(INFO, CLUSTER, "child_ended", "child=%s", HDL_LOG_QUOTE(child->name));
-    else if (!child->stopping)
+    else if (!child->stopping && !enough) /* else its owner has said what it means */
         HDL_LOG(WARN, CLUSTER, "child_ended", "child=%s status=%s", HDL_LOG_QUOTE(child->name),
                 HDL_LOG_QUOTE(hdl_spawn_status_text(child->status, text, sizeof text)));
-    bool enough = tell(child, HDL_SPAWN_ENDED, NULL);
     if (!enough && !child->once && !child->stopping)
         wait_again(child);
 }

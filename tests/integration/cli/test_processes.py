@@ -235,6 +235,7 @@ class CannotRun(unittest.TestCase):
         done = heddle(*args)
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertIn(reason, done.stderr)
+        self.assertNotIn("child_ended", done.stderr)  # the last line says it, for people
 
     def test_cut_weights(self):
         folder = self.copy_model()
