@@ -119,8 +119,9 @@ static hdl_err say_unreachable(hdl_err err, const char *address, hdl_errmsg *why
     if (err != HDL_PEER && err != HDL_TIMEOUT)
         return err;
     cause = cause ? cause + strlen("last error: ") : call.text;
-    if (strncmp(cause, "UNKNOWN: ", 9) == 0)
-        cause += 9;
+    size_t status = strspn(cause, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_");
+    if (status > 0 && strncmp(cause + status, ": ", 2) == 0)
+        cause += status + 2;
     return hdl_fail(err, why,
                     "no scheduler answers at %.120s; %.200s; is one running, is this its "
                     "rpc.listen, and are --tls-ca, --tls-cert and --tls-key given if it has "

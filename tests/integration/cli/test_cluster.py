@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 
 import test_processes as processes
-from test_cli import BIN, MODEL, heddle
+from test_cli import BIN, MODEL, ROOT, heddle
 
 
 def ask(url, prompt, n_tokens):
@@ -77,6 +77,24 @@ class Control(processes.unittest.TestCase):
                 ask(f"http://{host}:{port}", "no more", 5)
             self.assertEqual(refused.exception.code, 503)
             self.assertIn('"finish_reason":"length"', stream.read().decode())
+
+    def test_tls_on_one_side_alone(self):
+        certs = pathlib.Path(ROOT, "tests/unit/proto/certs")
+        ours = [f"--tls-ca={certs}/ca.pem", f"--tls-cert={certs}/worker.pem", f"--tls-key={certs}/worker.key"]
+        theirs = "".join(f'  tls_{k}: "{certs}/{f}"\n' for k, f in (("ca", "ca.pem"), ("cert", "scheduler.pem"), ("key", "scheduler.key")))
+        for settings, right, wrong in ("", [], ours), (theirs, ours, []):
+            with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                address = f"127.0.0.1:{free.getsockname()[1]}"
+                free.close()
+                config = pathlib.Path(folder, "heddle.yaml")
+                config.write_text(f'model:\n  path: "{MODEL}"\nhttp:\n  port: 0\nrpc:\n  listen: "{address}"\n{settings}')
+                self.spawn("heddle-scheduler", "--config", str(config)).stdout.readline()
+                self.assertEqual(heddle("cluster", "status", "--scheduler", address, *right).returncode, 0)
+                done = heddle("cluster", "status", "--scheduler", address, *wrong)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(f"no scheduler answers at {address}; ", done.stderr)
+                self.assertIn("rpc.tls_*", done.stderr)
 
     def test_nobody_listens(self):
         with socket.socket() as taken:
