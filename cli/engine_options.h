@@ -144,7 +144,7 @@
         CLI_REFUSED("enable-lora", "merge the adapter into the weights first"),                    \
         CLI_REFUSED("speculative-config", "heddle does not speculate; leave it out"),              \
         CLI_REFUSED("uvicorn-log-level", "say --log-level LEVEL"),                                 \
-        CLI_REFUSED("disable-log-requests", "heddle logs no request; leave it out"),               \
+        CLI_REFUSED("disable-log-requests", "only --log-level debug logs requests; leave it out"), \
         CLI_REFUSED("disable-log-stats", "figures are on /metrics, not in the log; leave it out")
 
 /* Configuration of a command: defaults, then --config FILE if the spec has one and it is given,
