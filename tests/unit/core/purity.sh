@@ -4,7 +4,7 @@
 # core's own nor on this list. A clock, a file, the heap or a thread could not get in unseen.
 set -eu
 base='hdl_assert_fail|hdl_assert_fail_values|hdl_hash_[a-z0-9]+|hdl_crc32c'
-allowed="^($base|memcpy|memmove|memset|memcmp)\$"
+allowed="^($base|memcpy|memmove|memset|memcmp|bcmp)\$"
 # What a compiler brings along by itself: sanitizers, coverage, the global offset table.
 tools='^(__asan_|__ubsan_|__tsan_|__sanitizer_|__sancov_|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_)'
 more_tools='^(asan\.|__llvm_|__start___|__stop___)'
