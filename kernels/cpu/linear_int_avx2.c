@@ -133,7 +133,8 @@ V16_FN void scaled_into(float *out, __m256 n, float x_scale, const float *scale)
 typedef struct half_tile {
     const float *scale, *min; /* of its rows */
     const unsigned char *codes;
-    float *out; /* of its rows */
+    float *out;   /* of its rows */
+    int out_step; /* from one token to the next */
 } half_tile;
 
 /* Of one 32 k of a panel, for each group: what the codebook's smallest value adds to the dots, and
@@ -179,7 +180,7 @@ V16_FN void half_32k(const decoder *d, const half_tile t, const group_sums *sums
         dots_group(d, t.codes + g * (s.bits == 4 ? 128 : 256), quads, dot, tokens, s);
         UNROLL for (int i = 0; i < tokens; i++)
         {
-            float *out = t.out + (at + i) * HDL_TILE;
+            float *out = t.out + (at + i) * t.out_step;
             if (s.run)
                 add32_into(&dot[i], _mm256_set1_epi32(sums->base[g][at + i]));
             scaled_into(out, _mm256_cvtepi32_ps(dot[i]), x_scale[i], t.scale + g * HDL_TILE);
@@ -192,7 +193,7 @@ V16_FN void half_32k(const decoder *d, const half_tile t, const group_sums *sums
 
 /* m: tokens of the block. Where a dot has two sums, four tokens pass and then the other
  * four, while the codes are near. */
-V16_FN void leaf_ints(const hdl_leaf_args *a, const int m, const int_spec s)
+V16_FN void leaf_ints(const hdl_leaf_args *a, const int m, const int tiles, const int_spec s)
 {
     const int per = 32 / s.group; /* groups in 32 k */
     const int tokens = m > 4 && s.run == 16 && s.group == 32 ? 4 : m;
@@ -201,39 +202,46 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int m, const int_spec s)
     const decoder d = decoder_of(a, s);
     const unsigned char *w = a->w;
     const int32_t *x = (const int32_t *)(const void *)a->x;
-    UNROLL for (int i = 0; i < 2 * m; i++) _mm256_store_ps(a->out + i * 8, _mm256_setzero_ps());
+    UNROLL for (int i = 0; i < 2 * m * tiles; i++)
+        _mm256_store_ps(a->out + i * 8, _mm256_setzero_ps());
     for (uint32_t k = 0; k < a->k; k += 32, w += head + code_bytes, x += 11 * m) {
-        const float *scale = (const float *)(const void *)w;
         group_sums sums;
         sums_of(a, x, &sums, m, s);
-        for (int h = 0; h < 2; h++) {
-            half_tile t = {.scale = scale + h * 8,
-                           .min = scale + per * HDL_TILE + h * 8,
-                           .codes = w + head + h * 32,
-                           .out = a->out + h * 8};
+        for (int h = 0; h < 2 * tiles; h++) {
+            const unsigned char *tile = w + (size_t)(h / 2) * a->w_tile_bytes;
+            const float *scale = (const float *)(const void *)tile + h % 2 * 8;
+            half_tile t = {.scale = scale,
+                           .min = scale + per * HDL_TILE,
+                           .codes = tile + head + h % 2 * 32,
+                           .out = a->out + h * 8,
+                           .out_step = tiles * HDL_TILE};
             UNROLL for (int at = 0; at < m; at += tokens)
                 half_32k(&d, t, &sums, (lanes){x, m}, at, tokens, s);
         }
     }
 }
 
-#define KERNEL(name, tokens, ...)                                                                  \
-    static void name##_##tokens##x1(const hdl_leaf_args *a)                                        \
+/* Few tokens take four tiles at once: memory gives more to more streams. */
+#define KERNEL(name, tokens, tiles, ...)                                                           \
+    static void name##_##tokens##x##tiles(const hdl_leaf_args *a)                                  \
     {                                                                                              \
-        leaf_ints(a, tokens, (int_spec){__VA_ARGS__});                                             \
+        leaf_ints(a, tokens, tiles, (int_spec){__VA_ARGS__});                                      \
     }
 #define KERNELS(name, ...)                                                                         \
-    KERNEL(name, 1, __VA_ARGS__)                                                                   \
-    KERNEL(name, 2, __VA_ARGS__)                                                                   \
-    KERNEL(name, 4, __VA_ARGS__)                                                                   \
-    KERNEL(name, 8, __VA_ARGS__)
+    KERNEL(name, 1, 1, __VA_ARGS__)                                                                \
+    KERNEL(name, 1, 4, __VA_ARGS__)                                                                \
+    KERNEL(name, 2, 1, __VA_ARGS__)                                                                \
+    KERNEL(name, 2, 4, __VA_ARGS__)                                                                \
+    KERNEL(name, 4, 1, __VA_ARGS__)                                                                \
+    KERNEL(name, 4, 4, __VA_ARGS__)                                                                \
+    KERNEL(name, 8, 1, __VA_ARGS__)
 #define FORMAT(name)                                                                               \
     {                                                                                              \
         .pack_x = hdl_gemm_pack_ints, .x_group_bytes = HDL_INT_X_BYTES, .n_variants = 4,           \
         .variants = {                                                                              \
-            {1, NULL, NULL, name##_1x1},                                                           \
-            {2, NULL, NULL, name##_2x1},                                                           \
-            {4, NULL, NULL, name##_4x1},                                                           \
+            {1, name##_1x4, NULL, name##_1x1},                                                     \
+            {2, name##_2x4, NULL, name##_2x1},                                                     \
+            {4, name##_4x4, NULL, name##_4x1},                                                     \
             {8, NULL, NULL, name##_8x1},                                                           \
         },                                                                                         \
     }
