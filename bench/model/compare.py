@@ -46,9 +46,11 @@ def llama(args, model, phase, n):
         which = ["-p", str(n), "-n", "0"] if phase == "prefill" else ["-p", "0", "-n", str(args.tg), "-d", str(CONTEXT)]
         out = run(args, [os.path.join(args.llama, "llama-bench"), *common, *which, "-r", "1", "-o", "json"])
         return json.loads(out)[0]["avg_ts"]
-    command = [os.path.join(args.llama, "llama-batched-bench"), *common, "-c", str(n * (CONTEXT + args.tg + 1)),
+    command = [os.path.join(args.llama, "llama-batched-bench"), *common, "-c", str(n * max(256, CONTEXT + args.tg + 1)),
                "-npp", str(CONTEXT), "-ntg", str(args.tg), "-npl", str(n), "--output-format", "jsonl"]
     rows = [json.loads(line) for line in run(args, command).splitlines() if line.startswith("{")]
+    if not rows:
+        sys.exit(f"{shlex.join(command)} printed no row")
     return rows[-1]["speed_tg"]
 
 
