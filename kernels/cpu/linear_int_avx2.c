@@ -164,8 +164,6 @@ V16_FN void sums_of(const hdl_leaf_args *a, const int32_t *x, group_sums *out, c
                 _mm_storeu_ps(out->sum[g] + i, _mm_cvtepi32_ps(n));
         }
     }
-    /* In memory, where a load broadcasts them: gcc would rather keep eight registers, and spill. */
-    __asm__ volatile("" : "+m"(*out));
 }
 
 /* Tokens [at, at + tokens) of the panel at x. */
@@ -205,8 +203,11 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int m, const int tiles, cons
     UNROLL for (int i = 0; i < 2 * m * tiles; i++)
         _mm256_store_ps(a->out + i * 8, _mm256_setzero_ps());
     for (uint32_t k = 0; k < a->k; k += 32, w += head + code_bytes, x += 11 * m) {
-        group_sums sums;
-        sums_of(a, x, &sums, m, s);
+        group_sums memory, *sums = &memory;
+        sums_of(a, x, sums, m, s);
+        /* In memory, where a load broadcasts them: a compiler would rather keep registers, and
+         * spill. */
+        __asm__ volatile("" : "+r"(sums)::"memory");
         for (int h = 0; h < 2 * tiles; h++) {
             const unsigned char *tile = w + (size_t)(h / 2) * a->w_tile_bytes;
             const float *scale = (const float *)(const void *)tile + h % 2 * 8;
@@ -216,7 +217,7 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int m, const int tiles, cons
                            .out = a->out + h * 8,
                            .out_step = tiles * HDL_TILE};
             UNROLL for (int at = 0; at < m; at += tokens)
-                half_32k(&d, t, &sums, (lanes){x, m}, at, tokens, s);
+                half_32k(&d, t, sums, (lanes){x, m}, at, tokens, s);
         }
     }
 }
