@@ -147,8 +147,10 @@ typedef struct group_sums {
 V16_FN void sums_of(const hdl_leaf_args *a, const int32_t *x, group_sums *out, const int m,
                     const int_spec s)
 {
-    UNROLL for (int g = 0; g < 32 / s.group; g++)
+    UNROLL for (int g = 0; g < 2; g++)
     {
+        if (g * s.group == 32) /* that is one group */
+            continue;
         const int32_t *sum = x + (1 + g) * m;
         UNROLL for (int i = 0; i < m; i += 4)
         {
@@ -171,8 +173,10 @@ V16_FN void half_32k(const decoder *d, const half_tile t, const group_sums *sums
                      const int at, const int tokens, const int_spec s)
 {
     const float *x_scale = (const float *)(const void *)x.x + at;
-    UNROLL for (int g = 0; g < 32 / s.group; g++)
+    UNROLL for (int g = 0; g < 2; g++)
     {
+        if (g * s.group == 32) /* that is one group */
+            continue;
         const lanes quads = {x.x + (3 + g * 4) * x.m + at, x.m};
         __m256i dot[TOKENS_MAX];
         dots_group(d, t.codes + g * (s.bits == 4 ? 128 : 256), quads, dot, tokens, s);
