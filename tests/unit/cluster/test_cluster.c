@@ -255,6 +255,7 @@ static void ranks_of_two_machines_are_introduced(void **state)
     start(&f, 2);
     f.workers[0] = join_from(&f, 1);
     f.workers[1] = join_from(&f, 2);
+    AWAIT(atomic_load(&f.workers[0]->n_joins) == 1 && atomic_load(&f.workers[1]->n_joins) == 1);
     AWAIT(info(&f).ready);
     const hdl_msg_join *a = &f.workers[0]->join, *b = &f.workers[1]->join;
     const hdl_msg_join first = *a;
