@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/hash.h"
 
 enum { ARENA_BYTES = 1 << 22 };
