@@ -234,3 +234,17 @@ void fake_kill(fake_worker *w)
     free(w->mem);
     free(w);
 }
+
+hdl_request *fake_request(uint32_t n_prompt, uint32_t max_new, hdl_sink sink)
+{
+    hdl_request *req = calloc(1, sizeof *req);
+    req->prompt = calloc(n_prompt, sizeof *req->prompt);
+    req->n_prompt = n_prompt;
+    for (uint32_t i = 0; i < n_prompt; i++)
+        req->prompt[i] = (hdl_token)((sink.user * 31 + i * 7) % FAKE_VOCAB);
+    req->max_new = max_new;
+    req->sampling = (hdl_sampling){.top_p = 1, .repetition_penalty = 1, .n_logprobs = -1};
+    req->sink = sink;
+    req->arrived_us = hdl_clock_now_us();
+    return req;
+}

@@ -7,6 +7,8 @@
 
 #include <stdatomic.h>
 
+#include <heddle/request.h>
+
 #include <heddle/types.h>
 
 #include "proto/rpc.h"
@@ -62,3 +64,6 @@ void fake_kill(fake_worker *worker);
 
 /* What any worker answers after these tokens. */
 hdl_token fake_oracle(const hdl_token *tokens, uint32_t n);
+
+/* A greedy request whose prompt is a function of sink.user; owned by the caller. */
+hdl_request *fake_request(uint32_t n_prompt, uint32_t max_new, hdl_sink sink);

@@ -100,16 +100,7 @@ static void stop(fixture *f)
 
 static hdl_request *request(fixture *f, uint32_t n, uint32_t max_new)
 {
-    hdl_request *req = calloc(1, sizeof *req);
-    req->prompt = calloc(PROMPT, sizeof *req->prompt);
-    req->n_prompt = PROMPT;
-    for (uint32_t i = 0; i < PROMPT; i++)
-        req->prompt[i] = (hdl_token)((n * 31 + i * 7) % FAKE_VOCAB);
-    req->max_new = max_new;
-    req->sampling = (hdl_sampling){.top_p = 1, .repetition_penalty = 1, .n_logprobs = -1};
-    req->sink = (hdl_sink){.ring = f->ring, .user = n};
-    req->arrived_us = hdl_clock_now_us();
-    return req;
+    return fake_request(PROMPT, max_new, (hdl_sink){.ring = f->ring, .user = n});
 }
 
 static hdl_req_id submit(fixture *f, hdl_request *req)

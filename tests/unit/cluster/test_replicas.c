@@ -81,15 +81,7 @@ static void stop(fixture *f)
 static void submit(fixture *f, uint32_t n)
 {
     hdl_req_id id;
-    hdl_request *req = calloc(1, sizeof *req);
-    req->prompt = calloc(PROMPT, sizeof *req->prompt);
-    req->n_prompt = PROMPT;
-    for (uint32_t i = 0; i < PROMPT; i++)
-        req->prompt[i] = (hdl_token)((n * 31 + i * 7) % FAKE_VOCAB);
-    req->max_new = NEW;
-    req->sampling = (hdl_sampling){.top_p = 1, .repetition_penalty = 1, .n_logprobs = -1};
-    req->sink = (hdl_sink){.ring = f->ring, .user = n};
-    req->arrived_us = hdl_clock_now_us();
+    hdl_request *req = fake_request(PROMPT, NEW, (hdl_sink){.ring = f->ring, .user = n});
     assert_int_equal(f->engine.submit(f->engine.self, req, &id), HDL_OK);
 }
 
