@@ -153,11 +153,16 @@ static void print_params(const inspection *in)
     if (p->embedding > 0)
         printf(" (%.2f without the embedding, %.2f without the head too)", without, without - head);
     printf("\n");
+    if (p->published == p->total)
+        return;
+    bool tower = in->desc.tower.n_params > 0;
+    printf("published      %.2f %s %s", (double)p->published / unit, name,
+           tower ? "with the tower of images" : "of the language model");
     if (in->desc.n_mtp_layers > 0)
-        printf("published      %.2f %s of the language model with %u %s for further tokens, not "
-               "loaded\n",
-               (double)p->published / unit, name, in->desc.n_mtp_layers,
+        printf("%s with %u %s for further tokens", tower ? " and" : "", in->desc.n_mtp_layers,
                in->desc.n_mtp_layers == 1 ? "layer" : "layers");
+    printf(", not loaded; %.2f without vocabularies\n",
+           (double)(p->published - p->vocabularies) / unit);
 }
 
 static void print_model(const inspection *in)

@@ -142,6 +142,13 @@ typedef struct hdl_gdn_desc {
     uint32_t conv;                               /* taps of the causal convolution */
 } hdl_gdn_desc;
 
+/* A tower of images around the text model: its parameters, and the width of what it says, which a
+ * matrix of out_dim x hidden brings to the text model. 0: none, or of unknown size. */
+typedef struct hdl_tower {
+    uint64_t n_params;
+    uint32_t out_dim;
+} hdl_tower;
+
 typedef struct hdl_model_desc {
     char arch[HDL_MODEL_NAME_BYTES];  /* "Qwen3MoeForCausalLM": the name in config.json */
     char inner[HDL_MODEL_NAME_BYTES]; /* model_type of the text model where several may be inside */
@@ -184,6 +191,7 @@ typedef struct hdl_model_desc {
     uint32_t eos_ids[HDL_EOS_IDS_MAX];
     uint32_t n_mtp_layers; /* of the files behind the last: predict further tokens, are not run */
     bool mtp_vocab;        /* each of them has its own embedding and head */
+    hdl_tower tower;       /* in the same files; is not run */
     uint32_t n_cache_groups;
     hdl_cache_group cache_groups[HDL_CACHE_GROUPS_MAX];
     hdl_layer_desc layers[HDL_LAYERS_MAX];
@@ -205,9 +213,11 @@ hdl_err hdl_model_desc_load(hdl_model_desc *out, const char *model_path,
 /* Parameters: all of them, and those that one token uses (topk experts of n_experts). A tied head
  * counts once. Publishers differ on the embedding, of which a token uses one row: embedding is what
  * it adds to both counts, 0 where it is the head too. Some leave out the head as well. published:
- * all of the files, with the layers that predict further tokens; towers are not counted. */
+ * all of the files, with the layers that predict further tokens and the tower of images where the
+ * architecture's table says its size (Llama 4, Gemma 3). */
 typedef struct hdl_model_params {
     uint64_t total, active, embedding, head, published;
+    uint64_t vocabularies; /* of published: all embeddings and heads */
 } hdl_model_params;
 hdl_model_params hdl_model_count_params(const hdl_model_desc *desc);
 

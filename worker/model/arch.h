@@ -182,3 +182,8 @@ hdl_err hdl_arch_window_all(hdl_model_desc *desc, const hdl_jv *value, hdl_errms
 
 /* Biases of q, k, v and o. */
 hdl_key_fn hdl_arch_key_bias;
+
+/* The size of a tower of images (arch_tower.c): as Llama 4's files have it where config.json does
+ * not say, and vision_config of Llama 4 and Gemma 3. */
+hdl_tower hdl_arch_llama4_tower(void);
+hdl_key_fn hdl_arch_key_llama4_tower, hdl_arch_key_gemma3_tower;

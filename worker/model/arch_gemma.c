@@ -101,9 +101,11 @@ static const hdl_config_key gemma3_keys[] = {
 };
 
 static const hdl_config_key image_keys[] = {
-    HDL_K_SKIP("vision_config"), /* of the tower and what joins it */
-    HDL_K_SKIP("mm_tokens_per_image"), HDL_K_SKIP("boi_token_index"),
-    HDL_K_SKIP("eoi_token_index"),     HDL_K_SKIP("image_token_index"),
+    HDL_K_CALL("vision_config", hdl_arch_key_gemma3_tower),
+    HDL_K_SKIP("mm_tokens_per_image"),
+    HDL_K_SKIP("boi_token_index"),
+    HDL_K_SKIP("eoi_token_index"),
+    HDL_K_SKIP("image_token_index"),
 };
 
 static void init(hdl_model_desc *desc)

@@ -68,8 +68,12 @@ static const hdl_config_key keys[] = {
 };
 
 static const hdl_config_key outer_keys[] = {
-    HDL_K_SKIP("vision_config"),   HDL_K_SKIP("image_token_index"), HDL_K_SKIP("image_token_id"),
-    HDL_K_SKIP("boi_token_index"), HDL_K_SKIP("boi_token_id"),      HDL_K_SKIP("eoi_token_index"),
+    HDL_K_CALL("vision_config", hdl_arch_key_llama4_tower),
+    HDL_K_SKIP("image_token_index"),
+    HDL_K_SKIP("image_token_id"),
+    HDL_K_SKIP("boi_token_index"),
+    HDL_K_SKIP("boi_token_id"),
+    HDL_K_SKIP("eoi_token_index"),
     HDL_K_SKIP("eoi_token_id"),
 };
 
@@ -82,6 +86,12 @@ static void init(hdl_model_desc *desc)
     desc->router_on_input = true;
     for (unsigned i = 0; i < HDL_LAYERS_MAX; i++)
         desc->layers[i].q_temp = true;
+}
+
+static void outer_init(hdl_model_desc *desc)
+{
+    init(desc);
+    desc->tower = hdl_arch_llama4_tower(); /* published without a vision_config */
 }
 
 static hdl_err read_step(const hdl_jv *root, const char *key, int64_t *step, hdl_errmsg *why)
@@ -173,13 +183,14 @@ static const hdl_weight_name names[] = {NAMES("")}, inner_names[] = {NAMES("lang
 
 #define LLAMA4                                                                                     \
     .keys = keys, .n_keys = HDL_ARRAY_LEN(keys), .mixer = HDL_MIXER_ATTENTION, .ffn = HDL_FFN_MOE, \
-    .router = HDL_ROUTER_TOPK_SIGMOID, .init = init, .finish = finish
+    .router = HDL_ROUTER_TOPK_SIGMOID, .finish = finish
 
 const hdl_arch hdl_arch_llama4text = {
     .name = "Llama4ForCausalLM",
     .model_type = "llama4_text",
     .names = names,
     .n_names = HDL_ARRAY_LEN(names),
+    .init = init,
     LLAMA4,
 };
 
@@ -192,5 +203,6 @@ const hdl_arch hdl_arch_llama4 = {
     .names = inner_names,
     .n_names = HDL_ARRAY_LEN(inner_names),
     .skips = {"vision_model.", "multi_modal_projector."},
+    .init = outer_init,
     LLAMA4,
 };

@@ -224,9 +224,13 @@ hdl_model_params hdl_model_count_params(const hdl_model_desc *desc)
                 params.head = one;
         }
     }
-    params.published = params.total;
+    params.published =
+        params.total + desc->tower.n_params + (uint64_t)desc->tower.out_dim * desc->hidden;
     if (desc->n_mtp_layers > 0)
         params.published += desc->n_mtp_layers * mtp_params(desc);
+    params.vocabularies = params.embedding + params.head;
+    if (desc->mtp_vocab)
+        params.vocabularies += 2 * (uint64_t)desc->n_mtp_layers * desc->vocab * desc->hidden;
     return params;
 }
 
