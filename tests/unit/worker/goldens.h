@@ -17,6 +17,7 @@
     X(ministral,         "ministral")                                                              \
     X(ministral_tied,    "ministral-tied")                                                         \
     X(ministral3,        "ministral3")                                                             \
+    X(ministral3_odd,    "ministral3-odd")                                                         \
     X(qwen2,             "qwen2")                                                                  \
     X(qwen2_yarn,        "qwen2-yarn")                                                             \
     X(qwen3,             "qwen3")                                                                  \
@@ -62,5 +63,7 @@
     X(qwen35,            "qwen35")                                                                 \
     X(qwen35moe,         "qwen35moe")                                                              \
     X(qwen35_vl,         "qwen35-vl")                                                              \
+    X(qwen35_odd,        "qwen35-odd")                                                             \
+    X(qwen35moe_odd,     "qwen35moe-odd")                                                          \
     X(qwen35moe_vl,      "qwen35moe-vl")
 // clang-format on
