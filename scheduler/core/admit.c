@@ -9,6 +9,10 @@
 #include "scheduler/core/seq.h"
 #include "scheduler/core/side.h"
 
+/* A running sequence weighs as much as so many prompt tokens when groups are compared: a step with
+ * one row more takes longer by little, but there are many steps. */
+enum { LIVE_COST_TOKENS = 32 };
+
 /* What a group could do for a request. */
 typedef struct offer {
     uint32_t group;
@@ -154,14 +158,23 @@ static bool offer_fits(const hdl_sched *s, const hdl_seq *seq, const offer *o)
            (s->caches.is_plain || sides_fit(s, seq, o));
 }
 
-/* Longest prefix first, then the group with the fewest sequences. */
-static bool better(const hdl_sched *s, const offer *a, const offer *b)
+/* What the request has to wait for in the offer's group, in prompt tokens: its own that are not
+ * shared, those of others that stand before it, and what the sequences that run there slow it down
+ * over its life. */
+static uint64_t cost_of(const hdl_sched *s, const hdl_seq *seq, const offer *o)
+{
+    const hdl_group *g = &s->groups[o->group];
+    uint32_t own = seq->len - (o->n_shared << s->bt_shift);
+    return (uint64_t)own + g->prefill_tokens + (uint64_t)g->n_live * LIVE_COST_TOKENS;
+}
+
+/* A fork goes where its parent runs. Else a long shared prefix draws a request to its group, a
+ * queue there drives it away: many prompts that begin alike get to all groups. */
+static bool better(const hdl_sched *s, const hdl_seq *seq, const offer *a, const offer *b)
 {
     if ((a->parent != NULL) != (b->parent != NULL))
         return a->parent != NULL;
-    if (a->n_shared != b->n_shared)
-        return a->n_shared > b->n_shared;
-    return s->groups[a->group].n_live < s->groups[b->group].n_live;
+    return cost_of(s, seq, a) < cost_of(s, seq, b);
 }
 
 /* Holds the blocks that the offer shares and puts them in the slot's table. */
@@ -272,7 +285,7 @@ bool hdl_admit_next(hdl_sched *s)
         if (!s->groups[group].up)
             continue;
         offer o = make_offer(s, seq, group, blocks);
-        if (!offer_fits(s, seq, &o) || (best.group != NONE && !better(s, &o, &best)))
+        if (!offer_fits(s, seq, &o) || (best.group != NONE && !better(s, seq, &o, &best)))
             continue;
         best = o;
         uint32_t *t = blocks;

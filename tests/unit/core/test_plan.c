@@ -189,6 +189,58 @@ static void test_groups_share_the_load(void **state)
     rig_free(&r);
 }
 
+/* Plans in flight of each of two groups, oldest first. */
+typedef struct flights {
+    const hdl_plan *plan[2][4];
+    uint32_t n[2], n_opens[2];
+} flights;
+
+static void take_plans(flights *f)
+{
+    for (uint32_t i = 0; rig_act(&r, HDL_ACT_PLAN, i); i++) {
+        const hdl_plan *p = rig_plan(&r, i);
+        f->n_opens[p->group] += p->n_opens;
+        f->plan[p->group][f->n[p->group]++] = p;
+    }
+}
+
+static void answer_oldest(flights *f, uint32_t g)
+{
+    if (f->n[g] == 0)
+        return;
+    rig_answer(&r, f->plan[g][0], 7);
+    memmove(f->plan[g], f->plan[g] + 1, --f->n[g] * sizeof f->plan[g][0]);
+    take_plans(f);
+}
+
+/* Prompts that begin alike go to the group that has the beginning until it is busier by more than
+ * the beginning saves. */
+static void test_a_prefix_does_not_overload_its_group(void **state)
+{
+    (void)state;
+    flights f = {0};
+    hdl_sched_config c = rig_config();
+    c.n_groups = 2;
+    c.caches[0].n_blocks = 256;
+    c.max_len = 256;
+    c.step_tokens = c.max_row_tokens = 128;
+    rig_init(&r, &c);
+    rig_up(&r, 1);
+    rig_feed(&r, (hdl_event){.kind = HDL_EV_RANK_UP,
+                             .rank = {.group = 1, .epoch = 5, .n_blocks = {256}}});
+    for (uint64_t id = 1; id <= 6; id++) {
+        r.prompt[99] = (hdl_token)id; /* 96 tokens alike: worth three running sequences */
+        rig_submit(&r, rig_request(&r, id, 100, 100));
+        take_plans(&f);
+        for (uint32_t k = 0; k < 4; k++)
+            answer_oldest(&f, k & 1);
+    }
+    assert_int_equal(rig_stats(&r).finished[HDL_FINISH_LENGTH], 0);
+    assert_int_equal(f.n_opens[0], 4);
+    assert_int_equal(f.n_opens[1], 2);
+    rig_free(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -199,6 +251,7 @@ int main(void)
         cmocka_unit_test(test_fork_whose_parent_is_gone),
         cmocka_unit_test(test_full_cache_preempts_and_all_end),
         cmocka_unit_test(test_groups_share_the_load),
+        cmocka_unit_test(test_a_prefix_does_not_overload_its_group),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
