@@ -11,6 +11,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#ifdef __cplusplus
+#define HDL_NORETURN [[noreturn]]
+#else
+#define HDL_NORETURN _Noreturn
+#endif
+
 /* What a thread is for. A thread that never stated a role (a test's main) passes every check. */
 #define HDL_ROLE_LIST(X)                                                                           \
     X(NONE)   /* not stated */                                                                     \
@@ -53,9 +59,10 @@ typedef enum hdl_role { HDL_ROLE_LIST(HDL_ROLE_ENUM) HDL_ROLE_COUNT } hdl_role;
 /* First line of a function that only one kind of thread may call: HDL_ON_THREAD(BRAIN); */
 #define HDL_ON_THREAD(role) hdl_assert_role(HDL_ROLE_##role, __FILE__, __LINE__)
 
-_Noreturn void hdl_assert_fail(const char *file, int line, const char *expr) __attribute__((cold));
-_Noreturn void hdl_assert_fail_values(const char *file, int line, const char *expr, long long a,
-                                      long long b) __attribute__((cold));
+HDL_NORETURN void hdl_assert_fail(const char *file, int line, const char *expr)
+    __attribute__((cold));
+HDL_NORETURN void hdl_assert_fail_values(const char *file, int line, const char *expr, long long a,
+                                         long long b) __attribute__((cold));
 void hdl_assert_role(hdl_role role, const char *file, int line);
 
 /* States and reads the calling thread's role; hdl_thread_start (thread.h) does it for its

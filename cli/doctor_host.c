@@ -59,7 +59,7 @@ void doctor_gpu(doctor_report *r)
 {
     char line[256];
     glob_t nodes = {0};
-    bool wants_gpu = r->config->device == 1;
+    bool wants_gpu = r->config->device != HDL_DEVICE_CPU;
     first_line("/proc/driver/nvidia/version", line, sizeof(line));
     size_t n = glob("/dev/nvidia[0-9]*", 0, NULL, &nodes) == 0 ? nodes.gl_pathc : 0;
     globfree(&nodes);
@@ -67,7 +67,7 @@ void doctor_gpu(doctor_report *r)
     hdl_errmsg why = {0};
     if (line[0] && n > 0) {
         SAY(f->found, "%zu device%s; %.180s", n, n == 1 ? "" : "s", line);
-        if (hdl_worker_check_device(r->config->device, &why) == HDL_OK)
+        if (hdl_worker_check_device(r->config, &why) == HDL_OK)
             return;
         f->level = DOCTOR_FAIL;
         SAY(f->advice, "%.250s", why.text);

@@ -248,7 +248,7 @@ static hdl_err look(inspection *in, const hdl_args *args, hdl_errmsg *why)
                               .dp = (uint32_t)config.dp};
     in->format = format_of(config.model_weights);
     in->kv_bytes = config.kv_bytes;
-    in->on_gpu = config.device == 1;
+    in->on_gpu = config.device != HDL_DEVICE_CPU;
     uint32_t max_len = (uint32_t)config.model_max_len;
     hdl_cfg_close(cfg);
 

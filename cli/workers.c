@@ -20,7 +20,7 @@ hdl_err cli_workers_plan(const hdl_config *config, uint32_t *n_workers, hdl_errm
                          .ep = (uint32_t)config->ep,
                          .pp = (uint32_t)config->pp,
                          .dp = (uint32_t)config->dp};
-    HDL_TRY(hdl_worker_check_device(config->device, why));
+    HDL_TRY(hdl_worker_check_device(config, why));
     HDL_TRY(hdl_model_desc_load(&desc, config->model_path, why));
     HDL_TRY(hdl_layout_check(&desc, &layout, why));
     if (config->model_max_len > (int64_t)desc.max_len)
@@ -50,7 +50,7 @@ static hdl_err spawn_one(const cli_workers_start *start, const hdl_topo *topo, u
                          hdl_errmsg *why)
 {
     static hdl_topo_pick pick;
-    char program[4096], name[32], threads[16], cpus[4096];
+    char program[4096], name[32], threads[16], cpus[4096], gpu[16];
     HDL_TRY(cli_program_path(program, sizeof program, "heddle-worker", why));
     hdl_topo_pick_cpus(topo,
                        (hdl_topo_ask){.worker_idx = idx,
@@ -71,6 +71,11 @@ static hdl_err spawn_one(const cli_workers_start *start, const hdl_topo *topo, u
     if (own_cores && start->config->cpus.count == 0) {
         argv[n++] = "--cpus";
         argv[n++] = cpus;
+    }
+    if (start->config->device == HDL_DEVICE_CUDA && start->n_workers > 1) {
+        snprintf(gpu, sizeof gpu, "cuda:%u", idx);
+        argv[n++] = "--device";
+        argv[n++] = gpu;
     }
     hdl_spawn_child *child = NULL;
     const hdl_spawn_opts opts = {

@@ -15,6 +15,9 @@ include_guard()
 set(CMAKE_C_STANDARD 17)
 set(CMAKE_C_STANDARD_REQUIRED ON)
 set(CMAKE_C_EXTENSIONS OFF)
+set(CMAKE_CXX_STANDARD 17)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 if(NOT CMAKE_BUILD_TYPE)
@@ -22,16 +25,19 @@ if(NOT CMAKE_BUILD_TYPE)
 endif()
 set(CMAKE_C_FLAGS_RELEASE "-O2 -g1" CACHE STRING "" FORCE)
 set(CMAKE_C_FLAGS_DEV "-O1 -g" CACHE STRING "" FORCE)
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1" CACHE STRING "" FORCE)
+set(CMAKE_CXX_FLAGS_DEV "-O1 -g" CACHE STRING "" FORCE)
 
 find_program(HDL_CCACHE ccache)
 if(HDL_CCACHE AND NOT CMAKE_C_COMPILER_LAUNCHER)
   set(CMAKE_C_COMPILER_LAUNCHER ${HDL_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${HDL_CCACHE})
 endif()
 
 # Every target of ours: the machine level is x86-64-v2; kernel files raise it one by one and are chosen by cpuid at run time.
 add_library(hdl_flags INTERFACE)
 target_compile_options(hdl_flags INTERFACE
-  -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wvla -Werror
+  -Wall -Wextra -Wshadow -Wconversion $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes> -Wvla -Werror
   -fno-omit-frame-pointer -fno-strict-aliasing -ffp-contract=off
   -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
 if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")

@@ -11,16 +11,9 @@
 
 #include "base/assert.h"
 #include "base/checked.h"
-#include "kernels/stream.h"
+#include "kernels/device_impl.h"
 
 enum { HUGE_PAGE = 2 << 20, PAGE = 4096 };
-
-struct hdl_device {
-    const hdl_ops *ops;
-    hdl_stream stream;
-    size_t scratch_bytes, thread_bytes;
-    struct block *blocks; /* owned: of hdl_device_alloc, freed at close */
-};
 
 /* One per allocation, so that close frees what was not freed one by one. */
 typedef struct block {
@@ -118,6 +111,8 @@ void hdl_device_close(hdl_device *device)
 {
     if (!device)
         return;
+    if (device->remote)
+        device->plugin->close(device->remote);
     hdl_team_close(device->stream.team);
     while (device->blocks) {
         block *b = device->blocks;
@@ -132,10 +127,19 @@ void hdl_device_close(hdl_device *device)
 
 const hdl_ops *hdl_device_ops(const hdl_device *device) { return device->ops; }
 
-hdl_stream *hdl_device_stream(hdl_device *device) { return &device->stream; }
+hdl_stream *hdl_device_stream(hdl_device *device)
+{
+    return device->remote ? device->plugin->stream(device->remote) : &device->stream;
+}
+
+hdl_stream *hdl_device_host(hdl_device *device) { return &device->stream; }
+
+bool hdl_device_is_host(const hdl_device *device) { return device->remote == NULL; }
 
 void *hdl_device_alloc(hdl_device *device, size_t bytes)
 {
+    if (device->remote)
+        return device->plugin->alloc(device->remote, bytes);
     block *b = malloc(sizeof *b);
     void *mem = b ? map(bytes) : NULL;
     if (!mem) {
@@ -151,6 +155,10 @@ void hdl_device_free(hdl_device *device, void *ptr, size_t bytes)
 {
     if (!ptr)
         return;
+    if (device->remote) {
+        device->plugin->free(device->remote, ptr);
+        return;
+    }
     block **at = &device->blocks;
     while (*at && (*at)->mem != ptr)
         at = &(*at)->next;

@@ -10,24 +10,24 @@
 #include <math.h>
 #include <string.h>
 
-static inline uint32_t hdl_f32_bits(float x)
+HDL_INLINE uint32_t hdl_f32_bits(float x)
 {
     uint32_t u;
     memcpy(&u, &x, sizeof u);
     return u;
 }
 
-static inline float hdl_f32_from_bits(uint32_t u)
+HDL_INLINE float hdl_f32_from_bits(uint32_t u)
 {
     float x;
     memcpy(&x, &u, sizeof x);
     return x;
 }
 
-static inline float hdl_bf16_to_f32(uint16_t h) { return hdl_f32_from_bits((uint32_t)h << 16); }
+HDL_INLINE float hdl_bf16_to_f32(uint16_t h) { return hdl_f32_from_bits((uint32_t)h << 16); }
 
 /* Nearest even; a NaN stays a (quiet) NaN. */
-static inline uint16_t hdl_bf16_from_f32(float x)
+HDL_INLINE uint16_t hdl_bf16_from_f32(float x)
 {
     uint32_t u = hdl_f32_bits(x);
     if ((u & 0x7fffffffu) > 0x7f800000u)
@@ -35,7 +35,7 @@ static inline uint16_t hdl_bf16_from_f32(float x)
     return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
-static inline float hdl_f16_to_f32(uint16_t h)
+HDL_INLINE float hdl_f16_to_f32(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16, magnitude = h & 0x7fffu;
     if (magnitude >= 0x7c00u) /* infinity, NaN */
@@ -48,7 +48,7 @@ static inline float hdl_f16_to_f32(uint16_t h)
 }
 
 /* E4M3 without infinities (OCP 8-bit floating point, "fn"): exponent bias 7, 0x7f and 0xff NaN. */
-static inline float hdl_e4m3_to_f32(uint8_t b)
+HDL_INLINE float hdl_e4m3_to_f32(uint8_t b)
 {
     uint32_t sign = (uint32_t)(b & 0x80u) << 24, magnitude = b & 0x7fu;
     if (magnitude == 0x7f)
@@ -61,7 +61,7 @@ static inline float hdl_e4m3_to_f32(uint8_t b)
 }
 
 /* 2^(b - 127); 255 is NaN. OCP Microscaling Formats 1.0, section 5.4.1. */
-static inline float hdl_e8m0_to_f32(uint8_t b)
+HDL_INLINE float hdl_e8m0_to_f32(uint8_t b)
 {
     return hdl_f32_from_bits(b == 0 ? 0x00400000u : b == 255 ? 0x7fc00000u : (uint32_t)b << 23);
 }
@@ -74,7 +74,7 @@ static inline float hdl_e8m0_to_f32(uint8_t b)
 #define HDL_EXP_LOG2E    1.44269504088896341f
 #define HDL_EXP_LN2_HIGH 0.693359375f
 #define HDL_EXP_LN2_LOW  (-2.12194440054690583e-4f)
-static inline float hdl_exp(float x)
+HDL_INLINE float hdl_exp(float x)
 {
     if (!(x >= HDL_EXP_MIN))
         return x < HDL_EXP_MIN ? 0.0f : x; /* x: NaN */
@@ -94,14 +94,14 @@ static inline float hdl_exp(float x)
     return p * hdl_f32_from_bits((uint32_t)((int32_t)n + 127) << 23);
 }
 
-static inline float hdl_silu(float g) { return g / (1.0f + hdl_exp(-g)); }
+HDL_INLINE float hdl_silu(float g) { return g / (1.0f + hdl_exp(-g)); }
 
-static inline float hdl_sigmoid(float x) { return 1.0f / (1.0f + hdl_exp(-x)); }
+HDL_INLINE float hdl_sigmoid(float x) { return 1.0f / (1.0f + hdl_exp(-x)); }
 
 /* 1 - 2 / (exp(2x) + 1); near 0, where that cancels, the odd Taylor polynomial of degree 9, whose
  * remainder is below 1e-8 of the value. */
 #define HDL_TANH_SMALL 0.25f
-static inline float hdl_tanh(float x)
+HDL_INLINE float hdl_tanh(float x)
 {
     float s = x * x, p = 62.0f / 2835;
     p = fmaf(p, s, -17.0f / 315);
@@ -112,12 +112,12 @@ static inline float hdl_tanh(float x)
     return fabsf(x) < HDL_TANH_SMALL ? p : e;
 }
 
-static inline float hdl_softcap(float x, float cap) { return cap * hdl_tanh(x / cap); }
+HDL_INLINE float hdl_softcap(float x, float cap) { return cap * hdl_tanh(x / cap); }
 
 /* 0.5 g (1 + tanh(z)) = g / (1 + exp(-2z)), which does not cancel where tanh is near -1. */
 #define HDL_GELU_CUBE  0.044715f
 #define HDL_GELU_TWICE (-1.59576912160573071f) /* -2 sqrt(2 / pi) */
-static inline float hdl_gelu(float g)
+HDL_INLINE float hdl_gelu(float g)
 {
     float z = fmaf(HDL_GELU_CUBE * g * g, g, g);
     return g / (1.0f + hdl_exp(HDL_GELU_TWICE * z));
@@ -130,7 +130,7 @@ typedef struct hdl_glu_act {
 } hdl_glu_act;
 
 /* act(gate) * up. Comparisons are written so that a NaN passes. */
-static inline float hdl_glu(hdl_glu_act act, float g, float up)
+HDL_INLINE float hdl_glu(hdl_glu_act act, float g, float up)
 {
     switch (act.kind) {
     case HDL_GLU_SILU: return hdl_silu(g) * up;
@@ -146,7 +146,7 @@ static inline float hdl_glu(hdl_glu_act act, float g, float up)
 
 /* ln(1 + exp(x)) = max(x, 0) + ln(1 + u), u = exp(-|x|) in (0, 1]. With s = u / (2 + u) <= 1 / 3,
  * ln(1 + u) = 2 (s + s^3 / 3 + s^5 / 5 + ...); what is left out after s^15 is below 1e-9. */
-static inline float hdl_softplus(float x)
+HDL_INLINE float hdl_softplus(float x)
 {
     float u = hdl_exp(-fabsf(x)), s = u / (2.0f + u), q = s * s, p = 1.0f / 15;
     p = fmaf(p, q, 1.0f / 13);
@@ -160,7 +160,7 @@ static inline float hdl_softplus(float x)
 }
 
 /* What a state of Gated DeltaNet is multiplied by before a token. */
-static inline float hdl_gdn_decay(float a_log, float x)
+HDL_INLINE float hdl_gdn_decay(float a_log, float x)
 {
     return hdl_exp(-hdl_exp(a_log) * hdl_softplus(x));
 }
@@ -173,7 +173,7 @@ enum { HDL_HEAD_DIM_MAX = 576, HDL_EXPERTS_MAX = 1024, HDL_TOPK_MAX = 64 };
  * in order of i, and the sixteen lanes are folded in halves. Any vector width up to 16 can do it.
  */
 enum { HDL_LANES = 16 };
-static inline float hdl_lanes_fold(float lane[HDL_LANES])
+HDL_INLINE float hdl_lanes_fold(float lane[HDL_LANES])
 {
     for (int half = HDL_LANES / 2; half > 0; half /= 2)
         for (int i = 0; i < half; i++)
@@ -181,7 +181,7 @@ static inline float hdl_lanes_fold(float lane[HDL_LANES])
     return lane[0];
 }
 
-static inline float hdl_square_sum(const float *x, uint32_t dim)
+HDL_INLINE float hdl_square_sum(const float *x, uint32_t dim)
 {
     float lane[HDL_LANES] = {0};
     for (uint32_t i = 0; i < dim; i++)
@@ -190,18 +190,18 @@ static inline float hdl_square_sum(const float *x, uint32_t dim)
 }
 
 /* 1 / sqrt(mean(x^2) + eps) from the sum of squares */
-static inline float hdl_rms_scale_of(float sumsq, uint32_t dim, float eps)
+HDL_INLINE float hdl_rms_scale_of(float sumsq, uint32_t dim, float eps)
 {
     return 1.0f / sqrtf(sumsq / (float)dim + eps);
 }
 
-static inline float hdl_rms_scale(const float *x, uint32_t dim, float eps)
+HDL_INLINE float hdl_rms_scale(const float *x, uint32_t dim, float eps)
 {
     return hdl_rms_scale_of(hdl_square_sum(x, dim), dim, eps);
 }
 
 /* 1 / sqrt(sum of x^2 + eps) */
-static inline float hdl_l2_scale(const float *x, uint32_t dim, float eps)
+HDL_INLINE float hdl_l2_scale(const float *x, uint32_t dim, float eps)
 {
     return 1.0f / sqrtf(hdl_square_sum(x, dim) + eps);
 }
@@ -209,7 +209,7 @@ static inline float hdl_l2_scale(const float *x, uint32_t dim, float eps)
 
 /* One Q8 group. A NaN or an infinity in x makes the scale a NaN or infinite, so that it shows in
  * the result: magnitudes are compared as integers, where NaN > infinity > numbers. */
-static inline float hdl_q8_scale(const float x[HDL_Q8_GROUP])
+HDL_INLINE float hdl_q8_scale(const float x[HDL_Q8_GROUP])
 {
     uint32_t max = 0;
     for (int i = 0; i < HDL_Q8_GROUP; i++)
@@ -217,7 +217,7 @@ static inline float hdl_q8_scale(const float x[HDL_Q8_GROUP])
     return hdl_f32_from_bits(max) / 127.0f;
 }
 
-static inline int8_t hdl_q8_round(float x, float scale)
+HDL_INLINE int8_t hdl_q8_round(float x, float scale)
 {
     float q = scale == 0.0f ? 0.0f : x / scale;
     q = q < 127.0f ? q : 127.0f; /* NaN becomes 127 */
@@ -226,15 +226,15 @@ static inline int8_t hdl_q8_round(float x, float scale)
 }
 
 /* The larger of max and |x|; a NaN is larger than all. */
-static inline float hdl_absmax(float max, float x)
+HDL_INLINE float hdl_absmax(float max, float x)
 {
     return hdl_f32_from_bits(hdl_max_u32(hdl_f32_bits(max), hdl_f32_bits(x) & 0x7fffffffu));
 }
 
 /* Steps of int8 in 1 for a vector whose largest value this is. */
-static inline float hdl_int8_steps(float absmax) { return 127.0f / hdl_absmax(absmax, 1e-5f); }
+HDL_INLINE float hdl_int8_steps(float absmax) { return 127.0f / hdl_absmax(absmax, 1e-5f); }
 
-static inline float hdl_int8_round(float x, float steps)
+HDL_INLINE float hdl_int8_round(float x, float steps)
 {
     float q = x * steps;
     q = q < 127.0f ? q : 127.0f; /* NaN becomes 127 */
@@ -243,7 +243,7 @@ static inline float hdl_int8_round(float x, float steps)
 
 /* One Q4 group: the number farthest from 0 (the first of equals) becomes -8, so that all sixteen
  * codes are used. Not finite: as for Q8. */
-static inline float hdl_q4_scale(const float x[HDL_Q8_GROUP])
+HDL_INLINE float hdl_q4_scale(const float x[HDL_Q8_GROUP])
 {
     uint32_t max = 0;
     float farthest = 0;
@@ -257,7 +257,7 @@ static inline float hdl_q4_scale(const float x[HDL_Q8_GROUP])
     return farthest / -8.0f;
 }
 
-static inline int8_t hdl_q4_round(float x, float scale)
+HDL_INLINE int8_t hdl_q4_round(float x, float scale)
 {
     float q = scale == 0.0f ? 0.0f : x / scale;
     q = q < 7.0f ? q : 7.0f; /* NaN becomes 7 */
@@ -275,7 +275,7 @@ typedef struct hdl_leaf_tree {
     uint32_t n_open, n_pushed;
 } hdl_leaf_tree;
 
-static inline void hdl_leaf_push(hdl_leaf_tree *tree, float sum)
+HDL_INLINE void hdl_leaf_push(hdl_leaf_tree *tree, float sum)
 {
     for (uint32_t carry = tree->n_pushed++; carry & 1u; carry >>= 1)
         sum = tree->open[--tree->n_open] + sum;

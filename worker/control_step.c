@@ -121,6 +121,9 @@ static hdl_err load(hdl_control *c, const hdl_msg_assign *a, hdl_errmsg *why)
     int cpus[HDL_CPUS_MAX];
     size_t n_cpus;
     HDL_TRY(read_cpus(c, cpus, &n_cpus, why));
+    const hdl_plugin *plugin = NULL;
+    if (c->config->device != HDL_DEVICE_CPU)
+        HDL_TRY(hdl_plugin_load(&plugin, c->config->cuda_plugin, why));
     const hdl_worker_opts opts = {
         .model_path = a->model_path,
         .layout = {.tp = a->tp, .ep = a->ep, .pp = a->pp, .dp = a->dp},
@@ -135,6 +138,8 @@ static hdl_err load(hdl_control *c, const hdl_msg_assign *a, hdl_errmsg *why)
         .cpus = n_cpus ? cpus : NULL,
         .n_cpus = (uint32_t)n_cpus,
         .isa = (hdl_isa)c->config->isa,
+        .plugin = plugin,
+        .gpu = hdl_device_gpu(c->config->device),
         .packed_cache = c->config->packed_cache,
         .logits_dump_path = a->logits_path[0] ? a->logits_path : NULL,
         .progress = on_progress,

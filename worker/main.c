@@ -20,7 +20,7 @@ static const hdl_arg_opt options[] = {
      .value = "ADDR",
      .doc = "where the scheduler listens: HOST:PORT or unix:/path",
      .config = "worker.scheduler"},
-    {.name = "device", .value = "KIND", .doc = "cpu or cuda", .config = "worker.device"},
+    {.name = "device", .value = "KIND", .doc = "cpu, cuda or cuda:N", .config = "worker.device"},
     {.name = "threads", .value = "N", .doc = "compute threads", .config = "worker.threads"},
     {.name = "cpus", .value = "LIST", .doc = "pin them to CPUs: 0-3,8", .config = "worker.cpus"},
     {.name = "isa", .value = "NAME", .doc = "auto, ref, avx2 or avx512", .config = "worker.isa"},
@@ -84,7 +84,7 @@ int main(int argc, char **argv)
     }
     exit_code = 2;
     hdl_errmsg why = {0};
-    if (hdl_worker_check_device(daemon.config.device, &why) != HDL_OK) {
+    if (hdl_worker_check_device(&daemon.config, &why) != HDL_OK) {
         fprintf(stderr, "heddle-worker: %s\n", why.text);
         hdl_daemon_stop(&daemon);
         return exit_code;

@@ -51,7 +51,7 @@ static hdl_err fill_opts(hdl_worker *w, const hdl_worker_opts *opts, hdl_errmsg 
 static hdl_err open_device(hdl_worker *w, hdl_errmsg *why)
 {
     const hdl_worker_opts *o = &w->opts;
-    const hdl_ops *ops = hdl_ops_cpu(o->isa, why);
+    const hdl_ops *ops = o->plugin ? o->plugin->ops : hdl_ops_cpu(o->isa, why);
     if (!ops)
         return HDL_UNSUPPORTED;
     uint32_t n_tokens = hdl_max_u32(o->step_tokens, HDL_LOGIT_ROWS);
@@ -61,7 +61,13 @@ static hdl_err open_device(hdl_worker *w, hdl_errmsg *why)
                                   .n_cpus = o->n_cpus,
                                   .isa = o->isa,
                                   .scratch_bytes = ops->scratch_bytes(&extent)};
-    return hdl_device_open_cpu(&w->device, &device, why);
+    if (!o->plugin)
+        return hdl_device_open_cpu(&w->device, &device, why);
+    hdl_plugin_device_opts remote = {
+        .plugin = o->plugin,
+        .host = device,
+        .device = {.index = o->gpu, .scratch_bytes = device.scratch_bytes, .order = o->gpu_order}};
+    return hdl_device_open_plugin(&w->device, &remote, why);
 }
 
 static hdl_err load(hdl_worker *w, hdl_errmsg *why)
@@ -152,13 +158,13 @@ static hdl_err open_results(hdl_worker *w, hdl_errmsg *why)
     return HDL_OK;
 }
 
-hdl_err hdl_worker_check_device(int64_t kind, hdl_errmsg *why)
+hdl_err hdl_worker_check_device(const hdl_config *config, hdl_errmsg *why)
 {
-    if (kind == 0)
+    const hdl_plugin *plugin;
+    if (config->device == HDL_DEVICE_CPU)
         return HDL_OK;
-    return hdl_fail(HDL_UNSUPPORTED, why,
-                    "the device is to be cuda; this version of heddle has no CUDA backend; say "
-                    "--device cpu, or worker.device: cpu in the configuration");
+    HDL_TRY(hdl_plugin_load(&plugin, config->cuda_plugin, why));
+    return plugin->probe(hdl_device_gpu(config->device), why);
 }
 
 hdl_err hdl_worker_open(hdl_worker **out, const hdl_worker_opts *opts, hdl_errmsg *why)

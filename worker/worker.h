@@ -11,6 +11,7 @@
 #pragma once
 
 #include <heddle/coll.h>
+#include <heddle/config.h>
 #include <heddle/device.h>
 #include <heddle/model.h>
 #include <heddle/plan.h>
@@ -38,7 +39,10 @@ typedef struct hdl_worker_opts {
     uint32_t step_tokens; /* of one plan, all rows together; 0: 512 */
     uint32_t max_len;     /* of a sequence; 0: the model's */
 
-    /* Device: cpu. */
+    /* Device: the CPU, or a GPU through its plugin (borrowed; process lifetime). */
+    const hdl_plugin *plugin;
+    uint32_t gpu;       /* index */
+    uint32_t gpu_order; /* tests: hdl_plugin_opts.order */
     uint32_t n_threads; /* 0: 1 */
     const int *cpus;    /* [n_cpus] to pin to; NULL: not pinned; borrowed for the call */
     uint32_t n_cpus;
@@ -52,9 +56,9 @@ typedef struct hdl_worker_opts {
     void *progress_arg;
 } hdl_worker_opts;
 
-/* HDL_UNSUPPORTED when there is no backend for that kind of device (an index of
- * HDL_CHOICES_device): another one never takes its place in silence. */
-hdl_err hdl_worker_check_device(int64_t kind, hdl_errmsg *why) HDL_MUST_CHECK;
+/* HDL_UNSUPPORTED with `no CUDA backend: ...` when the device that the configuration names cannot
+ * be driven here: another one never takes its place in silence. */
+hdl_err hdl_worker_check_device(const hdl_config *config, hdl_errmsg *why) HDL_MUST_CHECK;
 
 /* Loads the weights of this rank and takes all memory; makes no collective call. */
 hdl_err hdl_worker_open(hdl_worker **out, const hdl_worker_opts *opts,

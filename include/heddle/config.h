@@ -37,6 +37,8 @@
       "replicas (data parallel groups)")                                                          \
     X(ENUM, device, "worker.device", "cpu", 0, 0,                                                 \
       "kind of device that a worker drives")                                                      \
+    X(STRING, cuda_plugin, "worker.cuda_plugin", "", 0, 0,                                        \
+      "the CUDA plugin; empty: libheddle_cuda.so beside the program")                             \
     X(INT, threads, "worker.threads", "0", 0, 1024,                                               \
       "compute threads of a worker; 0: its share of the machine's cores")                         \
     X(LIST, cpus, "worker.cpus", "", 0, 0,                                                        \
@@ -158,11 +160,13 @@
 
 /* Choices of the ENUM fields, in the order of their enums. */
 #define HDL_CHOICES_model_weights "auto", "f32", "bf16", "q8", "q4"
-#define HDL_CHOICES_device        "cpu", "cuda"
-#define HDL_CHOICES_isa           "auto", "ref", "avx2", "avx512"
-#define HDL_CHOICES_collectives   "auto", "shm", "ucx"
-#define HDL_CHOICES_log_level     "error", "warn", "info", "debug"
-#define HDL_CHOICES_log_format    "text", "json"
+#define HDL_CHOICES_device                                                                         \
+    "cpu", "cuda", "cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:4", "cuda:5", "cuda:6", "cuda:7", \
+        "cuda:8", "cuda:9", "cuda:10", "cuda:11", "cuda:12", "cuda:13", "cuda:14", "cuda:15"
+#define HDL_CHOICES_isa         "auto", "ref", "avx2", "avx512"
+#define HDL_CHOICES_collectives "auto", "shm", "ucx"
+#define HDL_CHOICES_log_level   "error", "warn", "info", "debug"
+#define HDL_CHOICES_log_format  "text", "json"
 
 typedef enum hdl_weights_choice {
     HDL_WEIGHTS_AUTO,
@@ -171,6 +175,19 @@ typedef enum hdl_weights_choice {
     HDL_WEIGHTS_Q8,
     HDL_WEIGHTS_Q4
 } hdl_weights_choice;
+
+/* cuda: the worker's place on its machine names the GPU, the first one for a single worker. */
+typedef enum hdl_device_choice {
+    HDL_DEVICE_CPU,
+    HDL_DEVICE_CUDA,
+    HDL_DEVICE_CUDA_0 /* and those after it */
+} hdl_device_choice;
+
+/* Index of the GPU. */
+static inline uint32_t hdl_device_gpu(int choice)
+{
+    return choice > HDL_DEVICE_CUDA ? (uint32_t)(choice - HDL_DEVICE_CUDA_0) : 0;
+}
 
 typedef struct hdl_config_list { /* the layout of base/config.h's hdl_cfg_list */
     const char *const *items;

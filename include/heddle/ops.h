@@ -85,7 +85,7 @@ static inline uint64_t hdl_wformat_bytes(hdl_wformat format, uint64_t n)
 }
 
 /* Integer arithmetic: codes with a scale per group, int8 activations. */
-static inline bool hdl_wformat_is_int(hdl_wformat format) { return format >= HDL_WFORMAT_Q8; }
+HDL_INLINE bool hdl_wformat_is_int(hdl_wformat format) { return format >= HDL_WFORMAT_Q8; }
 
 enum { HDL_Q8_GROUP = 32, HDL_LEAF_UNIT = 32 };
 
@@ -111,7 +111,7 @@ typedef struct hdl_weight {
 } hdl_weight;
 
 /* Rows that lie in data. */
-static inline uint32_t hdl_weight_rows(const hdl_weight *w)
+HDL_INLINE uint32_t hdl_weight_rows(const hdl_weight *w)
 {
     return w->more ? w->n - w->more->n : w->n;
 }
@@ -119,7 +119,7 @@ static inline uint32_t hdl_weight_rows(const hdl_weight *w)
 /* Leaves of a dimension k that ranks may share: the largest power of two <= HDL_LEAVES_MAX such
  * that every leaf is a multiple of HDL_LEAF_UNIT; 1 when k is not. The whole model's figure; a rank
  * of tp holds leaves / tp of them. */
-static inline uint32_t hdl_leaf_count(uint32_t k)
+HDL_INLINE uint32_t hdl_leaf_count(uint32_t k)
 {
     uint32_t leaves = HDL_LEAVES_MAX;
     while (leaves > 1 && k % (leaves * HDL_LEAF_UNIT) != 0)
@@ -128,7 +128,7 @@ static inline uint32_t hdl_leaf_count(uint32_t k)
 }
 
 /* Leaves of the sum over experts: groups of n_experts / leaves consecutive experts. */
-static inline uint32_t hdl_expert_leaf_count(uint32_t n_experts)
+HDL_INLINE uint32_t hdl_expert_leaf_count(uint32_t n_experts)
 {
     uint32_t leaves = HDL_LEAVES_MAX;
     while (leaves > 1 && n_experts % leaves != 0)
@@ -336,7 +336,7 @@ typedef struct hdl_attention_args {
     float *out; /* [n_tokens, n_heads * value dim] */
 } hdl_attention_args;
 
-static inline uint32_t hdl_attention_value_dim(const hdl_attention_args *a)
+HDL_INLINE uint32_t hdl_attention_value_dim(const hdl_attention_args *a)
 {
     return a->latent ? a->latent : a->kv.head_dim;
 }

@@ -7,6 +7,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Small pure functions that a GPU's kernels call, too. */
+#ifdef __CUDACC__
+#define HDL_INLINE static inline __host__ __device__
+#else
+#define HDL_INLINE static inline
+#endif
+
 /* Element types of tensors and weights on disk. Block formats (GGUF, MX, ...) join the list with
  * their loaders. name     bits   text */
 #define HDL_DTYPE_LIST(X)                                                                          \
@@ -56,10 +63,10 @@ typedef struct hdl_block_id {
 
 #define HDL_NONE_U32 UINT32_MAX
 
-static inline size_t hdl_min_size(size_t a, size_t b) { return a < b ? a : b; }
-static inline uint32_t hdl_min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
-static inline uint32_t hdl_max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
-static inline uint32_t hdl_div_ceil_u32(uint32_t a, uint32_t b) { return a / b + (a % b != 0); }
+HDL_INLINE size_t hdl_min_size(size_t a, size_t b) { return a < b ? a : b; }
+HDL_INLINE uint32_t hdl_min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+HDL_INLINE uint32_t hdl_max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
+HDL_INLINE uint32_t hdl_div_ceil_u32(uint32_t a, uint32_t b) { return a / b + (a % b != 0); }
 
 /* From a pointer to a member to the struct that holds it. */
 #define HDL_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))

@@ -271,8 +271,7 @@ void hdl_registry_opened(hdl_cluster *c, hdl_conn *conn)
 
 static void on_hello(hdl_cluster *c, hdl_conn *conn, const hdl_msg_hello *hello)
 {
-    static const char *const kinds[] = {HDL_CHOICES_device};
-    const char *kind = kinds[c->config->device];
+    const char *kind = c->config->device == HDL_DEVICE_CPU ? "cpu" : "cuda";
     if (conn->state != HDL_CONN_NEW)
         return;
     conn->hello = *hello;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kernel_test.h"
+#include "plugin.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -20,6 +21,9 @@ static const kt_suite *const suites[] = {
 
 void *kt_alloc(kt *t, size_t bytes)
 {
+    void *shared = t->is_device ? kt_plugin_alloc(bytes) : NULL;
+    if (shared)
+        return shared;
     size_t size = (bytes + 2 * ALIGN - 1) / ALIGN * ALIGN;
     kt_mem *mem = aligned_alloc(ALIGN, size);
     if (!mem)
@@ -37,6 +41,7 @@ static void free_case(kt *t)
         t->mem = mem->next;
         free(mem);
     }
+    kt_plugin_free_all();
 }
 
 float kt_normal(kt *t)
@@ -85,9 +90,10 @@ static void report(kt *t, const char *what, const char *detail)
 {
     if (++t->failures > REPORTS_MAX)
         return;
-    printf("FAIL %s case %d: %s: %s\n     repeat: heddle_test_kernels --only %s --case %d "
+    printf("FAIL %s case %d: %s: %s\n     repeat: heddle_test_kernels%s%s --only %s --case %d "
            "--seed %llu\n",
-           t->suite, t->case_idx, what, detail, t->suite, t->case_idx, (unsigned long long)t->seed);
+           t->suite, t->case_idx, what, detail, t->plugin ? " --plugin " : "",
+           t->plugin ? t->plugin : "", t->suite, t->case_idx, (unsigned long long)t->seed);
 }
 
 void kt_check(kt *t, bool ok, const char *what)
@@ -107,6 +113,30 @@ void kt_same(kt *t, const char *what, const float *want, const float *got, size_
         if (memcmp(&want[i], &got[i], sizeof *want) != 0) {
             snprintf(detail, sizeof detail, "[%zu] of %zu: %a, expected %a", i, n, (double)got[i],
                      (double)want[i]);
+            report(t, what, detail);
+            return;
+        }
+}
+
+void kt_agree(kt *t, const char *what, kt_pair p)
+{
+    char detail[128];
+    float largest = 0;
+    if (!t->is_device || p.bound == 0.0f) {
+        kt_same(t, what, p.want, p.got, p.n);
+        return;
+    }
+    if (p.stream == 0)
+        t->first = p.got;
+    else
+        kt_same(t, what, t->first, p.got, p.n);
+    t->checks++;
+    for (size_t i = 0; i < p.n; i++)
+        largest = fmaxf(largest, fabsf(p.want[i]));
+    for (size_t i = 0; i < p.n; i++)
+        if (!(fabsf(p.want[i] - p.got[i]) <= p.bound * largest)) {
+            snprintf(detail, sizeof detail, "[%zu] of %zu: %.9g, expected %.9g +- %.3g", i, p.n,
+                     (double)p.got[i], (double)p.want[i], (double)(p.bound * largest));
             report(t, what, detail);
             return;
         }
@@ -135,12 +165,13 @@ void kt_near(kt *t, const char *what, kt_exact exact, const float *got)
 const char *kt_name(kt *t, const char *what, int level, int stream)
 {
     static char name[128];
-    snprintf(name, sizeof name, "%s on %s, %d threads", what, t->levels[level]->name, stream + 1);
+    snprintf(name, sizeof name, "%s on %s, %s %d", what, t->levels[level]->name,
+             t->is_device ? "order" : "threads", stream + (t->is_device ? 0 : 1));
     return name;
 }
 
 typedef struct options {
-    const char *only;
+    const char *only, *plugin;
     int case_idx; /* -1: all */
     uint64_t seed;
     uint32_t n_seeds;
@@ -174,6 +205,8 @@ static bool parse(int argc, char **argv, options *o)
             o->n_seeds = 20;
         } else if (strcmp(argv[i], "--only") == 0 && has_value) {
             o->only = argv[++i];
+        } else if (strcmp(argv[i], "--plugin") == 0 && has_value) {
+            o->plugin = argv[++i];
         } else if (strcmp(argv[i], "--case") == 0 && has_value) {
             o->case_idx = atoi(argv[++i]);
         } else if (strcmp(argv[i], "--seed") == 0 && has_value) {
@@ -182,11 +215,19 @@ static bool parse(int argc, char **argv, options *o)
             o->n_seeds = (uint32_t)strtoul(argv[++i], NULL, 10);
         } else {
             fprintf(stderr, "usage: heddle_test_kernels [--long] [--only SUITE] [--case N] "
-                            "[--seed S] [--seeds N]\n");
+                            "[--seed S] [--seeds N] [--plugin FILE]\n");
             return false;
         }
     }
     return true;
+}
+
+static bool open_plugin(kt *t)
+{
+    t->levels[0] = kt_plugin_open(t, t->plugin);
+    t->n_levels = 1;
+    t->is_device = true;
+    return t->levels[0] != NULL;
 }
 
 int main(int argc, char **argv)
@@ -196,8 +237,9 @@ int main(int argc, char **argv)
     if (!parse(argc, argv, &o))
         return 2;
     t.is_long = o.is_long;
+    t.plugin = o.plugin;
     hdl_errmsg why = {0};
-    for (hdl_isa isa = HDL_ISA_REF; isa <= HDL_ISA_AVX512; isa++) {
+    for (hdl_isa isa = HDL_ISA_REF; !o.plugin && isa <= HDL_ISA_AVX512; isa++) {
         const hdl_ops *ops = hdl_ops_cpu(isa, &why);
         if (ops)
             t.levels[t.n_levels++] = ops;
@@ -213,9 +255,15 @@ int main(int argc, char **argv)
         }
         t.streams[i] = hdl_device_stream(devices[i]);
     }
-    for (size_t s = 0; s < HDL_ARRAY_LEN(suites); s++)
-        if (!o.only || strcmp(o.only, suites[s]->name) == 0)
+    if (o.plugin && !open_plugin(&t))
+        return 1;
+    for (size_t s = 0; s < HDL_ARRAY_LEN(suites); s++) {
+        if (o.only && strcmp(o.only, suites[s]->name) != 0)
+            continue;
+        if (!o.plugin || kt_plugin_has(suites[s]->name))
             run_suite(&t, suites[s], &o);
+    }
+    kt_plugin_close();
     for (int i = 0; i < KT_STREAMS; i++)
         hdl_device_close(devices[i]);
     printf("%d checks, %d failures\n", t.checks, t.failures);

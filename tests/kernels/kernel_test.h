@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Runner of the kernel tests: suites (one per op), each a table of cases, each case run for some
  * seeds. A case computes with `ref` on one thread and with every instruction-set level of this
- * machine on 1, 2 and 3 threads, and compares. A failure prints the command that repeats it.
+ * machine on 1, 2 and 3 threads, and compares; with --plugin, what a plugin computes instead, in
+ * three orders of its threads. A failure prints the command that repeats it.
  *
  * One thread (the stream's thread 0). Memory of a case lives until its end. */
 #pragma once
@@ -17,8 +18,10 @@ typedef struct kt {
     const hdl_ops *ref;
     const hdl_ops *levels[KT_LEVELS_MAX]; /* ref too, so that its threads are tested */
     int n_levels;
+    bool is_device; /* the only level is a plugin's: other orders of sums than ref's */
     hdl_stream *streams[KT_STREAMS]; /* 1, 2, 3 threads */
     hdl_rng rng;
+    const char *plugin; /* its file, or NULL */
     /* of the case that runs */
     const char *suite;
     int case_idx;
@@ -26,6 +29,7 @@ typedef struct kt {
     bool is_long;
     int failures, checks;
     struct kt_mem *mem; /* owned */
+    const float *first; /* kt_agree: what stream 0 got */
 } kt;
 
 typedef struct kt_suite {
@@ -85,6 +89,16 @@ hdl_weight kt_pack(kt *t, const hdl_ops *ops, hdl_wformat format, hdl_tensor row
 /* Compares; `what` and the index of the first difference go into the report. */
 void kt_same(kt *t, const char *what, const float *want, const float *got, size_t n);
 void kt_same_bytes(kt *t, const char *what, const void *want, const void *got, size_t bytes);
+/* What a level computed, against ref's: the same bits of the CPU's levels and where bound is 0;
+ * else |want - got| <= bound * the largest |want|, for sums that a device takes in another order,
+ * and the same bits as on stream 0 of the loop. One such call in a KT_EACH loop. */
+typedef struct kt_pair {
+    const float *want, *got; /* [n]; got: of the case, not changed until its end */
+    size_t n;
+    float bound;
+    int stream;
+} kt_pair;
+void kt_agree(kt *t, const char *what, kt_pair pair);
 /* |want[i] - got[i]| <= bound[i] for all i. */
 typedef struct kt_exact {
     const double *want, *bound; /* [n] */

@@ -5,7 +5,7 @@
 
 kt_step kt_paged_step(kt *t, const kt_step_shape *s)
 {
-    kt_step step = {.n_rows = s->n_rows};
+    kt_step step = {.n_rows = s->n_rows, .rows = KT_NEW(t, hdl_attn_row, s->n_rows)};
     uint32_t n_blocks = 1;
     for (uint32_t r = 0; r < s->n_rows; r++)
         n_blocks += hdl_div_ceil_u32(s->pos[r] + s->n_tokens[r], s->block_tokens);

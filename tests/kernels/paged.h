@@ -16,7 +16,7 @@ typedef struct kt_step_shape {
 
 typedef struct kt_step {
     hdl_kv_view kv;
-    hdl_attn_row rows[KT_ROWS_MAX];
+    hdl_attn_row *rows; /* [n_rows] */
     uint32_t n_rows, n_tokens;
     size_t kv_count; /* elements of k and of v */
 } kt_step;

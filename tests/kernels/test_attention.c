@@ -95,22 +95,23 @@ static void check_chunks(kt *t, const hdl_attention_args *a, int level, int stre
     uint32_t cut = kt_range(t, 0, row->n_tokens - 1);
     const uint32_t from[] = {0, cut}, to[] = {cut, row->n_tokens};
     for (int part = 0; part < 2; part++) {
-        hdl_attn_row chunk = *row;
-        chunk.token_at = 0;
-        chunk.pos = row->pos + from[part];
-        chunk.n_tokens = to[part] - from[part];
-        if (chunk.n_tokens == 0)
+        hdl_attn_row *chunk = KT_NEW(t, hdl_attn_row, 1);
+        *chunk = *row;
+        chunk->token_at = 0;
+        chunk->pos = row->pos + from[part];
+        chunk->n_tokens = to[part] - from[part];
+        if (chunk->n_tokens == 0)
             continue;
         size_t token = row->token_at + from[part];
         hdl_attention_args b = *a;
         b.q = a->q + token * q_width;
-        b.rows = &chunk;
+        b.rows = chunk;
         b.n_rows = 1;
-        b.n_tokens = chunk.n_tokens;
-        b.out = KT_NEW(t, float, (size_t)chunk.n_tokens *width);
+        b.n_tokens = chunk->n_tokens;
+        b.out = KT_NEW(t, float, (size_t)chunk->n_tokens *width);
         t->levels[level]->attention(&b, t->streams[stream]);
         kt_same(t, kt_name(t, "a chunk", level, stream), a->out + token * width, b.out,
-                (size_t)chunk.n_tokens * width);
+                (size_t)chunk->n_tokens * width);
     }
 }
 

@@ -75,7 +75,10 @@ static void test(kt *t, int c)
         b.out_stride = stride;
         b.x_stride = shapes[c].pad ? stride : 0;
         t->levels[level]->rms_norm(&b, t->streams[stream]);
-        kt_same(t, kt_name(t, "rms_norm in place", level, stream), spaced, in_place, n);
+        /* As the check against double: dim roundings at most, half of them in the root. */
+        float bound = a.sumsq ? 0 : (float)(dim / 2 + 4) * 0x1p-24f;
+        kt_agree(t, kt_name(t, "rms_norm in place", level, stream),
+                 (kt_pair){spaced, in_place, n, bound, stream});
     }
 }
 

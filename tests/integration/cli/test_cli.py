@@ -163,16 +163,17 @@ class Inspect(unittest.TestCase):
         self.assertEqual(done.stdout, "")
         self.assertGreaterEqual(done.stderr.count(";"), 1)
 
+    @unittest.skipIf(os.path.exists("/dev/nvidia0"), "here there is one")
     def test_a_device_without_a_backend_is_refused(self):
         """And not replaced by the CPU, neither by a command nor by a worker."""
         for args in (["serve", MODEL, "--port", "0"], ["generate", MODEL, "--prompt", "a"]):
             done = heddle(*args, "--device", "cuda")
             self.assertNotEqual(done.returncode, 0, args)
-            self.assertIn("no CUDA backend; say --device cpu", done.stderr)
+            self.assertRegex(done.stderr, "no CUDA backend: [^;]+;.*--device cpu")
         worker = subprocess.run([os.path.join(BIN, "heddle-worker"), "--scheduler", "127.0.0.1:1", "--device", "cuda"],
                                 capture_output=True, text=True, timeout=60)
         self.assertEqual(worker.returncode, 2)
-        self.assertIn("no CUDA backend", worker.stderr)
+        self.assertIn("no CUDA backend: ", worker.stderr)
         self.assertEqual(heddle("inspect", MODEL, "--device", "cuda").returncode, 0)  # planning for it is fine
 
     def test_unknown_architecture_is_refused_by_name(self):

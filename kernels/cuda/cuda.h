@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The ops of the plugin, one file each, and the table that plugin.cu makes of them. Owner: the step
+ * thread; ops only launch. */
+#pragma once
+
+#include "kernels/cuda/gpu.h"
+
+#define HDL_CUDA_DECLARE(op, args) void hdl_cuda_##op(const args *a, hdl_stream *stream);
+HDL_OP_LIST(HDL_CUDA_DECLARE)
+#undef HDL_CUDA_DECLARE
+
+/* Row-major planes whose rows are padded; see weight.h. */
+size_t hdl_cuda_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_t n_leaves);
+void hdl_cuda_weight_pack(const hdl_pack_args *args);
+size_t hdl_cuda_scratch_bytes(const hdl_ops_extent *extent);
+
+/* The device layer's, for weight_pack: host bytes to device memory, done when it returns. Any
+ * thread. */
+void hdl_cuda_store(void *to, const void *from, size_t bytes);
+/* The table's device functions; of device_cuda.cu or fiber/device_fiber.cc. */
+extern const hdl_plugin hdl_cuda_device_layer;

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The device layer of the fiber plugin. Everything is done when a call returns; what a caller must
+ * wait for on a GPU it may not rely on here either (tests of both share their code). */
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/fiber/memory.h"
+
+struct hdl_plugin_device {
+    hdl_stream stream;
+};
+struct hdl_plugin_event {
+    hdl_plugin_device *device;
+};
+
+void hdl_cuda_store(void *to, const void *from, size_t bytes)
+{
+    fiber_memory_open();
+    memcpy(to, from, bytes);
+    fiber_memory_close();
+}
+
+void *gpu_upload(hdl_stream *s, const void *from, size_t bytes)
+{
+    void *to = gpu_take(s, bytes);
+    hdl_cuda_store(to, from, bytes);
+    return to;
+}
+
+static void close_device(hdl_plugin_device *d)
+{
+    if (!d)
+        return;
+    fiber_memory_give(d->stream.scratch);
+    free(d);
+}
+
+static hdl_err probe(uint32_t index, hdl_errmsg *why)
+{
+    if (index == 0)
+        return HDL_OK;
+    return hdl_fail(HDL_UNSUPPORTED, why,
+                    "no CUDA backend: there is no device %u; fibers are one device; say cuda:0",
+                    index);
+}
+
+static hdl_err open_device(hdl_plugin_device **out, const hdl_plugin_opts *opts, hdl_errmsg *why)
+{
+    *out = NULL;
+    HDL_TRY(probe(opts->index, why));
+    hdl_plugin_device *d = (hdl_plugin_device *)calloc(1, sizeof *d);
+    if (!d)
+        return hdl_fail(HDL_NOMEM, why, "out of memory; the machine is full; stop other programs");
+    d->stream.scratch = (unsigned char *)fiber_memory_take(opts->scratch_bytes);
+    d->stream.scratch_bytes = opts->scratch_bytes;
+    d->stream.order = opts->order;
+    d->stream.n_sms = 4;
+    if (!d->stream.scratch) {
+        close_device(d);
+        return hdl_fail(HDL_NOMEM, why,
+                        "no memory for %zu bytes of scratch; the machine is full; "
+                        "lower sched.step_tokens",
+                        opts->scratch_bytes);
+    }
+    *out = d;
+    return HDL_OK;
+}
+
+static hdl_err info(hdl_plugin_device *d, hdl_plugin_info *out)
+{
+    *out = {};
+    snprintf(out->name, sizeof out->name, "fibers on the host");
+    out->n_sms = d->stream.n_sms;
+    out->memory_bytes = out->memory_free = (uint64_t)1 << 40;
+    return HDL_OK;
+}
+
+static hdl_stream *stream(hdl_plugin_device *d) { return &d->stream; }
+
+static void *take(hdl_plugin_device *d, size_t bytes)
+{
+    (void)d;
+    return fiber_memory_take(bytes);
+}
+static void give(hdl_plugin_device *d, void *ptr)
+{
+    (void)d;
+    fiber_memory_give(ptr);
+}
+static void *take_pinned(hdl_plugin_device *d, size_t bytes)
+{
+    (void)d;
+    return calloc(1, bytes);
+}
+static void give_pinned(hdl_plugin_device *d, void *ptr)
+{
+    (void)d;
+    free(ptr);
+}
+
+static hdl_err move(hdl_plugin_device *d, void *to, const void *from, size_t bytes)
+{
+    if (bytes > 0)
+        hdl_cuda_store(to, from, bytes);
+    return d->stream.err;
+}
+
+static hdl_err fill(hdl_plugin_device *d, uint32_t *to, uint32_t word, size_t count)
+{
+    fiber_memory_open();
+    for (size_t i = 0; i < count; i++)
+        to[i] = word;
+    fiber_memory_close();
+    return d->stream.err;
+}
+
+static hdl_err sync(hdl_plugin_device *d) { return d->stream.err; }
+
+static hdl_plugin_event *event_new(hdl_plugin_device *d)
+{
+    hdl_plugin_event *e = (hdl_plugin_event *)malloc(sizeof *e);
+    if (e)
+        e->device = d;
+    return e;
+}
+static void event_free(hdl_plugin_event *e) { free(e); }
+static hdl_err event_mark(hdl_plugin_event *e) { return e->device->stream.err; }
+
+const hdl_plugin hdl_cuda_device_layer = {
+    HDL_PLUGIN_ABI, sizeof(hdl_plugin),
+    "fiber",        NULL,
+    probe,          open_device,
+    close_device,   info,
+    stream,         take,
+    give,           take_pinned,
+    give_pinned,    move,
+    move,           move,
+    fill,           sync,
+    event_new,      event_free,
+    event_mark,     event_mark,
+};

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table that a worker gets: ops of this folder over the device layer of the build (CUDA, or
+ * fibers on the host). */
+#include "kernels/cuda/cuda.h"
+
+#ifdef __CUDACC__
+#define NAME "cuda"
+#else
+#define NAME "fiber"
+#endif
+
+/* Ops that have kernels; the others are NULL, and whoever loads the plugin says so. */
+#define HDL_CUDA_OP_LIST(X)                                                                        \
+    X(embed)                                                                                       \
+    X(rms_norm)                                                                                    \
+    X(sumsq)                                                                                       \
+    X(absmax)                                                                                      \
+    X(int8_rows)                                                                                   \
+    X(gate)                                                                                        \
+    X(softcap)                                                                                     \
+    X(glu)                                                                                         \
+    X(scale_rows)                                                                                  \
+    X(add)                                                                                         \
+    X(add_row)                                                                                     \
+    X(kv_copy)
+
+static hdl_ops ops;
+static hdl_plugin plugin;
+
+static void fill_tables()
+{
+    ops.name = NAME;
+#define HDL_CUDA_MEMBER(op) ops.op = hdl_cuda_##op;
+    HDL_CUDA_OP_LIST(HDL_CUDA_MEMBER)
+#undef HDL_CUDA_MEMBER
+    plugin = hdl_cuda_device_layer;
+    plugin.ops = &ops;
+}
+
+extern "C" __attribute__((visibility("default"))) const hdl_plugin *hdl_plugin_get(uint32_t abi)
+{
+    if (abi != HDL_PLUGIN_ABI)
+        return NULL;
+    fill_tables();
+    return &plugin;
+}
