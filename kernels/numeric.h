@@ -225,6 +225,33 @@ HDL_INLINE int8_t hdl_q8_round(float x, float scale)
     return (int8_t)lrintf(q);
 }
 
+/* A power of two that makes numbers of at most max (bits of it: not negative, or a NaN) integers of
+ * about 2^bits, and its inverse. Both 0 where max is nothing; NaNs come of infinities and NaNs. */
+typedef struct hdl_fixed {
+    float to, from;
+} hdl_fixed;
+
+static inline hdl_fixed hdl_fixed_of(uint32_t max, uint32_t bits)
+{
+    uint32_t exponent = max >> 23;
+    if (exponent < 27) /* below 2^-100 */
+        return (hdl_fixed){0, 0};
+    if (exponent == 255)
+        return (hdl_fixed){0, hdl_f32_from_bits(0x7fc00000u)};
+    return (hdl_fixed){hdl_f32_from_bits((253 + bits - exponent) << 23),
+                       hdl_f32_from_bits((exponent + 1 - bits) << 23)};
+}
+
+enum { HDL_FIXED_Q_BITS = 14, HDL_FIXED_WEIGHT_BITS = 15, HDL_FIXED_MAX = 32767 };
+
+/* Nearest even, at most HDL_FIXED_MAX; a NaN becomes that. */
+static inline int16_t hdl_fixed_round(float x, float to)
+{
+    float n = x * to;
+    n = n < (float)HDL_FIXED_MAX ? n : (float)HDL_FIXED_MAX;
+    return (int16_t)lrintf(n);
+}
+
 /* The larger of max and |x|; a NaN is larger than all. */
 HDL_INLINE float hdl_absmax(float max, float x)
 {

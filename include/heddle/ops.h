@@ -15,6 +15,7 @@
 #pragma once
 
 #include <heddle/err.h>
+#include <heddle/kv.h>
 #include <heddle/limits.h>
 #include <heddle/source.h>
 
@@ -236,13 +237,6 @@ typedef struct hdl_linear_heads_args {
     uint32_t n_heads, n_tokens;
 } hdl_linear_heads_args;
 
-/* The paged KV cache of one layer on this rank, bf16. */
-typedef struct hdl_kv_view {
-    uint16_t *k; /* [n_blocks, n_kv_heads, block_tokens, head_dim] */
-    uint16_t *v; /* the same shape */
-    uint32_t n_blocks, n_kv_heads, block_tokens, head_dim;
-} hdl_kv_view;
-
 /* Where each token of the step belongs. Index arrays are built once per step by worker/batch.c and
  * shared by all layers. */
 typedef struct hdl_attn_row {
@@ -264,8 +258,8 @@ typedef enum hdl_qk_norm {
 } hdl_qk_norm;
 
 /* Splits qkv, norms (HEAD, L2_AFTER), rotates q and k (half-split "NeoX" pairs i, i + rope_dim/2,
- * or interleaved pairs 2i, 2i + 1), scales q by its position's factor, stores q in f32 and k, v in
- * bf16 (nearest even) into the cache at (table[pos / block_tokens], pos % block_tokens). HF:
+ * or interleaved pairs 2i, 2i + 1), scales q by its position's factor, stores q in f32 and k, v as
+ * the cache's type has them (kv.h) at (table[pos / block_tokens], pos % block_tokens). HF:
  * Qwen3MoeAttention, apply_rotary_pos_emb; Llama4TextAttention. */
 typedef struct hdl_qkv_rope_args {
     const float *qkv; /* [n_tokens, (n_heads + 2 n_kv_heads) * head_dim]: all q heads, all k heads,
@@ -315,11 +309,13 @@ typedef struct hdl_latent_rope_args {
  * Query head h reads KV head h / (n_heads / n_kv_heads). Keys are walked in tiles at absolute
  * multiples of HDL_ATTN_TILE, partial softmaxes are combined in a fixed order (N3). scale
  * multiplies q.k. window > 0: only the last `window` positions (own included) are seen.
- * FlashAttention's online softmax (Dao et al. 2022, section 3.1) with tiles fixed to positions. */
-enum {
-    HDL_ATTN_TILE = 32,
-    HDL_ATTN_SPLIT = 512
-}; /* a split holds SPLIT / TILE tiles; splits are independent, then merged in order */
+ * FlashAttention's online softmax (Dao et al. 2022, section 3.1) with tiles fixed to positions.
+ *
+ * Over INT8 the products are exact integers. A query becomes integers by a power of two that its
+ * largest value chooses (hdl_fixed_of, 14 bits): score = dot * (its step * scale) * the key's
+ * scale. A query's weights in a tile, times the values' scales, become integers likewise (15 bits),
+ * and a tile adds fma(dot, step, sum) to the output. head_dim is even, latent 0, a block whole
+ * tiles. */
 typedef struct hdl_attention_args {
     const float *q; /* [n_tokens, n_heads, head_dim] */
     const hdl_attn_row *rows;

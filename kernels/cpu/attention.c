@@ -72,12 +72,20 @@ static size_t row_index(const attn_job *job, const attn_block *b, uint32_t r)
     return token * job->a->n_heads + b->head + r % b->n_heads;
 }
 
-static void load_queries(const attn_job *job, const attn_block *b, float *q)
+static void load_queries(const attn_job *job, const attn_block *b, const hdl_attn_work *work)
 {
     const float *rows[HDL_ATTN_ROWS];
+    uint32_t dim = job->a->kv.head_dim;
     for (uint32_t r = 0; r < b->n_rows; r++)
-        rows[r] = job->a->q + row_index(job, b, r) * job->a->kv.head_dim;
-    hdl_attn_load_queries(rows, b->n_rows, job->a->kv.head_dim, q);
+        rows[r] = job->a->q + row_index(job, b, r) * dim;
+    if (job->a->kv.type != HDL_KV_INT8) {
+        hdl_attn_load_queries(rows, b->n_rows, dim, work->q);
+        return;
+    }
+    for (uint32_t r = 0; r < b->n_rows; r++)
+        work->q8_step[r] =
+            job->a->scale *
+            hdl_attn_load_query8(rows[r], dim, work->q8 + (size_t)r * HDL_ATTN_Q8_ROW);
 }
 
 /* Where the keys of the tile at `pos` lie. */
@@ -86,6 +94,14 @@ static void find_keys(const attn_job *job, const attn_block *b, uint32_t pos, ui
 {
     tile->n_keys = hdl_min_u32(HDL_ATTN_TILE, end - pos);
     const hdl_kv_view *kv = &job->a->kv;
+    if (kv->type == HDL_KV_INT8) {
+        uint32_t block = b->row->table[pos / kv->block_tokens];
+        HDL_ASSERT_LT(block, kv->n_blocks);
+        size_t at = hdl_kv8_tile_at(kv, block, b->kv_head, pos % kv->block_tokens);
+        tile->k8 = kv->k8 + at;
+        tile->v8 = kv->v8 + at;
+        return;
+    }
     for (uint32_t j = 0; j < tile->n_keys;) { /* a piece of a cache block at a time */
         uint32_t at = (pos + j) % kv->block_tokens,
                  block = b->row->table[(pos + j) / kv->block_tokens];
@@ -129,6 +145,8 @@ static void walk_split(const attn_job *job, const attn_block *b, uint32_t split,
         state->sum[r] = 0;
     }
     memset(state->out, 0, (size_t)b->n_rows * job->value_dim * sizeof *state->out);
+    void (*add_tile)(const hdl_attn_tile_args *a) =
+        job->a->kv.type == HDL_KV_INT8 ? hdl_attn_add_tile8 : hdl_attn_add_tile;
     uint32_t turn = 0;
     if (begin < end)
         find_keys(job, b, begin, last.end, &tiles[0]);
@@ -138,15 +156,15 @@ static void walk_split(const attn_job *job, const attn_block *b, uint32_t split,
         if (next)
             find_keys(job, b, pos + HDL_ATTN_TILE, last.end, next);
         set_visible(job, b, pos, tile);
-        hdl_attn_add_tile(&(hdl_attn_tile_args){.tile = tile,
-                                                .next = next,
-                                                .work = work,
-                                                .state = state,
-                                                .n_rows = b->n_rows,
-                                                .head_dim = job->a->kv.head_dim,
-                                                .value_dim = job->value_dim,
-                                                .scale = job->a->scale,
-                                                .softcap = job->a->softcap});
+        add_tile(&(hdl_attn_tile_args){.tile = tile,
+                                       .next = next,
+                                       .work = work,
+                                       .state = state,
+                                       .n_rows = b->n_rows,
+                                       .head_dim = job->a->kv.head_dim,
+                                       .value_dim = job->value_dim,
+                                       .scale = job->a->scale,
+                                       .softcap = job->a->softcap});
     }
 }
 
@@ -215,7 +233,9 @@ static void cut_buffers(hdl_stream *stream, int thread, uint32_t dim, thread_buf
 {
     float *at = hdl_stream_thread_mem(stream, thread);
     t->work.q = at;
-    t->work.keys = at += (size_t)dim * HDL_ATTN_ROWS;
+    t->work.q8 = (int16_t *)(void *)at;
+    t->work.keys = at += (size_t)hdl_max_u32(dim, HDL_ATTN_Q8_ROW / 2) * HDL_ATTN_ROWS;
+    t->work.q8_step = at;
     t->work.weight = at += (size_t)dim * HDL_ATTN_TILE;
     t->part.out = at += HDL_ATTN_ROWS * HDL_ATTN_TILE;
     t->all.out = at + (size_t)dim * HDL_ATTN_ROWS;
@@ -231,7 +251,7 @@ static void whole_block(const attn_job *job, const attn_block *b, thread_buffers
     uint32_t dim = job->value_dim;
     uint32_t first = visible(job, b, 0).first / HDL_ATTN_SPLIT;
     uint32_t n_splits = hdl_div_ceil_u32(visible(job, b, b->n_tokens - 1).end, HDL_ATTN_SPLIT);
-    load_queries(job, b, t->work.q);
+    load_queries(job, b, &t->work);
     for (uint32_t split = first; split < n_splits; split++) {
         walk_split(job, b, split, &t->work, split == first ? &t->all : &t->part);
         for (uint32_t r = 0; split > first && r < b->n_rows; r++) {
@@ -251,7 +271,7 @@ static void one_split(const attn_job *job, const attn_block *b, uint32_t split, 
     if (split * HDL_ATTN_SPLIT >= visible(job, b, b->n_tokens - 1).end ||
         (split + 1) * HDL_ATTN_SPLIT <= visible(job, b, 0).first)
         return;
-    load_queries(job, b, t->work.q);
+    load_queries(job, b, &t->work);
     walk_split(job, b, split, &t->work, &t->part);
     for (uint32_t r = 0; r < b->n_rows; r++) {
         row_state to = row_in_scratch(job, b, split, r), from = row_of(&t->part, r, dim);

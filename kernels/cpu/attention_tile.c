@@ -4,7 +4,7 @@
  * Scores have keys across lanes and walk the head dimension in order; the output has the head
  * dimension across lanes and walks the keys in order. So every number has one accumulator and one
  * order, however many rows are computed together. */
-#include "kernels/cpu/attention.h"
+#include "kernels/cpu/attention_soften.h"
 
 /* How many rows one kernel call keeps in registers, the most first, and how many v16 of an output
  * row. AVX2 has room for 12 accumulators, which are 6 v16. */
@@ -237,30 +237,12 @@ V16_FN void values_rows(const hdl_attn_tile_args *a, uint32_t first, const int r
         values(a, first, rows, 1, d);
 }
 
-/* Scores become weights; max and sum move on; the output so far is scaled to the new max. */
 static void soften_row(const hdl_attn_tile_args *a, uint32_t r)
 {
-    hdl_attn_state *s = a->state;
     float *weight = a->work->weight + (size_t)r * HDL_ATTN_TILE;
-    uint32_t lo = a->tile->lo[r], hi = a->tile->hi[r];
-    v16 w0 = v16_load(weight), w1 = v16_load(weight + HDL_LANES);
-    if (lo > 0 || hi < HDL_ATTN_TILE) {
-        v16 unseen = v16_set1(-INFINITY);
-        w0 = v16_where_lanes(hdl_min_u32(lo, 16), hdl_min_u32(hi, 16), w0, unseen);
-        w1 = v16_where_lanes(hdl_max_u32(lo, 16) - 16, hdl_max_u32(hi, 16) - 16, w1, unseen);
-    }
-    float max = v16_fold_max(v16_max(w0, w1));
-    max = max > s->max[r] ? max : s->max[r];
-    w0 = v16_exp(v16_sub(w0, v16_set1(max)));
-    w1 = v16_exp(v16_sub(w1, v16_set1(max)));
-    v16_store(weight, w0);
-    v16_store(weight + HDL_LANES, w1);
-    float keep = hdl_exp(s->max[r] - max);
-    s->sum[r] = fmaf(s->sum[r], keep, v16_fold(v16_add(w0, w1)));
-    s->max[r] = max;
-    float *out = s->out + (size_t)r * a->value_dim;
-    for (uint32_t d = 0; keep != 1.0f && d < a->value_dim; d += HDL_LANES)
-        v16_store(out + d, v16_mul(v16_load(out + d), v16_set1(keep)));
+    hdl_attn_keys w = hdl_attn_soften(a, r);
+    v16_store(weight, w.lo);
+    v16_store(weight + HDL_LANES, w.hi);
 }
 
 /* Rows from r on that see the same keys as row r. */
@@ -291,8 +273,7 @@ static void values_all(const hdl_attn_tile_args *a, uint32_t r, uint32_t end)
 #undef STEP
 }
 
-/* Apart from soften_row, which few models want to be longer. */
-static __attribute__((noinline)) void cap_scores(const hdl_attn_tile_args *a)
+void hdl_attn_cap_scores(const hdl_attn_tile_args *a)
 {
     float *score = a->work->weight;
     for (size_t i = 0; i < (size_t)a->n_rows * HDL_ATTN_TILE; i += HDL_LANES)
@@ -304,7 +285,7 @@ void hdl_attn_add_tile(const hdl_attn_tile_args *a)
     transpose_keys(a->tile, a->head_dim, a->work->keys);
     scores_all(a, 0, a->n_rows);
     if (a->softcap != 0.0f)
-        cap_scores(a);
+        hdl_attn_cap_scores(a);
     for (uint32_t r = 0, end = 0; r < a->n_rows; r = end) {
         end = r + alike(a->tile, r, a->n_rows);
         if (a->tile->lo[r] >= a->tile->hi[r])

@@ -109,6 +109,15 @@ V16_FN v16 v16_load_twice(const float *p)
 }
 /* Lanes 2i and 2i + 1 change places. */
 V16_FN v16 v16_swap_pairs(v16 a) { return _mm512_permute_ps(a, 0xb1); }
+/* 32 int8 as 32 int16: the first 16 of them in lanes 0-7. */
+V16_FN v16i v16i_load_i8(const void *p)
+{
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
+}
+/* acc += a.low * b.low + a.high * b.high of the int16 halves of each lane. */
+V16_FN void v16i_dot16_into(v16i *acc, v16i a, v16i b) { *acc = _mm512_dpwssd_epi32(*acc, a, b); }
+V16_FN __m256i v16i_low(v16i a) { return _mm512_castsi512_si256(a); }
+V16_FN __m256i v16i_high(v16i a) { return _mm512_extracti64x4_epi64(a, 1); }
 V16_FN __m256 v16_low(v16 a) { return _mm512_castps512_ps256(a); }
 V16_FN __m256 v16_high(v16 a)
 {
@@ -254,6 +263,23 @@ V16_FN v16 v16_swap_pairs(v16 a)
 {
     return (v16){_mm256_permute_ps(a.lo, 0xb1), _mm256_permute_ps(a.hi, 0xb1)};
 }
+/* 32 int8 as 32 int16: the first 16 of them in lanes 0-7. */
+V16_FN v16i v16i_load_i8(const void *p)
+{
+    const __m128i *at = p;
+    return (v16i){_mm256_cvtepi8_epi16(_mm_loadu_si128(at)),
+                  _mm256_cvtepi8_epi16(_mm_loadu_si128(at + 1))};
+}
+/* acc += a.low * b.low + a.high * b.high of the int16 halves of each lane. */
+V16_FN void v16i_dot16_into(v16i *acc, v16i a, v16i b)
+{
+    v16i n = {_mm256_madd_epi16(a.lo, b.lo), _mm256_madd_epi16(a.hi, b.hi)};
+    /* in place: gcc 12 moves accumulators about otherwise, and then spills them */
+    __asm__("vpaddd %1, %0, %0" : "+x"(acc->lo) : "x"(n.lo));
+    __asm__("vpaddd %1, %0, %0" : "+x"(acc->hi) : "x"(n.hi));
+}
+V16_FN __m256i v16i_low(v16i a) { return a.lo; }
+V16_FN __m256i v16i_high(v16i a) { return a.hi; }
 V16_FN __m256 v16_low(v16 a) { return a.lo; }
 V16_FN __m256 v16_high(v16 a) { return a.hi; }
 
@@ -286,6 +312,15 @@ V16_FN float v16_fold_max(v16 a)
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
+/* Largest lane, signed. */
+V16_FN int32_t v16i_fold_max(v16i a)
+{
+    __m256i eight = _mm256_max_epi32(v16i_low(a), v16i_high(a));
+    __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    __m128i two = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
 V16_FN v16 v16_load_bf16(const uint16_t *p)
 {
     return v16_from_bits(v16i_shl(v16i_load_u16(p), 16));
@@ -301,8 +336,8 @@ V16_FN v16i v16_to_bf16(v16 x)
     return v16i_where_gt(magnitude, v16i_set1(0x7f800000), v16i_or(high, v16i_set1(0x40)), rounded);
 }
 
-/* hdl_exp */
-V16_FN v16 v16_exp(v16 x)
+/* hdl_exp of x <= 0 or a NaN */
+V16_FN v16 v16_exp_below(v16 x)
 {
     v16 n = v16_rint(v16_mul(x, v16_set1(HDL_EXP_LOG2E)));
     v16 r = v16_fma(n, v16_set1(-HDL_EXP_LN2_HIGH), x);
@@ -317,8 +352,13 @@ V16_FN v16 v16_exp(v16 x)
     p = v16_fma(p, r, v16_set1(1.0f));
     v16i power = v16i_shl(v16i_add(v16_to_i32(n), v16i_set1(127)), 23);
     p = v16_mul(p, v16_from_bits(power));
-    p = v16_where_lt(v16_set1(HDL_EXP_MAX), x, v16_set1(INFINITY), p);
     return v16_where_lt(x, v16_set1(HDL_EXP_MIN), v16_zero(), p);
+}
+
+/* hdl_exp */
+V16_FN v16 v16_exp(v16 x)
+{
+    return v16_where_lt(v16_set1(HDL_EXP_MAX), x, v16_set1(INFINITY), v16_exp_below(x));
 }
 
 /* hdl_silu */

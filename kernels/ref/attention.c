@@ -19,8 +19,12 @@ typedef struct query {
     const float *q; /* [head_dim] */
     uint32_t head, kv_head, value_dim;
     uint32_t first, end; /* visible positions [first, end) */
+    /* INT8: q = q8 * q_step, about */
+    int16_t q8[HDL_HEAD_DIM_MAX];
+    float q_step;
 } query;
 
+/* Where a position lies in the cache: bf16, then INT8. */
 static size_t kv_at(const query *u, uint32_t pos)
 {
     const hdl_kv_view *kv = &u->a->kv;
@@ -31,42 +35,115 @@ static size_t kv_at(const query *u, uint32_t pos)
            kv->head_dim;
 }
 
-/* q.k in order of the dimension, one rounding each, then the scale and the cap. */
-static float score(const query *u, uint32_t pos)
+static size_t kv8_at(const query *u, uint32_t pos)
+{
+    const hdl_kv_view *kv = &u->a->kv;
+    uint32_t block = u->row->table[pos / kv->block_tokens];
+    HDL_ASSERT_LT(block, kv->n_blocks);
+    return hdl_kv8_tile_at(kv, block, u->kv_head, pos % kv->block_tokens);
+}
+
+static float scale_at(const unsigned char *tile, uint32_t dim, uint32_t pos)
+{
+    float scale;
+    memcpy(&scale, tile + hdl_kv8_scale_at(dim, pos), sizeof scale);
+    return scale;
+}
+
+/* q.k in order of the dimension, one rounding each. */
+static float dot_bf16(const query *u, uint32_t pos)
 {
     const uint16_t *k = u->a->kv.k + kv_at(u, pos);
     float dot = 0;
     for (uint32_t i = 0; i < u->a->kv.head_dim; i++)
         dot = fmaf(u->q[i], hdl_bf16_to_f32(k[i]), dot);
-    dot *= u->a->scale;
+    return dot * u->a->scale;
+}
+
+static float dot_int8(const query *u, uint32_t pos)
+{
+    const unsigned char *tile = u->a->kv.k8 + kv8_at(u, pos);
+    int32_t dot = 0;
+    for (uint32_t i = 0; i < u->a->kv.head_dim; i++)
+        dot += u->q8[i] * (int8_t)tile[hdl_kv8_k_at(pos, i)];
+    return (float)dot * (u->q_step * u->a->scale) * scale_at(tile, u->a->kv.head_dim, pos);
+}
+
+static float score(const query *u, uint32_t pos)
+{
+    float dot = u->a->kv.type == HDL_KV_INT8 ? dot_int8(u, pos) : dot_bf16(u, pos);
     return u->a->softcap != 0.0f ? hdl_softcap(dot, u->a->softcap) : dot;
+}
+
+static void make_q8(query *u)
+{
+    float max = 0;
+    for (uint32_t i = 0; i < u->a->kv.head_dim; i++)
+        max = hdl_absmax(max, u->q[i]);
+    hdl_fixed fixed = hdl_fixed_of(hdl_f32_bits(max), HDL_FIXED_Q_BITS);
+    for (uint32_t i = 0; i < u->a->kv.head_dim; i++)
+        u->q8[i] = hdl_fixed_round(u->q[i], fixed.to);
+    u->q_step = fixed.from;
+}
+
+/* A tile's part of the keys that a query sees, with exp(score - max) of each. */
+typedef struct weights {
+    uint32_t from, to;
+    float of[HDL_ATTN_TILE];
+} weights;
+
+static void add_values_bf16(const query *u, const weights *w, float *out)
+{
+    for (uint32_t pos = w->from; pos < w->to; pos++) {
+        const uint16_t *v = (u->a->latent ? u->a->kv.k : u->a->kv.v) + kv_at(u, pos);
+        for (uint32_t i = 0; i < u->value_dim; i++)
+            out[i] = fmaf(w->of[pos % HDL_ATTN_TILE], hdl_bf16_to_f32(v[i]), out[i]);
+    }
+}
+
+static void add_values_int8(const query *u, const weights *w, float *out)
+{
+    const unsigned char *tile = u->a->kv.v8 + kv8_at(u, w->from);
+    float max = 0, weight[HDL_ATTN_TILE];
+    for (uint32_t pos = w->from; pos < w->to; pos++) {
+        uint32_t j = pos % HDL_ATTN_TILE;
+        weight[j] = w->of[j] * scale_at(tile, u->value_dim, pos);
+        max = hdl_absmax(max, weight[j]);
+    }
+    hdl_fixed fixed = hdl_fixed_of(hdl_f32_bits(max), HDL_FIXED_WEIGHT_BITS);
+    for (uint32_t i = 0; i < u->value_dim; i++) {
+        int32_t dot = 0;
+        for (uint32_t pos = w->from; pos < w->to; pos++)
+            dot += hdl_fixed_round(weight[pos % HDL_ATTN_TILE], fixed.to) *
+                   (int8_t)tile[hdl_kv8_v_at(u->value_dim, pos, i)];
+        out[i] = fmaf((float)dot, fixed.from, out[i]);
+    }
 }
 
 /* Adds the visible keys of the tile at `tile` to the state. Key j goes to lane j % 16 of the sum
  * of weights; values are added in order of position. */
 static void add_tile(const query *u, uint32_t tile, softmax_state *s)
 {
-    uint32_t from = hdl_max_u32(tile, u->first), to = hdl_min_u32(tile + HDL_ATTN_TILE, u->end);
-    float weight[HDL_ATTN_TILE], lane[HDL_LANES] = {0}, max = s->max;
-    for (uint32_t pos = from; pos < to; pos++) {
-        weight[pos - tile] = score(u, pos);
-        if (weight[pos - tile] > max)
-            max = weight[pos - tile];
+    weights w = {hdl_max_u32(tile, u->first), hdl_min_u32(tile + HDL_ATTN_TILE, u->end), {0}};
+    float lane[HDL_LANES] = {0}, max = s->max;
+    for (uint32_t pos = w.from; pos < w.to; pos++) {
+        w.of[pos - tile] = score(u, pos);
+        if (w.of[pos - tile] > max)
+            max = w.of[pos - tile];
     }
-    for (uint32_t pos = from; pos < to; pos++) {
-        weight[pos - tile] = hdl_exp(weight[pos - tile] - max);
-        lane[pos % HDL_LANES] += weight[pos - tile];
+    for (uint32_t pos = w.from; pos < w.to; pos++) {
+        w.of[pos - tile] = hdl_exp(w.of[pos - tile] - max);
+        lane[pos % HDL_LANES] += w.of[pos - tile];
     }
     float keep = hdl_exp(s->max - max);
     s->max = max;
     s->sum = fmaf(s->sum, keep, hdl_lanes_fold(lane));
     for (uint32_t i = 0; i < u->value_dim; i++)
         s->out[i] *= keep;
-    for (uint32_t pos = from; pos < to; pos++) {
-        const uint16_t *v = (u->a->latent ? u->a->kv.k : u->a->kv.v) + kv_at(u, pos);
-        for (uint32_t i = 0; i < u->value_dim; i++)
-            s->out[i] = fmaf(weight[pos - tile], hdl_bf16_to_f32(v[i]), s->out[i]);
-    }
+    if (u->a->kv.type == HDL_KV_INT8)
+        add_values_int8(u, &w, s->out);
+    else
+        add_values_bf16(u, &w, s->out);
 }
 
 /* Merges the softmax over later keys into the one over earlier keys. */
@@ -140,6 +217,8 @@ static void query_heads(const void *args, size_t from, size_t to)
                    .kv_head = head / (a->n_heads / a->kv.n_kv_heads),
                    .first = first_seen(a, end),
                    .end = end};
+        if (a->kv.type == HDL_KV_INT8)
+            make_q8(&u);
         attend(&u, a->out + at * u.value_dim);
     }
 }
@@ -149,6 +228,9 @@ void hdl_ref_attention(const hdl_attention_args *a, hdl_stream *stream)
     HDL_ASSERT_LE(a->kv.head_dim, HDL_HEAD_DIM_MAX);
     HDL_ASSERT_EQ(a->n_heads % a->kv.n_kv_heads, 0);
     HDL_ASSERT_LE(a->latent, a->kv.head_dim);
+    if (a->kv.type == HDL_KV_INT8)
+        HDL_ASSERT(a->latent == 0 && a->kv.head_dim % 2 == 0 &&
+                   a->kv.block_tokens % HDL_ATTN_TILE == 0);
     for (uint32_t r = 0; r < a->n_rows; r++) {
         attn_job job = {.a = a, .row = &a->rows[r]};
         hdl_stream_for(stream, (size_t)a->rows[r].n_tokens * a->n_heads, 1, query_heads, &job);

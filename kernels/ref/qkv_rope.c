@@ -34,6 +34,44 @@ static void head(const hdl_qkv_rope_args *a, const float *w, uint32_t pos, float
     }
 }
 
+/* k and v of one head, into place `at` of a block. */
+typedef struct kv_store {
+    uint32_t block, head, at;
+    const float *k, *v; /* [head_dim] */
+} kv_store;
+
+static void store_bf16(const hdl_kv_view *kv, kv_store s)
+{
+    uint32_t dim = kv->head_dim;
+    size_t at = (((size_t)s.block * kv->n_kv_heads + s.head) * kv->block_tokens + s.at) * dim;
+    for (uint32_t i = 0; i < dim; i++) {
+        kv->k[at + i] = hdl_bf16_from_f32(s.k[i]);
+        kv->v[at + i] = hdl_bf16_from_f32(s.v[i]);
+    }
+}
+
+static float int8_scale(const float *x, uint32_t dim)
+{
+    float max = 0;
+    for (uint32_t i = 0; i < dim; i++)
+        max = hdl_absmax(max, x[i]);
+    return max / 127.0f;
+}
+
+static void store_int8(const hdl_kv_view *kv, kv_store s)
+{
+    uint32_t dim = kv->head_dim;
+    size_t tile = hdl_kv8_tile_at(kv, s.block, s.head, s.at);
+    unsigned char *k = kv->k8 + tile, *v = kv->v8 + tile;
+    float k_scale = int8_scale(s.k, dim), v_scale = int8_scale(s.v, dim);
+    for (uint32_t i = 0; i < dim; i++) {
+        k[hdl_kv8_k_at(s.at, i)] = (unsigned char)hdl_q8_round(s.k[i], k_scale);
+        v[hdl_kv8_v_at(dim, s.at, i)] = (unsigned char)hdl_q8_round(s.v[i], v_scale);
+    }
+    memcpy(k + hdl_kv8_scale_at(dim, s.at), &k_scale, sizeof k_scale);
+    memcpy(v + hdl_kv8_scale_at(dim, s.at), &v_scale, sizeof v_scale);
+}
+
 static void one_token(const hdl_qkv_rope_args *a, const hdl_attn_row *row, uint32_t idx)
 {
     uint32_t dim = a->kv.head_dim, pos = row->pos + idx, n_kv = a->kv.n_kv_heads;
@@ -54,12 +92,11 @@ static void one_token(const hdl_qkv_rope_args *a, const hdl_attn_row *row, uint3
         float key[HDL_HEAD_DIM_MAX];
         memcpy(key, k + (size_t)h * dim, dim * sizeof *key);
         head(a, a->k_norm, pos, key);
-        size_t at =
-            (((size_t)block * n_kv + h) * a->kv.block_tokens + pos % a->kv.block_tokens) * dim;
-        for (uint32_t i = 0; i < dim; i++) {
-            a->kv.k[at + i] = hdl_bf16_from_f32(key[i]);
-            a->kv.v[at + i] = hdl_bf16_from_f32(v[(size_t)h * dim + i]);
-        }
+        kv_store s = {block, h, pos % a->kv.block_tokens, key, v + (size_t)h * dim};
+        if (a->kv.type == HDL_KV_INT8)
+            store_int8(&a->kv, s);
+        else
+            store_bf16(&a->kv, s);
     }
 }
 

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "paged.h"
 
+#include <math.h>
+#include <string.h>
+
 #include "kernels/numeric.h"
 
-kt_step kt_paged_step(kt *t, const kt_step_shape *s)
+kt_step kt_paged_step(kt *t, const kt_step_shape *s, hdl_kv_type type)
 {
     kt_step step = {.n_rows = s->n_rows, .rows = KT_NEW(t, hdl_attn_row, s->n_rows)};
     uint32_t n_blocks = 1;
@@ -25,25 +28,122 @@ kt_step kt_paged_step(kt *t, const kt_step_shape *s)
         next += hdl_div_ceil_u32(s->pos[r] + s->n_tokens[r], s->block_tokens);
         step.n_tokens += s->n_tokens[r];
     }
-    step.kv = (hdl_kv_view){.n_blocks = n_blocks,
+    step.kv = (hdl_kv_view){.type = type,
+                            .n_blocks = n_blocks,
                             .n_kv_heads = s->n_kv_heads,
                             .block_tokens = s->block_tokens,
                             .head_dim = s->head_dim};
-    step.kv_count = (size_t)n_blocks * s->n_kv_heads * s->block_tokens * s->head_dim;
-    step.kv.k = KT_NEW(t, uint16_t, step.kv_count);
-    step.kv.v = KT_NEW(t, uint16_t, step.kv_count);
-    for (size_t i = 0; i < step.kv_count; i++)
-        step.kv.k[i] = step.kv.v[i] = 0x7fc0; /* NaN */
+    step.kv_bytes = (size_t)n_blocks * s->n_kv_heads * s->block_tokens *
+                    (size_t)hdl_kv_bytes(type, s->head_dim);
+    kt_paged_clear(t, &step, &step.kv);
     return step;
 }
 
-size_t kt_paged_at(const kt_step *step, uint32_t row, uint32_t pos, uint32_t kv_head)
+void kt_paged_clear(kt *t, const kt_step *step, hdl_kv_view *out)
+{
+    unsigned char *k = kt_alloc(t, step->kv_bytes), *v = kt_alloc(t, step->kv_bytes);
+    memset(k, 0xff, step->kv_bytes); /* a NaN in bf16 and in f32 */
+    memset(v, 0xff, step->kv_bytes);
+    bool is_int8 = step->kv.type == HDL_KV_INT8;
+    *out = step->kv;
+    out->k = is_int8 ? NULL : (uint16_t *)(void *)k;
+    out->v = is_int8 ? NULL : (uint16_t *)(void *)v;
+    out->k8 = is_int8 ? k : NULL;
+    out->v8 = is_int8 ? v : NULL;
+}
+
+size_t kt_paged_at(const kt_step *step, kt_place at)
 {
     const hdl_kv_view *kv = &step->kv;
-    uint32_t block = step->rows[row].table[pos / kv->block_tokens];
-    return (((size_t)block * kv->n_kv_heads + kv_head) * kv->block_tokens +
-            pos % kv->block_tokens) *
+    uint32_t block = step->rows[at.row].table[at.pos / kv->block_tokens];
+    return (((size_t)block * kv->n_kv_heads + at.kv_head) * kv->block_tokens +
+            at.pos % kv->block_tokens) *
            kv->head_dim;
+}
+
+static size_t tile_at(const kt_step *step, kt_place at)
+{
+    const hdl_kv_view *kv = &step->kv;
+    uint32_t block = step->rows[at.row].table[at.pos / kv->block_tokens];
+    return hdl_kv8_tile_at(kv, block, at.kv_head, at.pos % kv->block_tokens);
+}
+
+static float *scale_of(const kt_step *step, kt_place at, unsigned char *kv8)
+{
+    size_t tile = tile_at(step, at);
+    return (float *)(void *)(kv8 + tile + hdl_kv8_scale_at(step->kv.head_dim, at.pos));
+}
+
+double kt_paged_k(const kt_step *step, kt_place at, uint32_t i)
+{
+    const hdl_kv_view *kv = &step->kv;
+    if (kv->type == HDL_KV_BF16)
+        return (double)hdl_bf16_to_f32(kv->k[kt_paged_at(step, at) + i]);
+    return (int8_t)kv->k8[tile_at(step, at) + hdl_kv8_k_at(at.pos, i)] *
+           (double)*scale_of(step, at, kv->k8);
+}
+
+double kt_paged_v(const kt_step *step, kt_place at, uint32_t i)
+{
+    const hdl_kv_view *kv = &step->kv;
+    if (kv->type == HDL_KV_BF16)
+        return (double)hdl_bf16_to_f32(kv->v[kt_paged_at(step, at) + i]);
+    return (int8_t)kv->v8[tile_at(step, at) + hdl_kv8_v_at(kv->head_dim, at.pos, i)] *
+           (double)*scale_of(step, at, kv->v8);
+}
+
+/* Its first value of bf16, or its scale, of k and of v. */
+static void exchange(const kt_step *step, kt_place at, const float with[2], float was[2])
+{
+    const hdl_kv_view *kv = &step->kv;
+    for (int part = 0; part < 2; part++) {
+        float out;
+        if (kv->type == HDL_KV_BF16) {
+            uint16_t *value = (part ? kv->v : kv->k) + kt_paged_at(step, at);
+            out = hdl_bf16_to_f32(*value);
+            *value = hdl_bf16_from_f32(with[part]);
+        } else {
+            float *scale = scale_of(step, at, part ? kv->v8 : kv->k8);
+            out = *scale;
+            *scale = with[part];
+        }
+        if (was)
+            was[part] = out;
+    }
+}
+
+void kt_paged_break(const kt_step *step, kt_place at, float was[2])
+{
+    exchange(step, at, (const float[2]){NAN, NAN}, was);
+}
+
+void kt_paged_restore(const kt_step *step, kt_place at, const float was[2])
+{
+    exchange(step, at, was, NULL);
+}
+
+/* Codes of all sizes, and scales that make numbers of about 1 of them; the sizes of tokens differ
+ * by 16. */
+static void fill_int8(kt *t, const kt_step *step, kt_place at)
+{
+    const hdl_kv_view *kv = &step->kv;
+    size_t tile = tile_at(step, at);
+    for (uint32_t i = 0; i < kv->head_dim; i++) {
+        kv->k8[tile + hdl_kv8_k_at(at.pos, i)] = (unsigned char)((int)kt_range(t, 0, 254) - 127);
+        kv->v8[tile + hdl_kv8_v_at(kv->head_dim, at.pos, i)] =
+            (unsigned char)((int)kt_range(t, 0, 254) - 127);
+    }
+    *scale_of(step, at, kv->k8) = (float)kt_range(t, 1, 16) / 1024;
+    *scale_of(step, at, kv->v8) = (float)kt_range(t, 1, 16) / 1024;
+}
+
+static void fill_bf16(kt *t, const kt_step *step, kt_place at)
+{
+    size_t first = kt_paged_at(step, at);
+    for (uint32_t i = 0; i < step->kv.head_dim; i++) {
+        step->kv.k[first + i] = hdl_bf16_from_f32(kt_normal(t));
+        step->kv.v[first + i] = hdl_bf16_from_f32(kt_normal(t));
+    }
 }
 
 void kt_paged_fill(kt *t, kt_step *step)
@@ -51,10 +151,10 @@ void kt_paged_fill(kt *t, kt_step *step)
     for (uint32_t r = 0; r < step->n_rows; r++)
         for (uint32_t pos = 0; pos < step->rows[r].pos + step->rows[r].n_tokens; pos++)
             for (uint32_t h = 0; h < step->kv.n_kv_heads; h++) {
-                size_t at = kt_paged_at(step, r, pos, h);
-                for (uint32_t i = 0; i < step->kv.head_dim; i++) {
-                    step->kv.k[at + i] = hdl_bf16_from_f32(kt_normal(t));
-                    step->kv.v[at + i] = hdl_bf16_from_f32(kt_normal(t));
-                }
+                kt_place at = {r, pos, h};
+                if (step->kv.type == HDL_KV_INT8)
+                    fill_int8(t, step, at);
+                else
+                    fill_bf16(t, step, at);
             }
 }

@@ -11,6 +11,7 @@ static const struct {
     kt_step_shape step;
     uint32_t window, latent, chunk;
     float softcap, sink; /* sink: mean of the sinks; 0: none */
+    hdl_kv_type type;
 } shapes[] = {
     {.step = {4, 2, 32, 32, 1, {0}, {1}}},
     {.step = {4, 1, 64, 32, 3, {5, 40, 0}, {1, 7, 33}}},
@@ -40,6 +41,23 @@ static const struct {
      .chunk = 512,
      .softcap = 3,
      .sink = 2},
+    {.type = HDL_KV_INT8, .step = {4, 2, 32, 32, 1, {0}, {1}}},
+    {.type = HDL_KV_INT8, .step = {4, 1, 64, 32, 3, {5, 40, 0}, {1, 7, 33}}},
+    {.type = HDL_KV_INT8, .step = {8, 2, 128, 64, 4, {100, 31, 511, 0}, {2, 1, 3, 65}}},
+    {.type = HDL_KV_INT8, .step = {2, 1, 36, 32, 2, {3, 9}, {20, 5}}},
+    {.type = HDL_KV_INT8, .step = {6, 2, 48, 32, 2, {1100, 600}, {1, 5}}},
+    {.type = HDL_KV_INT8, .step = {4, 2, 32, 32, 2, {500, 2}, {40, 70}}, .window = 100},
+    {.type = HDL_KV_INT8, .step = {4, 2, 64, 32, 1, {1600}, {1}}, .window = 520},
+    {.type = HDL_KV_INT8, .step = {80, 1, 32, 32, 2, {30, 0}, {3, 1}}},
+    {.type = HDL_KV_INT8, .step = {4, 1, 32, 32, 1, {990}, {60}}, .window = 17},
+    {.type = HDL_KV_INT8, .step = {4, 2, 256, 32, 2, {40, 0}, {1, 9}}, .window = 33, .softcap = 5},
+    {.type = HDL_KV_INT8,
+     .step = {4, 2, 36, 32, 2, {3, 9}, {20, 5}},
+     .window = 6,
+     .softcap = 1,
+     .sink = 1},
+    {.type = HDL_KV_INT8, .step = {8, 2, 32, 32, 2, {100, 0}, {1, 70}}, .sink = 5},
+    {.type = HDL_KV_INT8, .step = {7, 1, 80, 128, 2, {30, 700}, {70, 9}}, .chunk = 96},
 };
 
 static uint32_t first_seen(const hdl_attention_args *a, uint32_t end)
@@ -61,7 +79,6 @@ static void check_exact(kt *t, const hdl_attention_args *a, const kt_step *step)
 {
     uint32_t dim = a->kv.head_dim, row = step->n_rows - 1, group = a->n_heads / a->kv.n_kv_heads;
     uint32_t value_dim = hdl_attention_value_dim(a);
-    const uint16_t *v = a->latent ? a->kv.k : a->kv.v;
     uint32_t idx = step->rows[row].n_tokens - 1, head = a->n_heads - 1;
     uint32_t end = step->rows[row].pos + idx + 1;
     uint32_t first = first_seen(a, end);
@@ -69,18 +86,20 @@ static void check_exact(kt *t, const hdl_attention_args *a, const kt_step *step)
     double *want = KT_NEW(t, double, value_dim), *bound = KT_NEW(t, double, value_dim);
     double sum = a->sinks ? exp((double)a->sinks[head]) : 0;
     for (uint32_t pos = first; pos < end; pos++) {
-        size_t kv = kt_paged_at(step, row, pos, head / group);
+        kt_place kv = {row, pos, head / group};
         double dot = 0;
         for (uint32_t i = 0; i < dim; i++)
-            dot += (double)a->q[at * dim + i] * (double)hdl_bf16_to_f32(a->kv.k[kv + i]);
+            dot += (double)a->q[at * dim + i] * kt_paged_k(step, kv, i);
         double weight = weight_of(a, dot);
         sum += weight;
         for (uint32_t i = 0; i < value_dim; i++)
-            want[i] += weight * (double)hdl_bf16_to_f32(v[kv + i]);
+            want[i] += weight * (a->latent ? kt_paged_k(step, kv, i) : kt_paged_v(step, kv, i));
     }
     for (uint32_t i = 0; i < value_dim; i++) {
         want[i] /= sum;
         bound[i] = 2e-5; /* f32 sums of up to some thousand terms of size about 1 */
+        if (a->kv.type == HDL_KV_INT8)
+            bound[i] = 1e-3; /* a query of 14 bits moves scores of about 1 by some 1e-4 */
     }
     kt_near(t, "ref against softmax in double", (kt_exact){want, bound, value_dim},
             a->out + at * value_dim);
@@ -121,16 +140,13 @@ static void check_nan(kt *t, const hdl_attention_args *a, const kt_step *step, i
     const hdl_attn_row *row = &a->rows[a->n_rows - 1];
     uint32_t last = row->token_at + row->n_tokens - 1;
     uint32_t width = a->n_heads * hdl_attention_value_dim(a);
-    uint16_t keep[2] = {0};
-    size_t at = kt_paged_at(step, a->n_rows - 1, row->pos + row->n_tokens - 1, 0);
+    float was[2];
+    kt_place at = {a->n_rows - 1, row->pos + row->n_tokens - 1, 0};
     hdl_attention_args b = *a;
     b.out = KT_NEW(t, float, (size_t)a->n_tokens *width);
-    keep[0] = a->kv.k[at];
-    keep[1] = step->kv.v[at];
-    a->kv.k[at] = step->kv.v[at] = 0x7fc0;
+    kt_paged_break(step, at, was);
     t->levels[level]->attention(&b, t->streams[1]);
-    a->kv.k[at] = keep[0];
-    step->kv.v[at] = keep[1];
+    kt_paged_restore(step, at, was);
     kt_check(t, isnan(b.out[(size_t)last * width]), kt_name(t, "a NaN shows", level, 1));
     kt_same(t, kt_name(t, "before a NaN", level, 1), a->out, b.out, (size_t)last * width);
 }
@@ -140,17 +156,14 @@ static void poison_unseen(const hdl_attention_args *a, const kt_step *step)
 {
     uint32_t row = step->n_rows - 1, first = first_seen(a, step->rows[row].pos + 1);
     for (uint32_t pos = 0; pos < first; pos++)
-        for (uint32_t h = 0; h < step->kv.n_kv_heads; h++) {
-            size_t at = kt_paged_at(step, row, pos, h);
-            for (uint32_t i = 0; i < step->kv.head_dim; i++)
-                step->kv.k[at + i] = step->kv.v[at + i] = 0x7fc0; /* NaN */
-        }
+        for (uint32_t h = 0; h < step->kv.n_kv_heads; h++)
+            kt_paged_break(step, (kt_place){row, pos, h}, (float[2]){0});
 }
 
 static void test(kt *t, int c)
 {
     const kt_step_shape *s = &shapes[c].step;
-    kt_step step = kt_paged_step(t, s);
+    kt_step step = kt_paged_step(t, s, shapes[c].type);
     kt_paged_fill(t, &step);
     uint32_t latent = shapes[c].latent;
     size_t n_q = (size_t)step.n_tokens * s->n_heads * s->head_dim;

@@ -39,7 +39,7 @@ static void check_exact(kt *t, const hdl_latent_rope_args *a, const kt_step *ste
                         (double)x[hi] * cos(angle) + (double)x[lo] * sin(angle)};
     const float *k = kv + a->rank;
     double key = (double)k[lo] * cos(angle) - (double)k[hi] * sin(angle);
-    const uint16_t *stored = a->kv_cache.k + kt_paged_at(step, row, pos, 0);
+    const uint16_t *stored = a->kv_cache.k + kt_paged_at(step, (kt_place){row, pos, 0});
     double want[] = {turned[0] * factor, turned[1] * factor, norm, key};
     float got[] = {y[lo], y[hi], hdl_bf16_to_f32(stored[1]), hdl_bf16_to_f32(stored[a->rank + lo])};
     /* f32 tables of angles up to 256; bf16 keeps 8 bits of what is stored. */
@@ -68,7 +68,7 @@ static void make_tables(kt *t, hdl_latent_rope_args *a, bool scaled)
 static void test(kt *t, int c)
 {
     const kt_step_shape *s = &shapes[c].step;
-    kt_step step = kt_paged_step(t, s);
+    kt_step step = kt_paged_step(t, s, HDL_KV_BF16);
     uint32_t dim = shapes[c].nope_dim + shapes[c].rope_dim, rank = s->head_dim - shapes[c].rope_dim;
     size_t q_stride = (size_t)s->n_heads * dim + 5, kv_stride = s->head_dim + 3;
     size_t n_q = step.n_tokens * q_stride;
@@ -100,14 +100,12 @@ static void test(kt *t, int c)
         b.q = KT_NEW(t, float, n_q);
         memcpy(b.q, q, n_q * sizeof *q);
         b.q_latent = KT_NEW(t, float, n_latent);
-        b.kv_cache.k = KT_NEW(t, uint16_t, step.kv_count);
-        for (size_t i = 0; i < step.kv_count; i++)
-            b.kv_cache.k[i] = 0x7fc0; /* as kt_paged_step left it */
+        kt_paged_clear(t, &step, &b.kv_cache); /* as kt_paged_step left it */
         t->levels[level]->latent_rope(&b, t->streams[stream]);
         kt_same(t, kt_name(t, "q", level, stream), a.q, b.q, n_q);
         kt_same(t, kt_name(t, "q_latent", level, stream), a.q_latent, b.q_latent, n_latent);
         kt_same_bytes(t, kt_name(t, "cache", level, stream), a.kv_cache.k, b.kv_cache.k,
-                      step.kv_count * 2);
+                      step.kv_bytes);
     }
 }
 

@@ -10,19 +10,28 @@ static const struct {
     uint32_t rope_dim;
     bool norm, interleaved, l2_after, q_scale;
     uint32_t pad; /* between tokens of qkv */
+    hdl_kv_type type;
 } shapes[] = {
-    {{4, 2, 32, 32, 1, {0}, {1}}, 32, true, false, false, false, 0},
-    {{4, 4, 64, 32, 3, {5, 40, 0}, {1, 7, 33}}, 64, true, false, false, false, 0},
-    {{8, 2, 128, 64, 2, {100, 31}, {2, 1}}, 128, false, false, false, false, 0},
-    {{3, 1, 80, 16, 2, {3, 9}, {20, 5}}, 80, true, false, false, false, 0},
-    {{2, 1, 36, 32, 2, {3, 9}, {20, 5}}, 10, true, false, false, false, 0},
-    {{4, 2, 64, 32, 2, {3, 9}, {20, 5}}, 64, false, true, true, true, 0},
-    {{4, 2, 64, 32, 2, {0, 9}, {20, 5}}, 0, true, false, false, true, 128},
-    {{4, 1, 80, 16, 2, {3, 9}, {20, 5}}, 72, true, true, false, false, 16},
-    {{3, 1, 40, 16, 1, {200}, {3}}, 36, false, true, false, true, 0},
-    {{2, 2, 128, 32, 1, {7}, {9}}, 64, false, false, true, false, 0},
+    {{4, 2, 32, 32, 1, {0}, {1}}, 32, true, false, false, false, 0, HDL_KV_BF16},
+    {{4, 4, 64, 32, 3, {5, 40, 0}, {1, 7, 33}}, 64, true, false, false, false, 0, HDL_KV_BF16},
+    {{8, 2, 128, 64, 2, {100, 31}, {2, 1}}, 128, false, false, false, false, 0, HDL_KV_BF16},
+    {{3, 1, 80, 16, 2, {3, 9}, {20, 5}}, 80, true, false, false, false, 0, HDL_KV_BF16},
+    {{2, 1, 36, 32, 2, {3, 9}, {20, 5}}, 10, true, false, false, false, 0, HDL_KV_BF16},
+    {{4, 2, 64, 32, 2, {3, 9}, {20, 5}}, 64, false, true, true, true, 0, HDL_KV_BF16},
+    {{4, 2, 64, 32, 2, {0, 9}, {20, 5}}, 0, true, false, false, true, 128, HDL_KV_BF16},
+    {{4, 1, 80, 16, 2, {3, 9}, {20, 5}}, 72, true, true, false, false, 16, HDL_KV_BF16},
+    {{3, 1, 40, 16, 1, {200}, {3}}, 36, false, true, false, true, 0, HDL_KV_BF16},
+    {{2, 2, 128, 32, 1, {7}, {9}}, 64, false, false, true, false, 0, HDL_KV_BF16},
+    {{4, 2, 32, 32, 1, {0}, {1}}, 32, true, false, false, false, 0, HDL_KV_INT8},
+    {{4, 4, 64, 32, 3, {5, 40, 0}, {1, 7, 33}}, 64, true, false, false, false, 0, HDL_KV_INT8},
+    {{8, 2, 128, 64, 2, {100, 31}, {2, 1}}, 128, false, false, false, false, 0, HDL_KV_INT8},
+    {{2, 1, 36, 32, 2, {3, 9}, {20, 5}}, 10, true, false, false, false, 8, HDL_KV_INT8},
+    {{4, 2, 64, 96, 2, {3, 90}, {20, 15}}, 64, false, true, true, true, 0, HDL_KV_INT8},
 };
 enum { MAX_LEN = 256 };
+
+/* The cache's bytes, whatever its type. */
+#define KV(args, part) (is_int8 ? (void *)(args).kv.part##8 : (void *)(args).kv.part)
 
 /* One head by the formula, in double: norm, rotation of pair j by pos * 10000^(-2 j / rope_dim),
  * norm, scale. */
@@ -61,7 +70,35 @@ static void check_exact(kt *t, const hdl_qkv_rope_args *a, const kt_step *step, 
     kt_near(t, "ref against the formula", (kt_exact){want, bound, dim},
             a->q + (size_t)token * a->n_heads * dim);
     const float *v = x + (size_t)(a->n_heads + a->kv.n_kv_heads) * dim;
-    kt_check(t, a->kv.v[kt_paged_at(step, row, pos, 0)] == hdl_bf16_from_f32(v[0]), "v is stored");
+    if (a->kv.type == HDL_KV_BF16) {
+        double got = kt_paged_v(step, (kt_place){row, pos, 0}, 0);
+        kt_check(t, got == (double)hdl_bf16_to_f32(hdl_bf16_from_f32(v[0])), "v is stored");
+        return;
+    }
+    float max = 0, *got = KT_NEW(t, float, dim);
+    for (uint32_t i = 0; i < dim; i++)
+        max = fmaxf(max, fabsf(v[i]));
+    for (uint32_t i = 0; i < dim; i++) {
+        got[i] = (float)kt_paged_v(step, (kt_place){row, pos, 0}, i);
+        want[i] = (double)v[i];
+        bound[i] = (double)max / 127 * 0.501; /* half of a step, and roundings of f32 */
+    }
+    kt_near(t, "v as int8", (kt_exact){want, bound, dim}, got);
+    head_exact(&(hdl_qkv_rope_args){.q_norm = a->k_norm,
+                                    .l2_after = a->l2_after,
+                                    .norm_eps = a->norm_eps,
+                                    .interleaved = a->interleaved,
+                                    .rope_dim = a->rope_dim,
+                                    .kv = a->kv},
+               x + (size_t)a->n_heads * dim, pos, want);
+    double most = 0;
+    for (uint32_t i = 0; i < dim; i++)
+        most = fmax(most, fabs(want[i]));
+    for (uint32_t i = 0; i < dim; i++) {
+        got[i] = (float)kt_paged_k(step, (kt_place){row, pos, 0}, i);
+        bound[i] = most / 127 * 0.5 + 1e-4;
+    }
+    kt_near(t, "k as int8", (kt_exact){want, bound, dim}, got);
 }
 
 static void make_tables(kt *t, hdl_qkv_rope_args *a)
@@ -81,7 +118,7 @@ static void make_tables(kt *t, hdl_qkv_rope_args *a)
 static void test(kt *t, int c)
 {
     const kt_step_shape *s = &shapes[c].step;
-    kt_step step = kt_paged_step(t, s);
+    kt_step step = kt_paged_step(t, s, shapes[c].type);
     size_t width = (size_t)(s->n_heads + 2 * s->n_kv_heads) * s->head_dim;
     size_t stride = width + shapes[c].pad;
     size_t n_q = (size_t)step.n_tokens * s->n_heads * s->head_dim;
@@ -111,14 +148,12 @@ static void test(kt *t, int c)
     {
         hdl_qkv_rope_args b = a;
         b.q = KT_NEW(t, float, n_q);
-        b.kv.k = KT_NEW(t, uint16_t, step.kv_count);
-        b.kv.v = KT_NEW(t, uint16_t, step.kv_count);
-        for (size_t i = 0; i < step.kv_count; i++)
-            b.kv.k[i] = b.kv.v[i] = 0x7fc0; /* as kt_paged_step left it */
+        kt_paged_clear(t, &step, &b.kv); /* as kt_paged_step left it */
         t->levels[level]->qkv_rope(&b, t->streams[stream]);
         kt_same(t, kt_name(t, "q", level, stream), q, b.q, n_q);
-        kt_same_bytes(t, kt_name(t, "k cache", level, stream), a.kv.k, b.kv.k, step.kv_count * 2);
-        kt_same_bytes(t, kt_name(t, "v cache", level, stream), a.kv.v, b.kv.v, step.kv_count * 2);
+        bool is_int8 = a.kv.type == HDL_KV_INT8;
+        kt_same_bytes(t, kt_name(t, "k cache", level, stream), KV(a, k), KV(b, k), step.kv_bytes);
+        kt_same_bytes(t, kt_name(t, "v cache", level, stream), KV(a, v), KV(b, v), step.kv_bytes);
     }
 }
 
