@@ -69,6 +69,7 @@ static const hdl_arg_opt model_opts[] = {
      .value = "SIZE",
      .config = "kv.bytes",
      .doc = "memory of the cache (a quarter of the machine's)"},
+    {.name = "kv-type", .value = "TYPE", .config = "kv.type", .doc = "auto, bf16, int8"},
     {.name = "weights",
      .value = "FORMAT",
      .config = "model.weights",
@@ -140,6 +141,7 @@ static int bench_model(char **argv)
     }
     opts.decode = (uint32_t)decode;
     opts.kv_bytes = (uint64_t)config.kv_bytes;
+    opts.kv_type = hdl_kv_type_of(config.kv_type);
     opts.weights = format_of(config.model_weights);
     opts.n_threads = (uint32_t)config.threads;
     opts.isa = (hdl_isa)config.isa;

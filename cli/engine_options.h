@@ -77,6 +77,12 @@
          .group = "Cache and batch",                                                               \
          .aliases = "kv-cache-memory-bytes",                                                       \
          .doc = "KV cache of each worker, such as 4GiB"},                                          \
+        {.name = "kv-type",                                                                        \
+         .value = "TYPE",                                                                          \
+         .config = "kv.type",                                                                      \
+         .group = "Cache and batch",                                                               \
+         .aliases = "kv-cache-dtype",                                                              \
+         .doc = "auto, bf16 or int8: half the bytes, attention faster, numbers rounded"},          \
         {.name = "max-seqs",                                                                       \
          .value = "N",                                                                             \
          .config = "sched.max_seqs",                                                               \
@@ -104,6 +110,8 @@
         CLI_REFUSED("dtype", "say --weights bf16 or f32"),                                         \
         CLI_REFUSED("enforce-eager", "heddle has no other mode on this device; leave it out"),     \
         CLI_REFUSED("enable-expert-parallel", "say how many ways: --ep N"),                        \
+        CLI_REFUSED("cache-type-k", "keys and values are kept alike: --kv-type int8"),             \
+        CLI_REFUSED("cache-type-v", "keys and values are kept alike: --kv-type int8"),             \
         CLI_REFUSED("swap-space", "a preempted sequence is computed again; leave it out"),         \
         CLI_REFUSED("trust-remote-code", "heddle runs no code of a model; leave it out"),          \
         CLI_REFUSED("n-gpu-layers", "a worker drives one device: --device cpu or cuda")
@@ -121,8 +129,6 @@
         CLI_REFUSED("no-enable-chunked-prefill",                                                   \
                     "prompts always come in chunks; say how large: --chunk N"),                    \
         CLI_REFUSED("long-prefill-token-threshold", "say --chunk N"),                              \
-        CLI_REFUSED("kv-cache-dtype",                                                              \
-                    "heddle chooses it; save memory with --max-len or --kv-bytes"),                \
         CLI_REFUSED("seed", "each request carries its own \"seed\""),                              \
         CLI_REFUSED("tokenizer", "it is read from MODEL's folder or file; put it there"),          \
         CLI_REFUSED("tokenizer-mode", "the tokenizer's files in MODEL say which it is"),           \

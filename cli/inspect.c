@@ -40,6 +40,7 @@ typedef struct inspection {
     hdl_layout layout;
     hdl_wformat format;
     hdl_model_params params;
+    hdl_kv_type kv_type;
     uint64_t kv_bytes_per_token;
     uint64_t kv_bytes; /* of each rank, as configured; 0: not said */
     bool on_gpu;       /* --device cuda */
@@ -181,8 +182,9 @@ static void print_model(const inspection *in)
     if (dense)
         printf("dense layers   %u inner\n", d->inter);
     printf("vocabulary     %u, %s head\n", d->vocab, d->tied ? "tied" : "separate");
-    printf("context        %u tokens, %llu bytes of KV each\n", d->max_len,
-           (unsigned long long)in->kv_bytes_per_token);
+    printf("context        %u tokens, %llu bytes of KV each%s\n", d->max_len,
+           (unsigned long long)in->kv_bytes_per_token,
+           in->kv_type == HDL_KV_INT8 ? " in int8" : "");
     char fixed[HDL_UNITS_TEXT_BYTES];
     if (hdl_model_kv_bytes_fixed(d) > 0)
         printf("besides        %s of windows and states for each sequence\n",
@@ -249,12 +251,14 @@ static hdl_err look(inspection *in, const hdl_args *args, hdl_errmsg *why)
     in->format = format_of(config.model_weights);
     in->kv_bytes = config.kv_bytes;
     in->on_gpu = config.device != HDL_DEVICE_CPU;
+    in->kv_type = hdl_kv_type_of(config.kv_type);
     uint32_t max_len = (uint32_t)config.model_max_len;
     hdl_cfg_close(cfg);
 
     HDL_TRY(hdl_model_desc_load(&in->desc, args->positionals[0], why));
     if (max_len != 0 && max_len < in->desc.max_len)
         in->desc.max_len = max_len;
+    HDL_TRY(hdl_cache_groups_keep(&in->desc, in->kv_type, why));
     HDL_TRY(hdl_layout_check(&in->desc, &in->layout, why));
     hdl_err err = hdl_model_count_stored(&in->stored,
                                          &(hdl_model_count){.model_path = args->positionals[0],

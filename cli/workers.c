@@ -22,6 +22,7 @@ hdl_err cli_workers_plan(const hdl_config *config, uint32_t *n_workers, hdl_errm
                          .dp = (uint32_t)config->dp};
     HDL_TRY(hdl_worker_check_device(config, why));
     HDL_TRY(hdl_model_desc_load(&desc, config->model_path, why));
+    HDL_TRY(hdl_cache_groups_keep(&desc, hdl_kv_type_of(config->kv_type), why));
     HDL_TRY(hdl_layout_check(&desc, &layout, why));
     if (config->model_max_len > (int64_t)desc.max_len)
         return hdl_fail(HDL_UNSUPPORTED, why,

@@ -320,6 +320,7 @@ static void fill_assign(const hdl_msg_assign *m, Heddle__V1__Assign *pb)
     pb->heartbeat_us = m->heartbeat_us;
     pb->hang_us = m->hang_us;
     pb->logits_path = WIRE_TEXT_OF(m->logits_path);
+    pb->kv_type = m->kv_type;
 }
 
 static hdl_err read_assign(const Heddle__V1__Assign *pb, hdl_msg_assign *m, hdl_errmsg *why)
@@ -333,6 +334,7 @@ static hdl_err read_assign(const Heddle__V1__Assign *pb, hdl_msg_assign *m, hdl_
                           .pp = pb->pp,
                           .dp = pb->dp,
                           .weights = pb->weights,
+                          .kv_type = pb->kv_type,
                           .kv_bytes = pb->kv_bytes,
                           .block_tokens = pb->block_tokens,
                           .max_seqs = pb->max_seqs,
@@ -349,6 +351,7 @@ static hdl_err read_assign(const Heddle__V1__Assign *pb, hdl_msg_assign *m, hdl_
     TRY_RANGE("assign.ep", m->ep, 1, ranks);
     TRY_RANGE("assign.pp", m->pp, 1, ranks);
     TRY_RANGE("assign.dp", m->dp, 1, HDL_GROUPS_MAX);
+    TRY_RANGE("assign.kv_type", m->kv_type, 0, HDL_KV_TYPE_COUNT - 1);
     TRY_RANGE("assign.max_seqs", m->max_seqs, 1, HDL_SEQS_MAX);
     TRY_RANGE("assign.step_tokens", m->step_tokens, 1, HDL_STEP_TOKENS_MAX);
     TRY_RANGE("assign.block_tokens", m->block_tokens, 0, 65536);

@@ -9,13 +9,14 @@
 #pragma once
 
 #include <heddle/cache.h>
+#include <heddle/kv.h>
 #include <heddle/plan.h>
 #include <heddle/request.h>
 
 #include "base/arena.h"
 
 enum {
-    HDL_WIRE_PROTOCOL = 4,    /* raised when an old peer would misunderstand */
+    HDL_WIRE_PROTOCOL = 5,    /* raised when an old peer would misunderstand */
     HDL_WIRE_NAME_BYTES = 64, /* names, with their NUL */
     HDL_WIRE_PATH_BYTES = 1024,
     HDL_WIRE_TEXT_BYTES = 256,
@@ -57,6 +58,7 @@ typedef struct hdl_msg_assign {
     uint64_t key, kv_bytes, coll_timeout_us, heartbeat_us, hang_us;
     uint32_t group, rank, tp, ep, pp, dp;
     uint32_t weights; /* hdl_weights_choice */
+    uint32_t kv_type; /* hdl_kv_type */
     uint32_t block_tokens, max_seqs, step_tokens, max_len;
     char model_path[HDL_WIRE_PATH_BYTES], logits_path[HDL_WIRE_PATH_BYTES];
 } hdl_msg_assign;

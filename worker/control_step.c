@@ -130,6 +130,7 @@ static hdl_err load(hdl_control *c, const hdl_msg_assign *a, hdl_errmsg *why)
         .rank = a->rank,
         .weights = format_of(a->weights),
         .kv_bytes = a->kv_bytes,
+        .kv_type = (hdl_kv_type)a->kv_type,
         .block_tokens = a->block_tokens,
         .max_seqs = a->max_seqs,
         .step_tokens = a->step_tokens,

@@ -80,23 +80,31 @@ static unsigned char *layer_at(const hdl_kvstore *kv, uint32_t cache, uint32_t l
     return pool->memory + one * layer;
 }
 
-/* Values of k in one block. */
-static size_t k_values(const hdl_kvstore *kv, const hdl_kvpool *pool)
+/* Of a block. */
+static size_t k_bytes(const hdl_kvstore *kv, const hdl_kvpool *pool)
 {
-    return (size_t)pool->n_heads * kv->block_tokens * pool->group.k_dim;
+    return (size_t)pool->n_heads * kv->block_tokens *
+           (size_t)hdl_kv_bytes(pool->group.type, pool->group.k_dim);
 }
 
 hdl_kv_view hdl_kvstore_view(const hdl_kvstore *kv, uint32_t cache, uint32_t layer)
 {
     const hdl_kvpool *pool = &kv->pools[cache];
     HDL_ASSERT(!hdl_cache_is_state(&pool->group.rule));
-    uint16_t *k = (uint16_t *)(void *)layer_at(kv, cache, layer);
-    return (hdl_kv_view){.k = k,
-                         .v = k + k_values(kv, pool) * pool->n_blocks,
-                         .n_blocks = pool->n_blocks,
-                         .n_kv_heads = pool->n_heads,
-                         .block_tokens = kv->block_tokens,
-                         .head_dim = pool->group.k_dim};
+    unsigned char *k = layer_at(kv, cache, layer), *v = k + k_bytes(kv, pool) * pool->n_blocks;
+    hdl_kv_view view = {.type = pool->group.type,
+                        .n_blocks = pool->n_blocks,
+                        .n_kv_heads = pool->n_heads,
+                        .block_tokens = kv->block_tokens,
+                        .head_dim = pool->group.k_dim};
+    if (view.type == HDL_KV_INT8) {
+        view.k8 = k;
+        view.v8 = v;
+    } else {
+        view.k = (uint16_t *)(void *)k;
+        view.v = (uint16_t *)(void *)v;
+    }
+    return view;
 }
 
 float *hdl_kvstore_states(const hdl_kvstore *kv, uint32_t cache, uint32_t layer)
@@ -110,10 +118,10 @@ uint32_t hdl_kvstore_parts(const hdl_kvstore *kv, uint32_t cache, uint32_t layer
 {
     const hdl_kvpool *pool = &kv->pools[cache];
     unsigned char *at = layer_at(kv, cache, layer);
-    size_t k_bytes = hdl_cache_is_state(&pool->group.rule) ? (size_t)pool->block_bytes
-                                                           : k_values(kv, pool) * sizeof(uint16_t);
-    out[0] = (hdl_kv_part){.memory = at, .block_bytes = k_bytes};
-    out[1] = (hdl_kv_part){.memory = at + k_bytes * pool->n_blocks,
-                           .block_bytes = (size_t)pool->block_bytes - k_bytes};
+    size_t first =
+        hdl_cache_is_state(&pool->group.rule) ? (size_t)pool->block_bytes : k_bytes(kv, pool);
+    out[0] = (hdl_kv_part){.memory = at, .block_bytes = first};
+    out[1] = (hdl_kv_part){.memory = at + first * pool->n_blocks,
+                           .block_bytes = (size_t)pool->block_bytes - first};
     return out[1].block_bytes ? 2 : 1;
 }

@@ -37,6 +37,7 @@ static hdl_err fill_opts(hdl_worker *w, const hdl_worker_opts *opts, hdl_errmsg 
                         "lower them",
                         o->max_seqs, o->step_tokens, HDL_SEQS_MAX, HDL_STEP_TOKENS_MAX);
     HDL_TRY(hdl_model_desc_load(&w->desc, opts->model_path, why));
+    HDL_TRY(hdl_cache_groups_keep(&w->desc, o->kv_type, why));
     HDL_TRY(hdl_layout_check(&w->desc, &o->layout, why));
     if (opts->rank >= hdl_layout_ranks(&o->layout))
         return hdl_fail(HDL_INVALID, why,

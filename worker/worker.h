@@ -34,6 +34,7 @@ typedef struct hdl_worker_opts {
     uint64_t kv_bytes;
     uint32_t n_blocks;
     uint32_t block_tokens; /* 0: the model's, HDL_BLOCK_TOKENS as a rule */
+    hdl_kv_type kv_type;
 
     uint32_t max_seqs;    /* slots; 0: 256 */
     uint32_t step_tokens; /* of one plan, all rows together; 0: 512 */

@@ -23,6 +23,7 @@ typedef struct hdl_bench_model_opts {
     uint32_t n_cpus;
     hdl_isa isa;
     uint64_t kv_bytes; /* of the cache; 0: a quarter of the machine's memory */
+    hdl_kv_type kv_type;
     /* A row for each prompt and context, and for each batch and context. Empty: prompts 64 and 512,
      * batches 1, 8, 32, context 256. */
     hdl_bench_model_list prefill;  /* tokens */

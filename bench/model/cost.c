@@ -43,7 +43,9 @@ hdl_bench_cost hdl_bench_model_cost(const hdl_model_desc *d, const hdl_shard *s,
     for (uint32_t i = 0; i < d->n_layers; i++) {
         double shared = shared_values(d, s, i), context = seen(&d->layers[i], step.context);
         double kv = 2.0 * s->n_kv_heads * d->head_dim * context;
-        cost.bytes += shared * unit + kv * sizeof(uint16_t) * step.n_seqs;
+        const hdl_cache_group *cache = &d->cache_groups[d->layers[i].cache_group];
+        double kv_bytes = kv / d->head_dim * (double)hdl_kv_bytes(cache->type, d->head_dim);
+        cost.bytes += shared * unit + kv_bytes * step.n_seqs;
         cost.flop += 2 * shared * step.n_tokens;
         cost.flop += 4.0 * s->n_heads * d->head_dim * context * step.n_tokens;
         if (d->layers[i].ffn == HDL_FFN_MOE) {

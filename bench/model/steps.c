@@ -214,6 +214,7 @@ static hdl_err open_worker(hdl_bench_steps *s, const hdl_bench_model_opts *o, ui
                             .step_tokens = HDL_BENCH_STEP_TOKENS,
                             .max_len = max_len,
                             .kv_bytes = kv_bytes(o),
+                            .kv_type = o->kv_type,
                             .n_threads = o->n_threads,
                             .cpus = o->cpus,
                             .n_cpus = o->n_cpus,

@@ -14,6 +14,12 @@
 
 typedef enum hdl_kv_type { HDL_KV_BF16, HDL_KV_INT8, HDL_KV_TYPE_COUNT } hdl_kv_type;
 
+/* Of an index into HDL_CHOICES_kv_type (config.h). */
+static inline hdl_kv_type hdl_kv_type_of(int choice)
+{
+    return choice == 2 ? HDL_KV_INT8 : HDL_KV_BF16;
+}
+
 enum {
     HDL_ATTN_TILE = 32,  /* keys that attention takes at a time, at absolute multiples */
     HDL_ATTN_SPLIT = 512 /* holds SPLIT / TILE tiles; splits are independent, merged in order */

@@ -33,7 +33,7 @@ static uint64_t key_of(const hdl_msg_assign *a)
 {
     const uint64_t numbers[] = {a->rank,         a->tp,       a->ep,       a->pp,
                                 a->weights,      a->kv_bytes, a->max_seqs, a->step_tokens,
-                                a->block_tokens, a->max_len};
+                                a->block_tokens, a->max_len,  a->kv_type};
     uint64_t key = hdl_hash_bytes(numbers, sizeof numbers, HDL_WIRE_PROTOCOL);
     key = hdl_hash_bytes(a->model_path, strlen(a->model_path), key);
     key = hdl_hash_bytes(a->logits_path, strlen(a->logits_path), key);
@@ -51,6 +51,7 @@ static hdl_msg_assign assignment(const hdl_cluster *c, uint32_t group, uint32_t 
         .pp = (uint32_t)config->pp,
         .dp = (uint32_t)config->dp,
         .weights = (uint32_t)config->model_weights,
+        .kv_type = (uint32_t)hdl_kv_type_of(config->kv_type),
         .kv_bytes = config->kv_bytes,
         .block_tokens = (uint32_t)config->block_tokens,
         .max_seqs = (uint32_t)config->max_seqs,

@@ -4,7 +4,7 @@
 numerics contract covers and compares the files byte for byte; then compares with transformers' float32
 logits of the same weights, of which a sample is committed there (made by tests/oracle.sh).
 
-  exact.py --bin build/release/bin [--model deploy/demo-model] [--weights bf16|q8|f32]
+  exact.py --bin build/release/bin [--model deploy/demo-model] [--weights bf16|q8|f32] [--kv-type bf16|int8]
 
 Standard library only. Last line: `N passed, N failed`.
 """
@@ -41,6 +41,10 @@ VARIANTS = {
                                           "2"],
 }
 
+# Relative error and share of equal best tokens: bf16 weights round at 2^-9, an int8 cache besides at 2^-8 of a head's
+# largest value: 2.9e-2 and 99.8 % were seen.
+TOLERANCE = {"bf16": (1e-2, 0.99), "int8": (5e-2, 0.99)}
+
 
 def token_ids(vocab, seed, n):
     """Ids all over the vocabulary for the others in the batch: exactness does not need sense."""
@@ -51,7 +55,7 @@ def token_ids(vocab, seed, n):
 def run_logits(args, ids_file, out, extra, others):
     extra = [others if word == "OTHERS" else word for word in extra]
     command = [os.path.join(args.bin, "heddle"), "logits", args.model, "--ids-file", ids_file, "--out", out,
-               "--weights", args.weights, *extra]
+               "--weights", args.weights, "--kv-type", args.kv_type, *extra]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if done.returncode != 0:
         return " ".join(command) + "\n" + done.stderr
@@ -85,6 +89,7 @@ def main():
     parser.add_argument("--bin", required=True)
     parser.add_argument("--model", default=os.path.join(ROOT, "deploy", "demo-model"))
     parser.add_argument("--weights", default="bf16")
+    parser.add_argument("--kv-type", default="bf16")
     args = parser.parse_args()
     with open(os.path.join(args.model, "config.json"), encoding="utf-8") as f:
         vocab = json.load(f)["vocab_size"]
@@ -122,8 +127,9 @@ def main():
                 check(name, error == "", error)
             if args.weights == "bf16":
                 relative, top1 = compare_with_transformers(golden, want, vocab)
-                check("transformers: relative error < 1e-2", relative < 1e-2, f"{relative:.2e}")
-                check("transformers: best token equal >= 99 %", top1 >= 0.99, f"{100 * top1:.1f} %")
+                most, least = TOLERANCE[args.kv_type]
+                check(f"transformers: relative error < {most:g}", relative < most, f"{relative:.2e}")
+                check(f"transformers: best token equal >= {100 * least:g} %", top1 >= least, f"{100 * top1:.1f} %")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

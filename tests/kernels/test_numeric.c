@@ -89,10 +89,35 @@ static void test_q8(kt *t)
     kt_check(t, isinf(hdl_q8_scale(x)), "an infinity shows in the scale");
 }
 
-static void test(kt *t, int case_idx)
+/* Integers of about 2^bits, back again within half a step; what is nothing or no number. */
+static void test_fixed(kt *t)
 {
-    void (*const tests[])(kt *) = {test_exp, test_tanh, test_softplus, test_formats, test_q8};
-    tests[case_idx](t);
+    const uint32_t nan = 0xffc00000u & 0x7fffffffu;
+    bool in_range = true, near = true;
+    for (int i = 0; i < 2000; i++) {
+        float max =
+            ldexpf(1 + (float)kt_range(t, 0, 8388607) / 8388608, (int)kt_range(t, 0, 220) - 99);
+        float x = max * ((float)kt_range(t, 0, 1000) / 1000);
+        for (uint32_t bits = HDL_FIXED_Q_BITS; bits <= HDL_FIXED_WEIGHT_BITS; bits++) {
+            hdl_fixed f = hdl_fixed_of(hdl_f32_bits(max), bits);
+            int most = hdl_fixed_round(max, f.to), n = hdl_fixed_round(x, f.to);
+            in_range =
+                in_range && most >= 1 << (bits - 1) && most <= 1 << bits && f.to * f.from == 1;
+            near = near && fabsf((float)n * f.from - x) <= f.from; /* the cut at 32767: a step */
+        }
+    }
+    kt_check(t, in_range, "the largest takes all bits");
+    kt_check(t, near, "integers are near their numbers");
+    kt_check(t, hdl_fixed_round(-3.0f, 0.5f) == -2, "halfway rounds to even, below zero");
+    hdl_fixed none = hdl_fixed_of(hdl_f32_bits(0x1p-101f), HDL_FIXED_Q_BITS);
+    kt_check(t, none.to == 0 && none.from == 0, "nothing gives nothing");
+    kt_check(t, isnan(hdl_fixed_of(nan, HDL_FIXED_Q_BITS).from), "a NaN shows");
+    kt_check(t, isnan(hdl_fixed_of(0x7f800000u, HDL_FIXED_Q_BITS).from), "an infinity shows");
 }
 
-const kt_suite kt_numeric = {"numeric", 4, test};
+static void (*const tests[])(kt *) = {test_exp,     test_tanh, test_softplus,
+                                      test_formats, test_q8,   test_fixed};
+
+static void test(kt *t, int case_idx) { tests[case_idx](t); }
+
+const kt_suite kt_numeric = {"numeric", HDL_ARRAY_LEN(tests), test};

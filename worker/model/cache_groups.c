@@ -15,10 +15,12 @@ uint32_t hdl_cache_rank_heads(const hdl_cache_group *group, uint32_t tp)
 uint64_t hdl_cache_block_bytes(const hdl_cache_group *group, uint32_t n_heads,
                                uint32_t block_tokens)
 {
-    uint64_t values = (uint64_t)n_heads * ((uint64_t)group->k_dim + group->v_dim);
     if (hdl_cache_is_state(&group->rule))
-        return values * sizeof(float);
-    return values * block_tokens * sizeof(uint16_t);
+        return (uint64_t)n_heads * group->k_dim * sizeof(float);
+    uint64_t head = hdl_kv_bytes(group->type, group->k_dim);
+    if (group->v_dim > 0)
+        head += hdl_kv_bytes(group->type, group->v_dim);
+    return n_heads * head * block_tokens;
 }
 
 /* Gated DeltaNet: for each v head its matrix, and its part of the inputs that the convolution looks
@@ -55,6 +57,30 @@ static bool is_alike(const hdl_cache_group *a, const hdl_cache_group *b)
 {
     return memcmp(&a->rule, &b->rule, sizeof(a->rule)) == 0 && a->n_heads == b->n_heads &&
            a->k_dim == b->k_dim && a->v_dim == b->v_dim && a->block_tokens == b->block_tokens;
+}
+
+hdl_err hdl_cache_groups_keep(hdl_model_desc *desc, hdl_kv_type type, hdl_errmsg *why)
+{
+    uint32_t n_pages = 0, n_latent = 0;
+    for (uint32_t i = 0; i < desc->n_cache_groups; i++) {
+        hdl_cache_group *g = &desc->cache_groups[i];
+        n_latent += g->rule.kind == HDL_CACHE_LATENT;
+        if (g->rule.kind != HDL_CACHE_KV_PAGES)
+            continue;
+        if (type == HDL_KV_INT8 && (g->k_dim % 2 != 0 || g->k_dim != g->v_dim))
+            return hdl_fail(HDL_UNSUPPORTED, why,
+                            "the KV cache is to be int8; heads of %u and %u values do not lie in "
+                            "its tiles; say --kv-type bf16",
+                            g->k_dim, g->v_dim);
+        g->type = type;
+        n_pages++;
+    }
+    if (type == HDL_KV_INT8 && n_pages == 0)
+        return hdl_fail(HDL_UNSUPPORTED, why,
+                        "the KV cache is to be int8; this model keeps %s; say --kv-type bf16",
+                        n_latent > 0 ? "latent rows, which are small already and stay bf16"
+                                     : "states, which stay f32");
+    return HDL_OK;
 }
 
 hdl_err hdl_cache_groups_make(hdl_model_desc *desc, hdl_errmsg *why)

@@ -69,7 +69,7 @@ class Flags(unittest.TestCase):
             self.assertIn("65535", done.stderr, option)
         for option, advice in (
             ("--no-enable-prefix-caching", "kv.prefix_cache"), ("--enable-chunked-prefill", "--chunk"),
-            ("--kv-cache-dtype", "--max-len"), ("--seed", "request"), ("--tokenizer", "MODEL"), ("--load-format", "MODEL"),
+            ("--cache-type-k", "--kv-type"), ("--seed", "request"), ("--tokenizer", "MODEL"), ("--load-format", "MODEL"),
             ("--gpu-memory-utilization", "--kv-bytes"), ("--dtype", "--weights"), ("--api-key", "--api-key-file"),
             ("--chat-template", "chat_template.jinja"), ("--enable-expert-parallel", "--ep"), ("--swap-space", "leave it out"),
         ):

@@ -155,6 +155,7 @@ static hdl_sched_msg good_assign(void)
                                       .pp = 1,
                                       .dp = 3,
                                       .weights = 2,
+                                      .kv_type = 1,
                                       .kv_bytes = 5,
                                       .block_tokens = 32,
                                       .max_seqs = 16,

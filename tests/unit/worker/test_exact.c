@@ -38,17 +38,22 @@ static const variant moe[] = {
     {"tp2 ep2, others", 2, 2, 13, 1, 15},
 };
 
+static const hdl_worker_opts bf16 = {.weights = HDL_WFORMAT_BF16}, q8 = {.weights = HDL_WFORMAT_Q8},
+                             f32 = {.weights = HDL_WFORMAT_F32},
+                             int8_kv = {.weights = HDL_WFORMAT_BF16, .kv_type = HDL_KV_INT8};
+
 static const variant dense[] = {
     {"tp2", 2, 1, 0, 1, 0},     {"tp4", 4, 1, 0, 1, 0},        {"tp4 chunk 7", 4, 1, 7, 1, 0},
     {"chunk 1", 1, 1, 1, 1, 0}, {"31 others", 1, 1, 7, 2, 31},
 };
 
-static void compare(const char *config, hdl_wformat weights, const variant *variants, size_t n)
+/* how: weights and type of cache */
+static void compare(const char *config, hdl_worker_opts how, const variant *variants, size_t n)
 {
     char model[256];
     rig_make_model(model, config, HDL_DTYPE_BF16);
-    rig_logits_opts base = {
-        .worker = {.model_path = model, .weights = weights}, .ids = ids, .n = N};
+    how.model_path = model;
+    rig_logits_opts base = {.worker = how, .ids = ids, .n = N};
     float *expected = rig_logits(&base, VOCAB);
     for (size_t i = 0; i < n; i++) {
         const variant *v = &variants[i];
@@ -76,26 +81,33 @@ static void compare(const char *config, hdl_wformat weights, const variant *vari
 static void test_moe_bf16(void **state)
 {
     (void)state;
-    compare(rig_config_moe, HDL_WFORMAT_BF16, moe, HDL_ARRAY_LEN(moe));
+    compare(rig_config_moe, bf16, moe, HDL_ARRAY_LEN(moe));
 }
 
 static void test_moe_q8(void **state)
 {
     (void)state;
-    compare(rig_config_moe, HDL_WFORMAT_Q8, moe, HDL_ARRAY_LEN(moe));
+    compare(rig_config_moe, q8, moe, HDL_ARRAY_LEN(moe));
 }
 
 static void test_moe_f32(void **state)
 {
     (void)state;
-    compare(rig_config_moe, HDL_WFORMAT_F32, moe, HDL_ARRAY_LEN(moe));
+    compare(rig_config_moe, f32, moe, HDL_ARRAY_LEN(moe));
+}
+
+static void test_int8_kv(void **state)
+{
+    (void)state;
+    compare(rig_config_moe, int8_kv, moe, HDL_ARRAY_LEN(moe));
+    compare(rig_config_llama, int8_kv, dense, HDL_ARRAY_LEN(dense));
 }
 
 static void test_dense(void **state)
 {
     (void)state;
-    compare(rig_config_llama, HDL_WFORMAT_BF16, dense, HDL_ARRAY_LEN(dense));
-    compare(rig_config_llama, HDL_WFORMAT_Q8, dense, HDL_ARRAY_LEN(dense));
+    compare(rig_config_llama, bf16, dense, HDL_ARRAY_LEN(dense));
+    compare(rig_config_llama, q8, dense, HDL_ARRAY_LEN(dense));
 }
 
 /* Shapes that fill no vector, and every instruction-set level that this machine has: the
@@ -108,14 +120,14 @@ static const char config_odd[] =
     "\"hidden_act\":\"silu\",\"rms_norm_eps\":1e-6,\"rope_theta\":1000.0,"
     "\"max_position_embeddings\":256,\"tie_word_embeddings\":true}";
 
-static void compare_levels(const char *config, hdl_wformat weights)
+static void compare_levels(const char *config, hdl_worker_opts how)
 {
     static const hdl_isa levels[] = {HDL_ISA_AVX2, HDL_ISA_AVX512};
     char model[256];
     rig_make_model(model, config, HDL_DTYPE_BF16);
-    rig_logits_opts o = {.worker = {.model_path = model, .weights = weights, .isa = HDL_ISA_REF},
-                         .ids = ids,
-                         .n = N};
+    how.model_path = model;
+    how.isa = HDL_ISA_REF;
+    rig_logits_opts o = {.worker = how, .ids = ids, .n = N};
     float *expected = rig_logits(&o, VOCAB);
     for (size_t i = 0; i < HDL_ARRAY_LEN(levels); i++) {
         hdl_errmsg why;
@@ -136,11 +148,14 @@ static void compare_levels(const char *config, hdl_wformat weights)
 static void test_levels(void **state)
 {
     (void)state;
-    compare_levels(config_odd, HDL_WFORMAT_BF16);
-    compare_levels(config_odd, HDL_WFORMAT_F32);
-    compare_levels(rig_config_moe, HDL_WFORMAT_BF16);
-    compare_levels(rig_config_moe, HDL_WFORMAT_Q8);
-    compare_levels(rig_config_llama, HDL_WFORMAT_Q8);
+    compare_levels(config_odd, bf16);
+    compare_levels(config_odd, f32);
+    compare_levels(config_odd, int8_kv);
+    compare_levels(rig_config_moe, bf16);
+    compare_levels(rig_config_moe, q8);
+    compare_levels(rig_config_moe, int8_kv);
+    compare_levels(rig_config_llama, q8);
+    compare_levels(rig_config_llama, int8_kv);
 }
 
 static void test_odd_shapes(void **state)
@@ -148,7 +163,8 @@ static void test_odd_shapes(void **state)
     static const variant odd[] = {
         {"ep2", 1, 2, 0, 1, 0}, {"ep2 chunk 7", 1, 2, 7, 2, 0}, {"31 others", 1, 1, 5, 2, 31}};
     (void)state;
-    compare(config_odd, HDL_WFORMAT_BF16, odd, HDL_ARRAY_LEN(odd));
+    compare(config_odd, bf16, odd, HDL_ARRAY_LEN(odd));
+    compare(config_odd, int8_kv, odd, HDL_ARRAY_LEN(odd));
 }
 
 int main(void)
@@ -156,9 +172,10 @@ int main(void)
     for (uint32_t i = 0; i < N; i++)
         ids[i] = (hdl_token)((i * 37 + i * i * 5 + 11) % VOCAB);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_moe_bf16), cmocka_unit_test(test_moe_q8),
-        cmocka_unit_test(test_moe_f32),  cmocka_unit_test(test_dense),
-        cmocka_unit_test(test_levels),   cmocka_unit_test(test_odd_shapes),
+        cmocka_unit_test(test_moe_bf16),   cmocka_unit_test(test_moe_q8),
+        cmocka_unit_test(test_moe_f32),    cmocka_unit_test(test_dense),
+        cmocka_unit_test(test_int8_kv),    cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_odd_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

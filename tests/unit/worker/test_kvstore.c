@@ -91,6 +91,43 @@ static void test_groups_run_out_together(void **state)
     split(3, &opts, HDL_INVALID);
 }
 
+/* A code for each value, a scale for each token and head; windows and states follow. */
+static void test_int8_takes_half(void **state)
+{
+    (void)state;
+    hdl_errmsg why = {0};
+    describe();
+    assert_int_equal(hdl_model_kv_bytes_per_token(&desc), 12 * 8 * 2 * 128);
+    assert_int_equal(hdl_cache_groups_keep(&desc, HDL_KV_INT8, &why), HDL_OK);
+    assert_int_equal(hdl_model_kv_bytes_per_token(&desc), 12 * 8 * 2 * (64 + 4));
+    assert_int_equal(hdl_model_kv_bytes_fixed(&desc),
+                     128 * 12 * 8 * 2 * (64 + 4) + 4 * 16 * 1000 * sizeof(float));
+    const uint64_t block = 12ull * 8 * 2 * 68 * 32;
+    hdl_kvstore_opts opts = options(7 * block + 5);
+    hdl_kvstore kv = split(1, &opts, HDL_OK);
+    assert_int_equal(kv.pools[0].n_blocks, 7);
+}
+
+/* What int8 cannot act on is refused with the reason. */
+static void test_int8_is_refused(void **state)
+{
+    (void)state;
+    hdl_errmsg why = {0};
+    describe();
+    desc.cache_groups[0].v_dim = 32;
+    assert_int_equal(hdl_cache_groups_keep(&desc, HDL_KV_INT8, &why), HDL_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "64 and 32"));
+    describe();
+    desc.n_cache_groups = 1;
+    desc.cache_groups[0].rule = (hdl_cache_rule){.kind = HDL_CACHE_LATENT};
+    assert_int_equal(hdl_cache_groups_keep(&desc, HDL_KV_INT8, &why), HDL_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "latent"));
+    assert_int_equal(hdl_cache_groups_keep(&desc, HDL_KV_BF16, &why), HDL_OK);
+    desc.cache_groups[0].rule = (hdl_cache_rule){.kind = HDL_CACHE_STATE};
+    assert_int_equal(hdl_cache_groups_keep(&desc, HDL_KV_INT8, &why), HDL_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "states"));
+}
+
 static void test_default_holds_all_sequences(void **state)
 {
     (void)state;
@@ -147,6 +184,18 @@ static void test_pools_do_not_overlap(void **state)
     assert_true(end <= (const unsigned char *)kv.memory + kv.bytes);
     assert_ptr_equal(hdl_kvstore_view(&kv, 0, 0).k, kv.memory);
     hdl_kvstore_close(&kv);
+
+    describe();
+    assert_int_equal(hdl_cache_groups_keep(&desc, HDL_KV_INT8, &why), HDL_OK);
+    assert_int_equal(hdl_kvstore_open(&kv, &opts, &why), HDL_OK);
+    hdl_kv_part parts[2];
+    assert_int_equal(hdl_kvstore_parts(&kv, 1, 0, parts), 2);
+    hdl_kv_view view = hdl_kvstore_view(&kv, 1, 0);
+    assert_ptr_equal(view.k8, parts[0].memory);
+    assert_ptr_equal(view.v8, parts[1].memory);
+    assert_int_equal(parts[0].block_bytes, hdl_kv8_tile_at(&view, 1, 0, 0));
+    assert_int_equal(parts[1].block_bytes, parts[0].block_bytes);
+    hdl_kvstore_close(&kv);
     hdl_device_close(device);
 }
 
@@ -155,6 +204,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_group_takes_all),
         cmocka_unit_test(test_groups_run_out_together),
+        cmocka_unit_test(test_int8_takes_half),
+        cmocka_unit_test(test_int8_is_refused),
         cmocka_unit_test(test_default_holds_all_sequences),
         cmocka_unit_test(test_pools_do_not_overlap),
     };
