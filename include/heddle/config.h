@@ -70,7 +70,7 @@
     X(SIZE, kv_bytes, "kv.bytes", "0", 0, 0,                                                      \
       "KV cache of each worker; 0: chosen from free memory")                                      \
     X(ENUM, kv_type, "kv.type", "auto", 0, 0,                                                     \
-      "how keys and values are kept; auto: bf16; int8: half of it, a scale per token and head")     \
+      "how keys and values are kept; auto: bf16; int8: half of it, a scale per token and head")    \
     X(INT, block_tokens, "kv.block_tokens", "32", 32, 1024,                                       \
       "tokens in a KV block, a power of two")                                                     \
     X(BOOL, prefix_cache, "kv.prefix_cache", "true", 0, 0,                                        \
