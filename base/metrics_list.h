@@ -60,6 +60,12 @@ enum { HDL_METRIC_RANKS_MAX = 1024 }; /* values of the numbered label "rank" */
       "heddle_prompt_tokens_total", "Prompt tokens of admitted requests.")                         \
     X(GENERATION_TOKENS,    COUNTER,   NONE,    NONE,    NONE,                                     \
       "heddle_generation_tokens_total", "Tokens generated.")                                       \
+    X(GUESS_ROWS,           COUNTER,   NONE,    NONE,    NONE,                                     \
+      "heddle_spec_decode_drafts_total", "Rows of a step with guessed tokens.")                    \
+    X(GUESSES,              COUNTER,   NONE,    NONE,    NONE,                                     \
+      "heddle_spec_decode_draft_tokens_total", "Tokens guessed by speculative decoding.")          \
+    X(GUESSES_HELD,         COUNTER,   NONE,    NONE,    NONE,                                     \
+      "heddle_spec_decode_accepted_tokens_total", "Guessed tokens that came true.")                \
     X(TTFT,                 HISTOGRAM, SECONDS, NONE,    TTFT,                                     \
       "heddle_time_to_first_token_seconds", "From arrival to the first token.")                    \
     X(ITL,                  HISTOGRAM, SECONDS, NONE,    ITL,                                      \

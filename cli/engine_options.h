@@ -100,6 +100,17 @@
          .config = "sched.chunk_tokens",                                                           \
          .group = "Cache and batch",                                                               \
          .doc = "most prompt tokens of one request in a step"},                                    \
+        {.name = "speculate",                                                                      \
+         .value = "HOW",                                                                           \
+         .config = "sched.speculate",                                                              \
+         .group = "Cache and batch",                                                               \
+         .doc = "guess tokens from the text so far, verify them in one step: auto, off or ngram"}, \
+        {.name = "speculate-tokens",                                                               \
+         .value = "N",                                                                             \
+         .config = "sched.speculate_tokens",                                                       \
+         .group = "Cache and batch",                                                               \
+         .aliases = "draft-max,draft",                                                             \
+         .doc = "guesses of a sequence in a step at most"},                                        \
         {.name = "log-level",                                                                      \
          .value = "LEVEL",                                                                         \
          .config = "log.level",                                                                    \
@@ -114,6 +125,7 @@
         CLI_REFUSED("cache-type-v", "keys and values are kept alike: --kv-type int8"),             \
         CLI_REFUSED("swap-space", "a preempted sequence is computed again; leave it out"),         \
         CLI_REFUSED("trust-remote-code", "heddle runs no code of a model; leave it out"),          \
+        CLI_REFUSED("model-draft", "heddle guesses from the text so far: --speculate ngram"),      \
         CLI_REFUSED("n-gpu-layers", "a worker drives one device: --device cpu or cuda")
 
 /* The same of a server: options of `vllm serve` that other commands do not share. */
@@ -148,7 +160,8 @@
         CLI_REFUSED("distributed-executor-backend",                                                \
                     "serve starts its workers itself; on other hosts start heddle-worker"),        \
         CLI_REFUSED("enable-lora", "merge the adapter into the weights first"),                    \
-        CLI_REFUSED("speculative-config", "heddle does not speculate; leave it out"),              \
+        CLI_REFUSED("speculative-config",                                                          \
+                    "say --speculate ngram, and --speculate-tokens N if you wish"),                \
         CLI_REFUSED("uvicorn-log-level", "say --log-level LEVEL"),                                 \
         CLI_REFUSED("disable-log-requests", "only --log-level debug logs requests; leave it out"), \
         CLI_REFUSED("disable-log-stats", "figures are on /metrics, not in the log; leave it out")

@@ -139,6 +139,13 @@ static double hit_share(const top *t)
                  rate(t, "heddle_prefix_cache_query_tokens_total"));
 }
 
+/* Of the guesses of speculative decoding. */
+static double held_share(const top *t)
+{
+    return share(rate(t, "heddle_spec_decode_accepted_tokens_total"),
+                 rate(t, "heddle_spec_decode_draft_tokens_total"));
+}
+
 /* Of all replicas. One that has not stepped has no times, but is there. */
 static unsigned count_ranks(const top *t)
 {
@@ -198,6 +205,9 @@ static void print_look(const top *t)
     printf("%-14s %.0f/s generated, %.0f/s prompt (%.0f %% from the prefix cache)\n", "tokens",
            rate(t, "heddle_generation_tokens_total"), rate(t, "heddle_prompt_tokens_total"),
            hit_share(t) * 100);
+    if (value(t, "heddle_spec_decode_draft_tokens_total") > 0)
+        printf("%-14s %.0f/s, %.0f %% came true\n", "guesses",
+               rate(t, "heddle_spec_decode_draft_tokens_total"), held_share(t) * 100);
     printf("%-14s ", "KV cache");
     print_bar(kv_share(t));
     print_times(t, "first token", "heddle_time_to_first_token_seconds");
@@ -253,6 +263,8 @@ static int print_json(const top *t)
     put(&w, "prompt_per_s", rate(t, "heddle_prompt_tokens_total"));
     put(&w, "kv_used", kv_share(t));
     put(&w, "prefix_hits", hit_share(t));
+    put(&w, "guesses_per_s", rate(t, "heddle_spec_decode_draft_tokens_total"));
+    put(&w, "guesses_held", held_share(t));
     put_times(&w, t, "ttft", "heddle_time_to_first_token_seconds");
     put_times(&w, t, "itl", "heddle_inter_token_latency_seconds");
     put_times(&w, t, "queue_time", "heddle_request_queue_time_seconds");

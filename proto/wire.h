@@ -16,7 +16,7 @@
 #include "base/arena.h"
 
 enum {
-    HDL_WIRE_PROTOCOL = 5,    /* raised when an old peer would misunderstand */
+    HDL_WIRE_PROTOCOL = 6,    /* raised when an old peer would misunderstand */
     HDL_WIRE_NAME_BYTES = 64, /* names, with their NUL */
     HDL_WIRE_PATH_BYTES = 1024,
     HDL_WIRE_TEXT_BYTES = 256,

@@ -33,7 +33,8 @@ enum {
     BIAS_WORDS = sizeof(hdl_bias) / 4,
     RESULT_WORDS = sizeof(hdl_result_row) / 4,
     PROB_WORDS = sizeof(hdl_logprob) / 4,
-    ROW_FLAGS_ALL = HDL_ROW_SAMPLE | HDL_ROW_FEEDBACK | HDL_ROW_SCORE | HDL_ROW_LOGITS,
+    ROW_FLAGS_ALL =
+        HDL_ROW_SAMPLE | HDL_ROW_FEEDBACK | HDL_ROW_SCORE | HDL_ROW_LOGITS | HDL_ROW_GUESS,
     RESULT_ROWS_MAX = HDL_SEQS_MAX + HDL_STEP_TOKENS_MAX
 };
 _Static_assert(sizeof(hdl_bias) == 8, "wire form is memory form");

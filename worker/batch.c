@@ -87,12 +87,14 @@ static void add_wants(hdl_batch *b, const hdl_plan *p, const hdl_plan_row *r)
         bool last = j + 1 == r->n_tokens;
         hdl_token next = -1;
         uint32_t flags = r->flags & HDL_ROW_LOGITS;
-        if (r->flags & HDL_ROW_SCORE)
+        if ((r->flags & HDL_ROW_SCORE) || ((r->flags & HDL_ROW_GUESS) && !last))
             next = p->tokens[r->token_at + j + 1];
         if (next >= 0)
-            flags |= HDL_ROW_SCORE;
-        if (last)
+            flags |= r->flags & HDL_ROW_SCORE;
+        if (last || (r->flags & HDL_ROW_GUESS))
             flags |= r->flags & HDL_ROW_SAMPLE;
+        if (j > 0)
+            flags |= r->flags & HDL_ROW_GUESS;
         if (flags != 0)
             b->wants[b->n_wants++] = (hdl_want){.token_idx = b->n_tokens + j,
                                                 .slot = r->slot,

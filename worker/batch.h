@@ -19,7 +19,7 @@ typedef struct hdl_slot {
     bool started;  /* a row of it has run */
     bool has_last; /* `last` is the token last sampled for it */
     hdl_token last;
-    uint32_t next_pos; /* after the last row that ran */
+    uint32_t next_pos; /* after the last row that ran, without guesses that did not come true */
     /* Entries [first, end) of its table in each cache group were granted. */
     uint32_t first[HDL_CACHE_GROUPS_MAX], end[HDL_CACHE_GROUPS_MAX];
 } hdl_slot;
@@ -29,8 +29,9 @@ typedef struct hdl_want {
     uint32_t token_idx; /* in the step */
     uint32_t slot;
     uint32_t pos;   /* of the token that the logits predict */
-    hdl_token next; /* SCORE: the prompt's token there, or -1 */
-    uint32_t flags; /* HDL_ROW_SAMPLE, _SCORE, _LOGITS: what for */
+    hdl_token next; /* SCORE: the prompt's token there; of guesses, the next one; or -1 */
+    uint32_t flags; /* HDL_ROW_SAMPLE, _SCORE, _LOGITS: what for; _GUESS: it stands only when the
+                       want before it, of the same row, samples that want's `next` */
 } hdl_want;
 
 typedef struct hdl_batch_opts {

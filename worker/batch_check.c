@@ -6,7 +6,7 @@
 #include "worker/batch.h"
 
 enum {
-    ROW_FLAGS = HDL_ROW_SAMPLE | HDL_ROW_FEEDBACK | HDL_ROW_SCORE | HDL_ROW_LOGITS,
+    ROW_FLAGS = HDL_ROW_SAMPLE | HDL_ROW_FEEDBACK | HDL_ROW_SCORE | HDL_ROW_LOGITS | HDL_ROW_GUESS,
 };
 
 #define BAD(why, ...) return hdl_fail(HDL_BUG, why, "bad plan: " __VA_ARGS__)
@@ -117,6 +117,19 @@ static hdl_err check_row_tokens(const hdl_batch *b, const hdl_plan *p, uint32_t 
     return HDL_OK;
 }
 
+static hdl_err check_guesses(const hdl_batch *b, const hdl_plan_row *r, hdl_errmsg *why)
+{
+    if (!(r->flags & HDL_ROW_GUESS))
+        return HDL_OK;
+    if (!(r->flags & HDL_ROW_SAMPLE) || (r->flags & (HDL_ROW_SCORE | HDL_ROW_LOGITS)) ||
+        r->n_tokens < 2 || r->n_tokens > 1 + HDL_GUESSES_MAX)
+        BAD(why, "slot %u has %u guesses, with flags %#x", r->slot, r->n_tokens - 1u, r->flags);
+    for (uint32_t cache = 0; cache < b->opts.n_caches; cache++)
+        if (hdl_cache_is_state(&b->opts.caches[cache].rule))
+            BAD(why, "slot %u has guesses, and a state that cannot be taken back", r->slot);
+    return HDL_OK;
+}
+
 /* A slot's table of one cache group as the rows will find it. */
 typedef struct table_view {
     const uint32_t *entries;
@@ -222,6 +235,7 @@ static hdl_err check_row(hdl_batch *b, const hdl_plan *p, uint32_t i, hdl_errmsg
         BAD(why, "row %u starts at position %u; slot %u ends at %u", i, r->pos, r->slot,
             s.next_pos);
     HDL_TRY(check_row_tokens(b, p, i, why));
+    HDL_TRY(check_guesses(b, r, why));
     return check_row_blocks(b, p, r, why);
 }
 

@@ -268,6 +268,31 @@ typedef struct team_run {
     _Atomic bool bad;
 } team_run;
 
+static void remember(hdl_sampler *s, const hdl_result_row *row)
+{
+    tenant *t = &s->tenants[row->slot];
+    if (t->keeps_history && !row->scored && t->n_history < s->history_size)
+        history_of(s, row->slot)[t->n_history++] = row->token;
+}
+
+/* A job and those that hang on it, one after the other. */
+static bool run_chain(hdl_sampler *s, hdl_sample_scratch *x, const hdl_sample_run *run, uint32_t i)
+{
+    bool stands = true;
+    do {
+        const hdl_sample_job *job = &run->jobs[i];
+        stands = stands && (!job->hangs || run->out[i - 1].token == job->guess);
+        if (stands && !run_one(s, x, run, i))
+            return false;
+        if (stands)
+            remember(s, &run->out[i]);
+        else
+            run->out[i] = (hdl_result_row){.slot = job->slot, .pos = job->pos, .token = -1};
+        i++;
+    } while (i < run->n && run->jobs[i].hangs);
+    return true;
+}
+
 static void run_thread(void *arg, uint32_t thread, uint32_t n_threads)
 {
     team_run *t = arg;
@@ -277,16 +302,9 @@ static void run_thread(void *arg, uint32_t thread, uint32_t n_threads)
         uint32_t i = atomic_fetch_add(&t->next, 1);
         if (i >= t->run->n)
             return;
-        if (!run_one(s, &s->scratch[thread], t->run, i))
+        if (!t->run->jobs[i].hangs && !run_chain(s, &s->scratch[thread], t->run, i))
             atomic_store(&t->bad, true);
     }
-}
-
-static void remember(hdl_sampler *s, const hdl_result_row *row)
-{
-    tenant *t = &s->tenants[row->slot];
-    if (t->keeps_history && !row->scored && t->n_history < s->history_size)
-        history_of(s, row->slot)[t->n_history++] = row->token;
 }
 
 hdl_err hdl_sampler_run(hdl_sampler *s, hdl_stream *stream, const hdl_sample_run *run)
@@ -296,9 +314,5 @@ hdl_err hdl_sampler_run(hdl_sampler *s, hdl_stream *stream, const hdl_sample_run
         run_thread(&t, 0, 1);
     else if (run->n != 0)
         hdl_stream_run(stream, run_thread, &t);
-    if (atomic_load(&t.bad))
-        return HDL_DEVICE;
-    for (uint32_t i = 0; i < run->n; i++)
-        remember(s, &run->out[i]);
-    return HDL_OK;
+    return atomic_load(&t.bad) ? HDL_DEVICE : HDL_OK;
 }

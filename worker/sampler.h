@@ -55,11 +55,17 @@ typedef struct hdl_sample_job {
     uint32_t pos;        /* that the token takes in its sequence */
     const float *logits; /* [vocab], not changed */
     hdl_token score;     /* >= 0: do not sample, score this token */
+    /* The job stands when the one before it, of the same slot, samples this guess: else it is void,
+     * and so are those that hang on it. */
+    bool hangs;
+    hdl_token guess;
 } hdl_sample_job;
 
 /* Fills out[i] for jobs[i] (pos, slot, token, scored, n_probs) and its log-probabilities
- * at probs + i * HDL_ROW_PROBS_MAX. HDL_DEVICE: logits that are not numbers. Sampled tokens join
- * their slot's history. A slot appears at most once among the jobs that sample. */
+ * at probs + i * HDL_ROW_PROBS_MAX; of a void job the token is -1. HDL_DEVICE: logits that are not
+ * numbers. Sampled tokens join their slot's history. The jobs that sample for one slot are a chain
+ * of neighbours, all but the first with `hangs`: each knows the history that the one before it
+ * left, as in steps of their own. */
 typedef struct hdl_sample_run {
     const hdl_sample_job *jobs; /* [n] */
     uint32_t n;

@@ -84,7 +84,7 @@ static hdl_err dump(hdl_worker *w, const hdl_want *wants, uint32_t n)
     return HDL_OK;
 }
 
-/* Jobs of one chunk: a token may be scored and sampled both, never for the same position. */
+/* Jobs of one chunk, one for each want of a token: none is scored and sampled both. */
 static uint32_t make_jobs(hdl_worker *w, const hdl_want *wants, uint32_t n)
 {
     uint32_t n_jobs = 0;
@@ -92,11 +92,14 @@ static uint32_t make_jobs(hdl_worker *w, const hdl_want *wants, uint32_t n)
         if (!(wants[i].flags & (HDL_ROW_SAMPLE | HDL_ROW_SCORE)))
             continue;
         bool score = (wants[i].flags & HDL_ROW_SCORE) != 0;
+        bool hangs = (wants[i].flags & HDL_ROW_GUESS) != 0;
         w->jobs[n_jobs++] =
             (hdl_sample_job){.slot = wants[i].slot,
                              .pos = wants[i].pos,
                              .logits = w->forward.logits + (size_t)i * w->desc.vocab,
-                             .score = score ? wants[i].next : -1};
+                             .score = score ? wants[i].next : -1,
+                             .hangs = hangs,
+                             .guess = hangs ? wants[i - 1].next : -1};
     }
     return n_jobs;
 }
@@ -112,13 +115,27 @@ static hdl_err sample_chunk(hdl_worker *w, const hdl_want *wants, uint32_t n)
     hdl_sample_run run = {.jobs = w->jobs, .n = n_jobs, .out = rows, .probs = probs};
     HDL_TRY(hdl_sampler_run(w->sampler, w->forward.stream, &run));
     for (uint32_t i = 0; i < n_jobs; i++) {
-        rows[i].probs_at = rows[i].n_probs ? w->n_probs & HDL_PROBS_AT_MAX : 0;
+        hdl_result_row row = rows[i];
+        if (!row.scored)
+            w->sampled[1 + w->n_sampled++] = row.token;
+        if (row.token < 0) /* void: behind a guess that did not come true */
+            continue;
+        row.probs_at = row.n_probs ? w->n_probs & HDL_PROBS_AT_MAX : 0;
         memmove(w->probs + w->n_probs, probs + (size_t)i * HDL_ROW_PROBS_MAX,
-                rows[i].n_probs * sizeof *probs);
-        w->n_probs += rows[i].n_probs;
+                row.n_probs * sizeof *probs);
+        w->n_probs += row.n_probs;
+        w->rows[w->n_rows++] = row;
     }
-    w->n_rows += n_jobs;
     return HDL_OK;
+}
+
+/* The wants of a row with guesses go through the head together. */
+static uint32_t chunk_of(const hdl_batch *b, uint32_t at)
+{
+    uint32_t n = hdl_min_u32(HDL_LOGIT_ROWS, b->n_wants - at);
+    while (at + n < b->n_wants && (b->wants[at + n].flags & HDL_ROW_GUESS))
+        n--;
+    return n;
 }
 
 /* The logits that the step wants, a few rows at a time. An error of rank 0 (a full disk, broken
@@ -127,8 +144,10 @@ static hdl_err sample_chunk(hdl_worker *w, const hdl_want *wants, uint32_t n)
 static hdl_err run_head(hdl_worker *w, hdl_err *root_err)
 {
     const hdl_batch *b = &w->batch;
-    for (uint32_t at = 0; at < b->n_wants; at += HDL_LOGIT_ROWS) {
-        uint32_t n = hdl_min_u32(HDL_LOGIT_ROWS, b->n_wants - at), idx[HDL_LOGIT_ROWS];
+    uint32_t idx[HDL_LOGIT_ROWS], n;
+    _Static_assert(1 + HDL_GUESSES_MAX <= HDL_LOGIT_ROWS, "a row with guesses fits");
+    for (uint32_t at = 0; at < b->n_wants; at += n) {
+        n = chunk_of(b, at);
         for (uint32_t i = 0; i < n; i++)
             idx[i] = b->wants[at + i].token_idx;
         HDL_TRY(hdl_forward_logits(&w->forward, idx, n));
@@ -138,15 +157,12 @@ static hdl_err run_head(hdl_worker *w, hdl_err *root_err)
     return HDL_OK;
 }
 
-/* All ranks learn what rank 0 sampled: a later step may feed it back. */
+/* All ranks learn what rank 0 sampled, -1 where a guess before it did not come true: a later step
+ * may feed it back, and goes on behind it. */
 static hdl_err share_tokens(hdl_worker *w, hdl_err root_err)
 {
     uint32_t n = 0;
     const hdl_batch *b = &w->batch;
-    for (uint32_t i = 0; i < w->n_rows; i++)
-        if (!w->rows[i].scored)
-            w->sampled[1 + n++] = w->rows[i].token;
-    n = 0;
     for (uint32_t i = 0; i < b->n_wants; i++)
         n += (b->wants[i].flags & HDL_ROW_SAMPLE) != 0;
     w->sampled[0] = (hdl_token)root_err;
@@ -158,8 +174,12 @@ static hdl_err share_tokens(hdl_worker *w, hdl_err root_err)
         if (!(b->wants[i].flags & HDL_ROW_SAMPLE))
             continue;
         hdl_slot *slot = &w->batch.slots[b->wants[i].slot];
-        slot->last = w->sampled[1 + n++];
+        const hdl_token token = w->sampled[1 + n++];
+        if (token < 0)
+            continue;
+        slot->last = token;
         slot->has_last = true;
+        slot->next_pos = b->wants[i].pos;
     }
     return HDL_OK;
 }
@@ -186,7 +206,7 @@ hdl_err hdl_worker_step(hdl_worker *w, const hdl_plan *plan, const hdl_sampling 
     uint64_t start_us = hdl_clock_now_us();
     *out = (hdl_result){
         .step = plan->step, .epoch = plan->epoch, .group = plan->group, .rank = w->shard.rank};
-    w->n_rows = w->n_probs = 0;
+    w->n_rows = w->n_probs = w->n_sampled = 0;
     hdl_err err = check(w, plan, opens);
     if (err != HDL_OK) {
         HDL_LOG(ERROR, STEP, "refuse", "step=%llu err=%s why=%s", (unsigned long long)plan->step,

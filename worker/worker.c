@@ -137,7 +137,7 @@ static hdl_err open_state(hdl_worker *w, hdl_errmsg *why)
 static hdl_err open_results(hdl_worker *w, hdl_errmsg *why)
 {
     const hdl_worker_opts *o = &w->opts;
-    w->sampled = calloc(1 + (size_t)o->max_seqs, sizeof(*w->sampled));
+    w->sampled = calloc(1 + (size_t)o->step_tokens, sizeof(*w->sampled));
     bool ok = w->sampled != NULL;
     if (ok && o->rank == 0) {
         w->rows = calloc(o->step_tokens, sizeof(*w->rows));

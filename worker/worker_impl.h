@@ -40,7 +40,7 @@ struct hdl_worker {
     hdl_result_row *rows; /* owned [step_tokens] */
     hdl_logprob *probs;   /* owned [step_tokens, HDL_ROW_PROBS_MAX] */
     hdl_sample_job *jobs; /* owned [HDL_LOGIT_ROWS] */
-    hdl_token *sampled;   /* owned [1 + max_seqs]: error of rank 0, then tokens by want */
-    uint32_t n_rows, n_probs;
+    hdl_token *sampled;   /* owned [1 + step_tokens]: error of rank 0, then tokens by want */
+    uint32_t n_rows, n_probs, n_sampled;
     hdl_errmsg why; /* of the last refused plan */
 };

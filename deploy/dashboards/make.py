@@ -54,6 +54,10 @@ ROWS = {
         ("Prefix cache hits", "percentunit", [
             (f"{rate('heddle_prefix_cache_hit_tokens_total')} / {rate('heddle_prefix_cache_query_tokens_total')}", "tokens found"),
         ]),
+        ("Speculation", "percentunit", [
+            (f"{rate('heddle_spec_decode_accepted_tokens_total')} / {rate('heddle_spec_decode_draft_tokens_total')}", "guesses that came true"),
+            (f"{rate('heddle_spec_decode_accepted_tokens_total')} / {rate('heddle_generation_tokens_total')}", "tokens that were guesses"),
+        ]),
         ("Preemptions, state snapshots", "short", [
             (rate("heddle_preemptions_total"), "preemptions a second"),
             (rate("heddle_state_snapshots_total"), "snapshots a second"),

@@ -88,6 +88,13 @@
       "most prompt tokens of one request in a step; 0: the step's budget")                        \
     X(INT, watermark_permille, "sched.watermark_permille", "10", 0, 500,                          \
       "share of the KV pool kept free at admission")                                              \
+    X(ENUM, speculate, "sched.speculate", "auto", 0, 0,                                           \
+      "guess tokens from the text so far and verify them in one step; ngram: always, or refuse; " \
+      "auto: where the model allows it")                                                          \
+    X(INT, speculate_tokens, "sched.speculate_tokens", "15", 1, 15,                               \
+      "guesses of a sequence in a step at most")                                                  \
+    X(INT, speculate_batch, "sched.speculate_batch", "16", 2, 256,                                \
+      "tokens of a step that guesses may fill up to; none is made beside so many sequences")      \
     X(STRING, http_host, "http.host", "127.0.0.1", 0, 0,                                          \
       "address that the HTTP API listens on")                                                     \
     X(INT, http_port, "http.port", "8080", 0, 65535,                                              \
@@ -168,6 +175,7 @@
 #define HDL_CHOICES_isa         "auto", "ref", "avx2", "avx512"
 #define HDL_CHOICES_collectives "auto", "shm", "ucx"
 #define HDL_CHOICES_kv_type     "auto", "bf16", "int8"
+#define HDL_CHOICES_speculate   "auto", "off", "ngram"
 #define HDL_CHOICES_log_level   "error", "warn", "info", "debug"
 #define HDL_CHOICES_log_format  "text", "json"
 
@@ -191,6 +199,12 @@ static inline uint32_t hdl_device_gpu(int choice)
 {
     return choice > HDL_DEVICE_CUDA ? (uint32_t)(choice - HDL_DEVICE_CUDA_0) : 0;
 }
+
+typedef enum hdl_speculate_choice {
+    HDL_SPECULATE_AUTO,
+    HDL_SPECULATE_OFF,
+    HDL_SPECULATE_NGRAM
+} hdl_speculate_choice;
 
 typedef struct hdl_config_list { /* the layout of base/config.h's hdl_cfg_list */
     const char *const *items;

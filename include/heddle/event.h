@@ -98,7 +98,7 @@ typedef enum hdl_finish {
 
 typedef enum hdl_action_kind {
     HDL_ACT_PLAN,   /* send this plan to all ranks of its group */
-    HDL_ACT_EMIT,   /* new tokens, one each of some requests; in order, each exactly once */
+    HDL_ACT_EMIT,   /* new tokens of some requests; in order, each exactly once */
     HDL_ACT_DONE,   /* the request ended */
     HDL_ACT_REJECT, /* the request was refused: err, and when to retry */
     HDL_ACT_TIMER,  /* send a TICK at this time (replaces the one asked for before) */

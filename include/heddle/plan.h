@@ -13,7 +13,8 @@
  * whatever the entry holds, so nothing is ever initialised by a plan.
  *
  * Order inside a step: closes, opens, grants, copies, then all rows as one forward pass, then
- * sampling. A result's rows come in the order of the plan's; scored ones may stand between. */
+ * sampling. A result's rows come in the order of the plan's; scored ones may stand between, and a
+ * row with guesses has several. */
 #pragma once
 
 #include <heddle/limits.h>
@@ -31,7 +32,14 @@ enum {
     HDL_ROW_SCORE = 1u << 2,
     /* Rank 0 appends the logits of all the row's tokens to its dump file (`heddle logits`). */
     HDL_ROW_LOGITS = 1u << 3,
+    /* Speculation, with SAMPLE: the row's tokens after the first are guesses. A token is sampled
+     * after each of them as long as it is the next guess; the first that is not is the row's last
+     * one, and what was computed behind it is void: its positions are computed anew, by a later
+     * row, before anybody reads them. So a row of n tokens brings 1 to n results, which are those
+     * of as many steps without guesses. Never where a state is changed in place. */
+    HDL_ROW_GUESS = 1u << 4,
 };
+enum { HDL_GUESSES_MAX = 15 }; /* of a row */
 
 /* Consecutive tokens of one sequence. A sequence has at most one row in a step. Four words, because
  * the core writes one for each running sequence at each step. */

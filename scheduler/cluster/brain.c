@@ -170,8 +170,19 @@ static void fill_core_config(const hdl_cluster *c, hdl_sched_config *sc)
     sc->max_len = c->max_len;
     sc->log_tokens = 0;
     sc->watermark_permille = (uint32_t)c->config->watermark_permille;
+    sc->guess_tokens =
+        c->config->speculate == HDL_SPECULATE_OFF ? 0 : (uint32_t)c->config->speculate_tokens;
+    sc->guess_step_tokens = (uint32_t)c->config->speculate_batch;
     sc->n_tenants = HDL_TENANTS_MAX;
     sc->prefix_cache = c->config->prefix_cache;
+}
+
+static bool has_states(const hdl_sched_config *sc)
+{
+    for (uint32_t i = 0; i < sc->n_caches; i++)
+        if (hdl_cache_is_state(&sc->caches[i].rule))
+            return true;
+    return false;
 }
 
 static hdl_err make_tables(hdl_cluster *c)
@@ -235,6 +246,10 @@ hdl_err hdl_brain_make_core(hdl_cluster *c, const hdl_cluster_group *group)
     hdl_sched_config sc;
     fill_core_config(c, &sc);
     const char *problem = hdl_sched_config_problem(&sc);
+    if (!problem && c->config->speculate == HDL_SPECULATE_NGRAM && has_states(&sc))
+        problem =
+            "sched.speculate is ngram; a recurrent layer cannot take guesses back; say auto or "
+            "off";
     if (problem) {
         HDL_LOG(ERROR, BRAIN, "core_refused", "why=%s", HDL_LOG_QUOTE(problem));
         return HDL_INVALID;

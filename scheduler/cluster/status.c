@@ -77,6 +77,9 @@ static void count_metrics(hdl_cluster *c)
                    now->prefix_query_tokens - then->prefix_query_tokens);
     hdl_metric_add(HDL_METRIC_PREFIX_HIT_TOKENS, 0,
                    now->prefix_hit_tokens - then->prefix_hit_tokens);
+    hdl_metric_add(HDL_METRIC_GUESS_ROWS, 0, now->guess_rows - then->guess_rows);
+    hdl_metric_add(HDL_METRIC_GUESSES, 0, now->guesses - then->guesses);
+    hdl_metric_add(HDL_METRIC_GUESSES_HELD, 0, now->guesses_held - then->guesses_held);
     hdl_metric_add(HDL_METRIC_PREEMPTIONS, 0, now->preemptions - then->preemptions);
     c->counted = c->stats;
 }

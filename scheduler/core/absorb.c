@@ -2,6 +2,7 @@
 #include "scheduler/core/absorb.h"
 
 #include "scheduler/core/group.h"
+#include "scheduler/core/guess.h"
 #include "scheduler/core/plant.h"
 #include "scheduler/core/prefix.h"
 #include "scheduler/core/queue.h"
@@ -198,6 +199,7 @@ typedef struct taking {
     uint32_t run_row;    /* result row of that one */
     uint32_t *due, *ending;
     uint32_t tenant, n_tokens;
+    uint32_t n_void; /* guesses that did not come true */
 } taking;
 
 static void end_run(hdl_sched *s, taking *t, uint32_t next_row)
@@ -356,15 +358,79 @@ static void acknowledge(hdl_sched *s, hdl_seq *seq, const hdl_plan_row *row)
         hdl_queue_release_forks(s, seq);
 }
 
-/* The rows behind them. Those that sample have an answer each, in the plan's order; scored ones
- * between are passed by. */
-static bool absorb_prefills(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_result *ev,
-                            taking *t)
+/* -- the rows behind them ---------------------------------------------------------------------- */
+
+/* How many answers a row with guesses has: one, and another for each guess that came true. 0: they
+ * do not answer it. */
+static uint32_t count_answers(const hdl_plan_buf *buf, const hdl_plan_row *row,
+                              const hdl_ev_result *ev, uint32_t at)
+{
+    const hdl_token *guess = buf->tokens + row->token_at + 1;
+    for (uint32_t i = 0; i < row->n_tokens; i++) {
+        if (at + i == ev->n_rows || unlike(&ev->rows[at + i], row->slot, row->pos + 1 + i))
+            return 0;
+        if (i + 1 == row->n_tokens || ev->rows[at + i].token != guess[i])
+            return i + 1;
+    }
+    return 0;
+}
+
+/* Several tokens of one sequence. None but the last one ends it: a guess is never a stop id, nor
+ * the token of the greatest length. */
+static void take_tokens(hdl_sched *s, taking *t, const hdl_plan_buf *buf, uint32_t slot,
+                        const hdl_result_row *res, uint32_t n)
+{
+    const uint32_t step = (uint32_t)buf->plan.step;
+    if (n > 1)
+        hdl_recent_shift(s, slot, n - 1);
+    hdl_token *newest = t->newest;
+    uint32_t *due = t->due, *ending = t->ending;
+    for (uint32_t i = 0; i + 1 < n; i++) {
+        t->newest = hdl_recent(s, step - (n - 1 - i));
+        take_token(s, t, slot, res[i].token);
+        if (t->due > due) /* before the next one comes: it looks at the newest token */
+            settle_due(s, due, 1);
+        t->due = due;
+        t->ending = ending;
+    }
+    t->newest = newest;
+    take_token(s, t, slot, res[n - 1].token);
+}
+
+/* A row with guesses; `at`: its first answer. Returns how many it has, 0 when they are none. */
+static uint32_t absorb_guesses(hdl_sched *s, const hdl_plan_buf *buf, uint32_t r,
+                               const hdl_ev_result *ev, taking *t, uint32_t at)
+{
+    const hdl_plan_row *row = &buf->rows[r];
+    const uint32_t n = count_answers(buf, row, ev, at);
+    const hdl_seq *seq = hdl_row_seq(s, buf, r);
+    t->n_void += row->n_tokens - n;
+    if (n == 0 || !seq)
+        return n;
+    if (t->run_row + (uint32_t)(t->emit - t->run) != at)
+        end_run(s, t, at);
+    take_tokens(s, t, buf, seq->slot, &ev->rows[at], n);
+    hdl_guess_learn(s, seq->slot, row->n_tokens - 1u, n - 1);
+    if (hdl_planted(s, GUESS_KEPT) && n < row->n_tokens)
+        s->slots.base[seq->slot]++;
+    return n;
+}
+
+/* Rows with guesses, then prefills. Those that sample have an answer each, or several, in the
+ * plan's order; scored ones between are passed by. */
+static bool absorb_others(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_result *ev, taking *t)
 {
     uint32_t at = buf->n_decodes;
     for (uint32_t r = buf->n_decodes; r < buf->plan.n_rows; r++) {
         const hdl_plan_row *row = &buf->rows[r];
         bool samples = (row->flags & HDL_ROW_SAMPLE) != 0;
+        if (row->flags & HDL_ROW_GUESS) {
+            const uint32_t n = absorb_guesses(s, buf, r, ev, t, at);
+            if (n == 0)
+                return false;
+            at += n;
+            continue;
+        }
         if (samples) {
             while (at < ev->n_rows && ev->rows[at].scored)
                 at++;
@@ -401,9 +467,10 @@ static bool absorb_plan(hdl_sched *s, const hdl_plan_buf *buf, const hdl_ev_resu
         .ending = s->ending,
     };
     s->n_filled = 0;
-    bool good = absorb_decodes(s, buf, ev, &t) && absorb_prefills(s, buf, ev, &t);
+    bool good = absorb_decodes(s, buf, ev, &t) && absorb_others(s, buf, ev, &t);
     end_run(s, &t, 0);
     settle_bill(s, &t);
+    s->rate.tokens += buf->n_computed - t.n_void;
     s->n_due = (uint32_t)(t.due - s->due);
     s->n_ending = (uint32_t)(t.ending - s->ending);
     settle(s, t.newest);
@@ -445,8 +512,8 @@ void hdl_absorb(hdl_sched *s, const hdl_ev_result *ev)
         hdl_group_end_epoch(s, g);
         return;
     }
-    g->in_flight--;
+    if (--g->in_flight == 0)
+        g->guesses = false;
     s->stats.results++;
-    s->rate.tokens += buf->n_computed;
     measure_rate(s);
 }

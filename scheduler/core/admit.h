@@ -11,5 +11,5 @@ bool hdl_admit_next(hdl_sched *s);
 /* True when the group can take another plan. */
 static inline bool hdl_group_open(const hdl_group *g)
 {
-    return g->up && g->in_flight < HDL_PLANS_IN_FLIGHT;
+    return g->up && g->in_flight < HDL_PLANS_IN_FLIGHT && !g->guesses;
 }

@@ -237,8 +237,8 @@ static void look_ahead(const hdl_sched *s, const hdl_kv *kv, uint32_t n)
 static void prefill_pass(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf)
 {
     look_ahead(s, &g->kv, g->n_prefills);
-    HDL_ASSERT_LT(buf->plan.n_rows, s->config.step_tokens);
-    share_budget(s, g, g->n_prefills, s->config.step_tokens - buf->plan.n_rows);
+    HDL_ASSERT_LT(buf->n_computed, s->config.step_tokens);
+    share_budget(s, g, g->n_prefills, s->config.step_tokens - buf->n_computed);
     for (uint32_t i = 0; i < g->n_prefills; i++) {
         const hdl_stay *stay = &g->prefills[i].stay;
         if (s->gives[i] > 0 && row_fits(s, &buf->plan, &s->seqs[stay->seq], s->gives[i]))
@@ -254,11 +254,12 @@ bool hdl_budget_plan(hdl_sched *s, hdl_group *g)
     plan->n_tokens = plan->n_blocks = 0;
 
     hdl_decode_rows(s, g, buf);
-    s->stats.decode_tokens += buf->n_decodes;
+    const uint32_t n_decoding = plan->n_rows;
+    s->stats.decode_tokens += n_decoding;
     list_prefills(s, g);
     if (g->n_prefills > 0)
         prefill_pass(s, g, buf);
-    s->stats.prefill_tokens += buf->n_computed - buf->n_decodes;
+    s->stats.prefill_tokens += buf->n_computed - buf->n_guesses - n_decoding;
     hdl_unpin_all(s, g);
     if (plan->n_rows == 0)
         return false;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scheduler/core/decode.h"
 
+#include "scheduler/core/guess.h"
 #include "scheduler/core/kv.h"
 #include "scheduler/core/plant.h"
 #include "scheduler/core/run.h"
@@ -19,6 +20,7 @@ void hdl_decode_join(hdl_sched *s, hdl_group *g, hdl_seq *seq)
     slots->stop[1][slot] = seq->n_stop > 2 ? HDL_STOP_MANY : seq->stop[1];
     slots->tenant[slot] = seq->tenant;
     seq->state = HDL_SEQ_DECODE;
+    hdl_guess_join(s, slot);
     if (seq->len + 1 < seq->end)
         g->decode[slot / 64] |= 1ull << (slot % 64);
 }
@@ -271,4 +273,6 @@ void hdl_decode_rows(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf)
     for (uint32_t i = 0; i < n_needy; i += HDL_ROUND)
         give_blocks(s, g, buf, s->needy + i, hdl_min_u32(HDL_ROUND, n_needy - i));
     buf->plan.n_rows = buf->plan.n_tokens = buf->n_computed = buf->n_decodes;
+    buf->n_guesses = 0;
+    hdl_guess_rows(s, g, buf);
 }

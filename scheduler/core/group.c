@@ -31,6 +31,7 @@ void hdl_group_end_epoch(hdl_sched *s, hdl_group *g)
             hdl_run_back(s, seq, HDL_TRACE_REQUEUE);
     }
     g->n_run = g->n_prefills = g->in_flight = g->n_closes = 0;
+    g->guesses = false;
     HDL_ASSERT_EQ(g->n_live, 0);
     count_groups(s);
     hdl_trace_act(s, HDL_TRACE_EPOCH_END, (uint64_t)(g - s->groups), g->epoch);

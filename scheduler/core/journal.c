@@ -5,7 +5,13 @@
 
 /* record: u32 bytes of the body, u32 CRC-32C of it; body: u32 kind, u32 zero, u64 now_us, then by
  * kind; padded to 8. */
-enum { HEAD_BYTES = 8, KIND_DIGEST = 100, KIND_RESULT_BY_PLAN = 101, PROMPT_MAX = 1 << 26 };
+enum {
+    HEAD_BYTES = 8,
+    KIND_DIGEST = 100,
+    KIND_RESULT_BY_PLAN = 101,
+    KIND_GUESSES = 102,
+    PROMPT_MAX = 1 << 26
+};
 static const uint64_t MAGIC = 0x314c4a4c44444548u; /* "HEDDLJL1" */
 
 typedef struct put {
@@ -141,24 +147,68 @@ static const hdl_plan_buf *plan_of(const hdl_sched *s, const hdl_ev_result *ev)
     return &g->buf[ev->step % HDL_PLANS_IN_FLIGHT];
 }
 
-/* Row r of the plan when result row `at` answers it and nothing else, so that its token is all
- * there is to keep. */
-static bool answers(const hdl_plan_row *row, const hdl_result_row *res)
+/* A walk over the answers that a plan waits for, in their order: one of each row that samples, and
+ * of a row with guesses another one for each that comes true. */
+typedef struct walk {
+    const hdl_plan_buf *buf;
+    uint32_t r; /* row; n_rows: there is no other answer */
+    uint32_t i; /* of its answers */
+} walk;
+
+static void find_sample(walk *w)
 {
-    return !res->scored && res->slot == row->slot && res->pos == row->pos + row->n_tokens &&
-           res->token >= 0;
+    while (w->r < w->buf->plan.n_rows && !(w->buf->rows[w->r].flags & HDL_ROW_SAMPLE))
+        w->r++;
+}
+
+static walk start_walk(const hdl_plan_buf *buf)
+{
+    walk w = {.buf = buf};
+    find_sample(&w);
+    return w;
+}
+
+static bool is_over(const walk *w) { return w->r == w->buf->plan.n_rows; }
+
+static hdl_result_row expected(const walk *w)
+{
+    const hdl_plan_row *row = &w->buf->rows[w->r];
+    const uint32_t n = row->flags & HDL_ROW_GUESS ? 1 + w->i : row->n_tokens;
+    return (hdl_result_row){.slot = row->slot, .pos = row->pos + n};
+}
+
+static void walk_on(walk *w, hdl_token token)
+{
+    const hdl_plan_row *row = &w->buf->rows[w->r];
+    const uint32_t next = w->i + 1;
+    if ((row->flags & HDL_ROW_GUESS) && next < row->n_tokens &&
+        w->buf->tokens[row->token_at + next] == token) {
+        w->i = next;
+        return;
+    }
+    w->i = 0;
+    w->r++;
+    find_sample(w);
+}
+
+/* The row answers what is expected and nothing else, so that its token is all there is to keep. */
+static bool answers(const walk *w, const hdl_result_row *res)
+{
+    if (is_over(w))
+        return false;
+    const hdl_result_row want = expected(w);
+    return !res->scored && res->slot == want.slot && res->pos == want.pos && res->token >= 0;
 }
 
 static bool answers_all(const hdl_plan_buf *buf, const hdl_ev_result *ev)
 {
-    uint32_t at = 0;
-    for (uint32_t r = 0; r < buf->plan.n_rows; r++) {
-        if (!(buf->rows[r].flags & HDL_ROW_SAMPLE))
-            continue;
-        if (at == ev->n_rows || !answers(&buf->rows[r], &ev->rows[at++]))
+    walk w = start_walk(buf);
+    for (uint32_t at = 0; at < ev->n_rows; at++) {
+        if (!answers(&w, &ev->rows[at]))
             return false;
+        walk_on(&w, ev->rows[at].token);
     }
-    return at == ev->n_rows;
+    return is_over(&w);
 }
 
 static bool ends(const hdl_sched *s, const hdl_seq *seq, hdl_token token)
@@ -167,14 +217,6 @@ static bool ends(const hdl_sched *s, const hdl_seq *seq, hdl_token token)
         if (hdl_seq_stops(s, hdl_seq_idx(s, seq))[i] == token)
             return true;
     return false;
-}
-
-/* The next row of the plan from *r on that samples, or n_rows. */
-static uint32_t next_sample(const hdl_plan_buf *buf, uint32_t r)
-{
-    while (r < buf->plan.n_rows && !(buf->rows[r].flags & HDL_ROW_SAMPLE))
-        r++;
-    return r;
 }
 
 static hdl_token veil(const hdl_sched *s, uint64_t key, const hdl_seq *seq,
@@ -186,9 +228,10 @@ static hdl_token veil(const hdl_sched *s, uint64_t key, const hdl_seq *seq,
 static void put_tokens(put *p, const hdl_sched *s, const hdl_ev_result *ev, uint64_t key)
 {
     const hdl_plan_buf *buf = plan_of(s, ev);
-    for (uint32_t i = 0, r = 0; i < ev->n_rows; i++, r++) {
-        r = next_sample(buf, r);
-        put32(p, (uint32_t)veil(s, key, hdl_row_seq(s, buf, r), &ev->rows[i]));
+    walk w = start_walk(buf);
+    for (uint32_t i = 0; i < ev->n_rows; i++) {
+        put32(p, (uint32_t)veil(s, key, hdl_row_seq(s, buf, w.r), &ev->rows[i]));
+        walk_on(&w, ev->rows[i].token);
     }
 }
 
@@ -197,17 +240,19 @@ static void put_tokens(put *p, const hdl_sched *s, const hdl_ev_result *ev, uint
 static void put_rows(put *p, const hdl_sched *s, const hdl_ev_result *ev, uint64_t key)
 {
     const hdl_plan_buf *buf = plan_of(s, ev);
-    uint32_t r = 0;
+    walk w = {0};
+    if (buf)
+        w = start_walk(buf);
     for (uint32_t i = 0; i < ev->n_rows; i++) {
         hdl_result_row row = ev->rows[i];
         row.n_probs = 0;
         row.probs_at = 0;
-        r = buf && !row.scored ? next_sample(buf, r) : r;
-        bool good = buf && !row.scored && r < buf->plan.n_rows && answers(&buf->rows[r], &row);
-        if (good)
-            row.token = veil(s, key, hdl_row_seq(s, buf, r++), &ev->rows[i]);
-        else
+        if (buf && answers(&w, &row)) {
+            row.token = veil(s, key, hdl_row_seq(s, buf, w.r), &ev->rows[i]);
+            walk_on(&w, ev->rows[i].token);
+        } else {
             row.token = row.token < 0 ? -1 : pseudonym(key, row.pos, row.token);
+        }
         memcpy(p->out + p->at, &row, sizeof row);
         p->at += sizeof row;
     }
@@ -263,6 +308,46 @@ size_t hdl_journal_event(const hdl_sched *s, const hdl_event *ev, uint64_t key, 
     return seal(&p);
 }
 
+size_t hdl_journal_guess_bytes(const hdl_sched_config *config)
+{
+    if (config->guess_tokens == 0)
+        return 0;
+    /* A row has three words and one for each guess, and takes as many tokens of the step and one.
+     */
+    const size_t words = 2 * (size_t)config->n_groups * config->guess_step_tokens;
+    return padded(HEAD_BYTES + 16 + words * sizeof(uint32_t));
+}
+
+static void put_guesses(put *p, const hdl_plan *plan, uint64_t key)
+{
+    for (uint32_t r = 0; r < plan->n_rows; r++) {
+        const hdl_plan_row *row = &plan->rows[r];
+        if (!(row->flags & HDL_ROW_GUESS))
+            continue;
+        put32(p, row->slot);
+        put32(p, row->pos);
+        put32(p, row->n_tokens - 1u);
+        for (uint32_t i = 1; i < row->n_tokens; i++)
+            put32(p, (uint32_t)pseudonym(key, row->pos + i, plan->tokens[row->token_at + i]));
+    }
+}
+
+size_t hdl_journal_guesses(const hdl_actions *actions, uint64_t key, unsigned char *out)
+{
+    put p = {.out = out, .at = HEAD_BYTES + 16};
+    for (uint32_t i = 0; i < actions->count; i++)
+        if (actions->list[i].kind == HDL_ACT_PLAN)
+            put_guesses(&p, actions->list[i].plan.plan, key);
+    const uint32_t n_words = (uint32_t)((p.at - HEAD_BYTES - 16) / sizeof(uint32_t));
+    if (n_words == 0)
+        return 0;
+    put head = {.out = out, .at = HEAD_BYTES};
+    put32(&head, KIND_GUESSES);
+    put32(&head, n_words);
+    put64(&head, 0);
+    return seal(&p);
+}
+
 size_t hdl_journal_digest(uint64_t n_events, uint64_t digest, unsigned char *out)
 {
     put p = {.out = out, .at = HEAD_BYTES};
@@ -313,8 +398,13 @@ static bool get_record(get *g, hdl_journal_record *rec)
 {
     *rec = (hdl_journal_record){0};
     uint32_t kind = get32(g);
-    (void)get32(g);
+    const uint32_t n_words = get32(g);
     rec->event.now_us = get64(g);
+    rec->is_guesses = kind == KIND_GUESSES;
+    if (rec->is_guesses) {
+        rec->guesses = (hdl_told){get_array(g, n_words, sizeof(uint32_t)), n_words};
+        return !g->failed;
+    }
     rec->by_plan = kind == KIND_RESULT_BY_PLAN;
     if (kind == KIND_DIGEST) {
         rec->is_digest = true;
@@ -366,18 +456,15 @@ bool hdl_journal_rows(const hdl_sched *s, hdl_journal_record *rec, hdl_result_ro
     const hdl_plan_buf *buf = plan_of(s, &rec->event.result);
     if (!buf)
         return false;
-    uint32_t n = 0;
-    for (uint32_t r = 0; r < buf->plan.n_rows; r++) {
-        const hdl_plan_row *row = &buf->rows[r];
-        if (!(row->flags & HDL_ROW_SAMPLE))
-            continue;
-        if (n == rec->n_tokens || n == max)
+    walk w = start_walk(buf);
+    for (uint32_t n = 0; n < rec->n_tokens; n++) {
+        if (is_over(&w) || n == max)
             return false;
-        rows[n] = (hdl_result_row){.slot = row->slot, .pos = row->pos + row->n_tokens};
+        rows[n] = expected(&w);
         rows[n].token = rec->tokens[n];
-        n++;
+        walk_on(&w, rec->tokens[n]);
     }
     rec->event.result.rows = rows;
-    rec->event.result.n_rows = n;
-    return n == rec->n_tokens;
+    rec->event.result.n_rows = rec->n_tokens;
+    return is_over(&w);
 }

@@ -3,19 +3,22 @@
  *
  * Ids and sizes are kept, text is not: a token becomes a keyed hash of (position, token), which is
  * equal where the core compares tokens - the same position of two sequences - and says nothing
- * else; a generated token that ended its sequence becomes HDL_JOURNAL_STOP, as does every stop id.
- * The key never leaves the process that records. A replay of such a file makes the same decisions,
- * so hdl_sched_digest, which looks at no token, comes out the same. Little-endian. Pure; any
- * thread. */
+ * else. Guesses (guess.h) compare tokens of different positions: what the core guessed in an event
+ * is recorded behind it, and told to the core that replays. A generated token that ended its
+ * sequence becomes HDL_JOURNAL_STOP, as does every stop id. The key never leaves the process that
+ * records. A replay of such a file makes the same decisions, so hdl_sched_digest, which looks at no
+ * token, comes out the same. Little-endian. Pure; any thread. */
 #pragma once
 
 #include "scheduler/core/sched.h"
 
-enum { HDL_JOURNAL_VERSION = 3, HDL_JOURNAL_HEADER_BYTES = 1216, HDL_JOURNAL_STOP = 0x7fffffff };
+enum { HDL_JOURNAL_VERSION = 4, HDL_JOURNAL_HEADER_BYTES = 1216, HDL_JOURNAL_STOP = 0x7fffffff };
 
-/* One record holds an event, or the digest of all actions so far. */
+/* One record holds an event, the guesses that the one before it led to, or the digest of all
+ * actions so far. */
 typedef struct hdl_journal_record {
-    bool is_digest;
+    bool is_digest, is_guesses;
+    hdl_told guesses;
     hdl_event event; /* pointers borrowed: until the bytes or the scratch change */
     bool by_plan; /* a RESULT whose rows answer the plan: tokens[] alone, hdl_journal_rows makes the
                      rows */
@@ -42,6 +45,10 @@ size_t hdl_journal_event_bytes(const hdl_event *event);
  * written, a multiple of 8. */
 size_t hdl_journal_event(const hdl_sched *sched, const hdl_event *event, uint64_t key,
                          unsigned char *out);
+/* Writes the guesses in the plans of an event's actions. Returns 0 when there are none; at most
+ * hdl_journal_guess_bytes. */
+size_t hdl_journal_guesses(const hdl_actions *actions, uint64_t key, unsigned char *out);
+size_t hdl_journal_guess_bytes(const hdl_sched_config *config);
 enum { HDL_JOURNAL_DIGEST_BYTES = 32 };
 size_t hdl_journal_digest(uint64_t n_events, uint64_t digest, unsigned char *out);
 

@@ -21,6 +21,7 @@ void hdl_sched_config_default(hdl_sched_config *config)
         .watermark_permille = 20,
         .n_tenants = 1,
         .aging_us = 10000000,
+        .guess_step_tokens = 16,
         .prefix_cache = true,
     };
 }
@@ -89,6 +90,10 @@ const char *hdl_sched_config_problem(const hdl_sched_config *c)
         return "log_tokens is too small; it must hold at least two sequences of max_len";
     if (c->watermark_permille > 500)
         return "watermark_permille is above 500; more than half of the cache would stay empty";
+    if (c->guess_tokens > HDL_GUESSES_MAX)
+        return "guess_tokens is out of range; choose 0 to 15";
+    if (c->guess_step_tokens > 256)
+        return "guess_step_tokens is out of range; choose 0 to 256";
     if (c->n_tenants < 1 || c->n_tenants > HDL_TENANTS_MAX)
         return "n_tenants is out of range; choose 1 to 256";
     for (uint32_t t = 0; t < c->n_tenants; t++)
@@ -209,6 +214,8 @@ static void carve_slots(hdl_sched *s, carve *c)
     }
     if (s->caches.n_sides > 0)
         CARVE(c, slots->snaps, n);
+    if (hdl_may_guess(s))
+        CARVE(c, slots->guessing, n);
 }
 
 size_t hdl_layout(hdl_sched *s, unsigned char *base)
@@ -244,13 +251,15 @@ size_t hdl_layout(hdl_sched *s, unsigned char *base)
     CARVE(&c, s->order, cf->max_seqs);
     CARVE(&c, s->needy, cf->max_seqs);
     CARVE(&c, s->unpins, 2 * (size_t)cf->max_seqs * cf->n_caches);
+    CARVE(&c, s->guess_rows, cf->guess_step_tokens);
+    CARVE(&c, s->guess_tokens, 2 * (size_t)cf->guess_step_tokens);
     CARVE(&c, s->filled, cf->max_seqs);
     CARVE(&c, s->due, cf->max_seqs);
     CARVE(&c, s->ending, cf->max_seqs);
     CARVE(&c, s->table[0], hdl_page_count(s, cf->max_len) + 1u);
     CARVE(&c, s->table[1], hdl_page_count(s, cf->max_len) + 1u);
     CARVE(&c, s->actions, s->actions_max);
-    CARVE(&c, s->emits, cf->max_seqs);
+    CARVE(&c, s->emits, (size_t)cf->max_seqs + cf->guess_step_tokens);
     for (uint32_t i = 0; i < cf->n_groups; i++)
         carve_group(s, i, &c);
     return c.used;

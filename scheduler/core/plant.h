@@ -23,6 +23,10 @@
     X(PROMISE_DEADLOCK, "promise-deadlock", "the head waits for log pages promised to others") \
     X(WINDOW_EARLY, "window-early", "a block leaves its window one row too early") \
     X(SNAPSHOT_SHIFTED, "snapshot-shifted", "a state is kept for the edge before its position") \
+    X(GUESS_OVER_EDGE, "guess-over-edge", "guesses go on into a block that nobody took") \
+    X(GUESS_AND_GO_ON, "guess-and-go-on", "the next plan does not wait for what guesses bring") \
+    X(GUESS_UNSHIFTED, "guess-unshifted", "tokens before guesses that held are looked for amiss") \
+    X(GUESS_KEPT, "guess-kept", "a guess that did not hold counts as computed") \
     X(DUP_RESULT, "dup-result", "a result that was absorbed before is absorbed again")
 // clang-format on
 

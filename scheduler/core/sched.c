@@ -137,6 +137,12 @@ static void submit(hdl_sched *s, const hdl_ev_submit *ev)
         hdl_queue_push(s, seq);
 }
 
+void hdl_sched_tell(hdl_sched *s, hdl_told told)
+{
+    s->is_told = true;
+    s->told = told;
+}
+
 bool hdl_sched_knows(const hdl_sched *s, hdl_req_id req) { return hdl_seq_find(s, req) != NULL; }
 
 static void cancel(hdl_sched *s, hdl_req_id req)
@@ -228,5 +234,6 @@ void hdl_sched_step(hdl_sched *s, const hdl_event *ev, hdl_actions *actions)
     }
     fill(s);
     ask_timer(s);
+    s->told = (hdl_told){0};
     *actions = (hdl_actions){.list = s->actions, .count = s->n_actions};
 }

@@ -34,6 +34,8 @@ typedef struct hdl_sched_config {
                                     grow */
     uint32_t n_tenants;          /* 1..HDL_TENANTS_MAX */
     uint32_t aging_us;           /* waiting so long is worth one priority level; 0: never */
+    uint32_t guess_tokens;       /* guesses of a row at most, up to HDL_GUESSES_MAX; 0: none */
+    uint32_t guess_step_tokens;  /* tokens of a step, guesses included, beyond which none is made */
     bool prefix_cache;
     uint32_t tenant_weight[HDL_TENANTS_MAX]; /* share of a tenant, 1..1000; 0 reads as 1 */
 } hdl_sched_config;
@@ -65,6 +67,8 @@ typedef struct hdl_sched_stats {
     uint64_t preemptions, requeues, forks_shared, block_copies;
     uint64_t window_releases;     /* blocks given back because they left their window */
     uint64_t snapshots, restores; /* of states */
+    uint64_t guess_rows, guesses,
+        guesses_held; /* rows with guesses; guesses; those that came true */
 } hdl_sched_stats;
 
 /* Sensible values for a small machine; the caller changes what it knows better. */
@@ -82,6 +86,16 @@ hdl_sched *hdl_sched_init(void *mem, size_t bytes, const hdl_sched_config *confi
  * on where that was. What the bytes say is believed. Nothing in a state but the ways to its own
  * arrays depends on where it lies. */
 hdl_sched *hdl_sched_adopt(void *mem, size_t bytes, const hdl_sched_config *config);
+
+/* For a replay, before each event: the guesses that the recorded core made in it, for its tokens
+ * are not there to be looked up (journal.h). From then on the core makes none of its own. Borrowed
+ * until the event is done. Words: slot, position of the row, number of guesses, guesses; again and
+ * again. */
+typedef struct hdl_told {
+    const uint32_t *words;
+    uint32_t n_words;
+} hdl_told;
+void hdl_sched_tell(hdl_sched *sched, hdl_told told);
 
 /* One event in; the list of actions out, valid until the next call. */
 void hdl_sched_step(hdl_sched *sched, const hdl_event *event, hdl_actions *actions);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scheduler/core/seq.h"
 
+#include "scheduler/core/plant.h"
+
 static uint32_t sheet_count(const hdl_sched *s, uint32_t pages)
 {
     return (pages + s->pages.sheet_mask) / (s->pages.sheet_mask + 1);
@@ -95,14 +97,33 @@ void hdl_recent_copy(const hdl_sched *s, uint32_t slot, uint32_t from, uint32_t 
     }
 }
 
+/* Positions before this one lie with the blocks: see flush in absorb.c. */
+static uint32_t filed_of(const hdl_sched *s, uint32_t slot, uint32_t len)
+{
+    return hdl_max_u32(s->slots.filing[slot].from, (len - 1) & ~s->flush_mask);
+}
+
+void hdl_recent_shift(hdl_sched *s, uint32_t slot, uint32_t by)
+{
+    const uint32_t len = s->slots.len[slot], from = filed_of(s, slot, len);
+    hdl_token recent[HDL_RECENT];
+    if (hdl_planted(s, GUESS_UNSHIFTED)) {
+        s->slots.base[slot] += by;
+        return;
+    }
+    hdl_recent_copy(s, slot, from, len, recent);
+    s->slots.base[slot] += by;
+    for (uint32_t at = from; at < len; at++)
+        hdl_recent(s, at - 1 - s->slots.base[slot])[(size_t)slot * HDL_TILE] = recent[at - from];
+}
+
 void hdl_log_restore(hdl_sched *s, hdl_seq *seq)
 {
     hdl_seq_cold *cold = hdl_seq_rest(s, seq);
     const hdl_kv *kv = &s->groups[seq->group].kv;
     const uint32_t *table = hdl_slot_table(s, seq->slot);
     const uint32_t len = seq->len, bt = s->bt_mask + 1;
-    /* Positions before this one lie with the blocks: see flush in absorb.c. */
-    uint32_t filed = hdl_max_u32(s->slots.filing[seq->slot].from, (len - 1) & ~s->flush_mask);
+    const uint32_t filed = filed_of(s, seq->slot, len);
     hdl_token recent[HDL_RECENT];
 
     cold->chain = chain_seed(cold->salt);

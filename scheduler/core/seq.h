@@ -38,6 +38,10 @@ void hdl_log_restore(hdl_sched *s, hdl_seq *seq);
  * them. */
 void hdl_recent_copy(const hdl_sched *s, uint32_t slot, uint32_t from, uint32_t to, hdl_token *out);
 
+/* Guesses came true: the sequence is `by` positions further than a token a step had brought it.
+ * What is not filed yet moves to where it would be looked for. */
+void hdl_recent_shift(hdl_sched *s, uint32_t slot, uint32_t by);
+
 /* Copies tokens [at, at + n) of the log, walking from page `page`, which holds position at.
  * Returns the page of position at + n (NONE when the log ends on a page's end). */
 uint32_t hdl_log_copy(const hdl_sched *s, uint32_t page, uint32_t at, uint32_t n, hdl_token *out);

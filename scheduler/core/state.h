@@ -106,6 +106,15 @@ typedef struct hdl_filing {
     uint8_t group;
 } hdl_filing;
 
+/* Of a sequence that decodes: what it guesses from, see guess.h. */
+typedef struct hdl_guessing {
+    uint32_t src; /* the token at src + i is the guess for position at + i; NONE: no lead */
+    uint32_t at;
+    uint32_t rest; /* no guess is made for positions before this one */
+    uint8_t level; /* its rows hold 2^level tokens */
+    uint8_t fails; /* rows in a row whose first guess was wrong */
+} hdl_guessing;
+
 /* What a step touches of a running sequence, by slot. `recent` holds what results brought last, and
  * a token goes from there to its block with its neighbours, a whole block or HDL_FLUSH of them at
  * once. It lies in tiles of HDL_TILE steps: [HDL_RECENT / HDL_TILE][max_seqs][HDL_TILE]. With one
@@ -116,7 +125,7 @@ typedef struct hdl_slots {
     /* Of those that decode, each in an array of its own, so that loops over them are vector code.
      * In step n a sequence computes position base + n: it moves on by one with every step, so
      * nothing has to be written for that; and the token of position p was sampled by step p - 1 -
-     * base. */
+     * base. When guesses came true, base grows by their number (hdl_recent_shift). */
     uint32_t *base;
     uint32_t *len; /* known tokens */
     uint32_t *end;
@@ -135,6 +144,7 @@ typedef struct hdl_slots {
     hdl_side_hold *side[HDL_CACHE_GROUPS_MAX];
     uint32_t *side_tables[HDL_CACHE_GROUPS_MAX]; /* [max_seqs, table_len]; of states [max_seqs] */
     hdl_snaps *snaps;                            /* NULL: there are no sides */
+    hdl_guessing *guessing;                      /* NULL: nobody guesses */
     uint32_t n_words;                            /* of a bitmap of slots */
 } hdl_slots;
 enum { HDL_STOP_MANY = -2 };
@@ -232,11 +242,12 @@ typedef struct hdl_plan_buf {
     hdl_plan_copy *copies;
     hdl_token *tokens;
     uint32_t *blocks;
-    hdl_stay *who;     /* of the rows behind those that decode */
-    uint64_t *decodes; /* bitmap of the slots that decode; their rows stand first, in order */
-    uint64_t *live;    /* of them, those whose sequence has not left since: the others are void */
-    uint32_t n_decodes;
-    uint32_t n_computed; /* tokens of all rows */
+    hdl_stay *who;       /* of the rows behind those that decode: with guesses, and of prefills */
+    uint64_t *decodes;   /* bitmap of the slots that decode; their rows stand first, in order */
+    uint64_t *live;      /* of them, those whose sequence has not left since: the others are void */
+    uint32_t n_decodes;  /* rows of one token, of those that decode */
+    uint32_t n_guesses;  /* in all rows */
+    uint32_t n_computed; /* tokens of all rows, guesses included */
 } hdl_plan_buf;
 
 typedef struct hdl_group {
@@ -244,6 +255,7 @@ typedef struct hdl_group {
     uint64_t epoch;     /* of the current or the last life */
     uint64_t next_step; /* number of the next plan */
     uint32_t in_flight;
+    bool guesses; /* the newest plan in flight does: no other is made before its answer */
     uint32_t max_len;
     uint32_t n_live;         /* running sequences */
     uint32_t n_prefill;      /* of them in PREFILL */
@@ -341,7 +353,11 @@ struct hdl_sched {
     uint32_t *order; /* scratch: prefills by what remains */
     uint32_t *needy; /* scratch: slots that need a block */
     uint32_t n_unpins;
-    hdl_unpin *unpins; /* scratch: what the plan's copies read and write */
+    hdl_unpin *unpins;        /* scratch: what the plan's copies read and write */
+    bool is_told;             /* a replay: guesses are told */
+    hdl_told told;            /* ... those of the event at work */
+    hdl_plan_row *guess_rows; /* scratch: rows with guesses */
+    hdl_token *guess_tokens;  /* ... and their tokens */
     uint32_t n_filled, n_due, n_ending;
     uint32_t *filled;   /* scratch of one result: slots whose prefill has got on */
     uint32_t *due;      /* ... whose newest token is the first of a block, or of HDL_FLUSH */
@@ -360,6 +376,12 @@ static inline uint32_t hdl_run_max(const hdl_sched_config *config) { return 3 * 
 static inline uint32_t hdl_page_count(const hdl_sched *s, uint32_t tokens)
 {
     return (tokens + s->bt_mask) >> s->bt_shift;
+}
+
+/* A state is changed in place by every row, and cannot be taken back. */
+static inline bool hdl_may_guess(const hdl_sched *s)
+{
+    return s->config.guess_tokens > 0 && !s->caches.has_states;
 }
 
 /* Entries of a plan's blocks[]. */

@@ -170,7 +170,8 @@ void hdl_recorder_step(hdl_recorder *rec, hdl_sched *sched, const hdl_event *eve
 {
     bool records = rec && rec->state == HDL_OK;
     if (records) {
-        unsigned char *at = room(rec, hdl_journal_event_bytes(event));
+        unsigned char *at =
+            room(rec, hdl_journal_event_bytes(event) + hdl_journal_guess_bytes(&rec->config));
         records = at != NULL;
         if (at)
             rec->used += hdl_journal_event(sched, event, rec->key, at);
@@ -178,6 +179,8 @@ void hdl_recorder_step(hdl_recorder *rec, hdl_sched *sched, const hdl_event *eve
     hdl_sched_step(sched, event, actions);
     if (!records)
         return;
+    /* There is room: they stay in one file with their event. */
+    rec->used += hdl_journal_guesses(actions, rec->key, rec->buffer + rec->used);
     rec->digest = hdl_sched_digest(rec->digest, actions);
     if (++rec->n_events % DIGEST_EVERY == 0)
         put_digest(rec);

@@ -10,7 +10,8 @@ hdl_err hdl_run_core_open(hdl_run_core *run, const hdl_sched_config *config)
     void *mem = mmap(NULL, hdl_sched_bytes(config), PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     run->mem = mem == MAP_FAILED ? NULL : mem;
-    run->rows = calloc(config->max_seqs, sizeof *run->rows);
+    run->n_rows = config->max_seqs + config->guess_step_tokens;
+    run->rows = calloc(run->n_rows, sizeof *run->rows);
     run->mem_bytes = run->mem ? hdl_sched_bytes(config) : 0;
     if (run->mem && run->rows)
         return HDL_OK;
@@ -50,8 +51,7 @@ static hdl_err feed(hdl_run_core *run, hdl_journal_record *rec, hdl_errmsg *why)
         "damaged or was written by another version";
     hdl_replay_report *report = run->report;
     unsigned long long at = report->n_events;
-    uint32_t max = report->config.max_seqs;
-    if (rec->by_plan && !hdl_journal_rows(run->sched, rec, run->rows, max))
+    if (rec->by_plan && !hdl_journal_rows(run->sched, rec, run->rows, run->n_rows))
         return hdl_fail(HDL_CORRUPT, why, text, at);
     if (!sane(run, &rec->event))
         return hdl_fail(HDL_CORRUPT, why, text, at);
@@ -62,6 +62,19 @@ static hdl_err feed(hdl_run_core *run, hdl_journal_record *rec, hdl_errmsg *why)
     return HDL_OK;
 }
 
+/* The guesses of the event that was read last stand behind it. */
+static void tell(hdl_run_core *run, hdl_journal_reader *reader)
+{
+    hdl_journal_record rec;
+    hdl_journal_reader peek = *reader;
+    if (run->report->config.guess_tokens == 0)
+        return;
+    bool any = hdl_journal_next(&peek, &rec) == HDL_OK && rec.is_guesses;
+    hdl_sched_tell(run->sched, any ? rec.guesses : (hdl_told){0});
+    if (any)
+        *reader = peek;
+}
+
 hdl_err hdl_run_core_records(hdl_run_core *run, hdl_journal_reader *reader, hdl_errmsg *why)
 {
     hdl_journal_record rec;
@@ -69,10 +82,12 @@ hdl_err hdl_run_core_records(hdl_run_core *run, hdl_journal_reader *reader, hdl_
     while ((err = hdl_journal_next(reader, &rec)) == HDL_OK) {
         if (run->stop && atomic_load_explicit(run->stop, memory_order_relaxed))
             return HDL_CANCELLED;
-        if (rec.is_digest)
+        if (rec.is_digest) {
             compare(run->report, &rec);
-        else
+        } else if (!rec.is_guesses) { /* which belong to an event, or to nothing */
+            tell(run, reader);
             HDL_TRY(feed(run, &rec, why));
+        }
     }
     if (err == HDL_CORRUPT)
         return hdl_fail(

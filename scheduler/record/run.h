@@ -12,7 +12,8 @@ typedef struct hdl_run_core {
     hdl_sched *sched;
     void *mem; /* owned; hdl_sched_bytes of it, zero at first */
     size_t mem_bytes;
-    hdl_result_row *rows;      /* owned; [max_seqs] */
+    hdl_result_row *rows; /* owned; [n_rows] */
+    uint32_t n_rows;
     hdl_replay_report *report; /* borrowed; n_events and digest say where the core is */
     const atomic_bool *stop;   /* borrowed; NULL: never; set: ends with HDL_CANCELLED */
 } hdl_run_core;

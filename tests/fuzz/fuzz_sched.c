@@ -9,6 +9,7 @@
 #include "scheduler/core/sched.h"
 
 enum { GROUPS = 2, SEQS = 6, STEP = 16, MAX_LEN = 60, BLOCKS = 24, BLOCK_TOKENS = 4 };
+enum { ROWS = SEQS + STEP }; /* of a result */
 
 typedef struct input {
     const uint8_t *data;
@@ -106,29 +107,41 @@ static void submit(drive *d, input *in)
     feed(d, &ev);
 }
 
+/* Of a row, behind n others: one, and one for each guess that comes true. */
+static uint32_t add_answers(const hdl_plan *p, const hdl_plan_row *row, input *in,
+                            hdl_result_row *rows, uint32_t n)
+{
+    const uint32_t more = row->flags & HDL_ROW_GUESS ? row->n_tokens - 1u : 0;
+    for (uint32_t k = 0; k <= more; k++) {
+        const hdl_token token = (hdl_token)(next(in) % 3);
+        rows[n++] = (hdl_result_row){
+            .slot = row->slot, .pos = row->pos + row->n_tokens - more + k, .token = token};
+        if (k < more && p->tokens[row->token_at + 1 + k] != token)
+            break;
+    }
+    return n;
+}
+
 static void answer(drive *d, input *in, bool honest)
 {
     uint32_t g = next(in) % GROUPS;
     hdl_event ev = {.kind = HDL_EV_RESULT};
-    hdl_result_row rows[SEQS + 1] = {0};
+    hdl_result_row rows[ROWS + 1] = {0};
     ev.result = (hdl_ev_result){.group = g, .epoch = d->epoch[g], .rows = rows};
     if (d->n_flight[g] > 0) {
         const hdl_plan *p = d->flight[g][0];
         ev.result.step = p->step;
         for (uint32_t i = 0; i < p->n_rows; i++)
             if (p->rows[i].flags & HDL_ROW_SAMPLE)
-                rows[ev.result.n_rows++] =
-                    (hdl_result_row){.slot = p->rows[i].slot,
-                                     .pos = p->rows[i].pos + p->rows[i].n_tokens,
-                                     .token = (hdl_token)(next(in) % 3)};
+                ev.result.n_rows = add_answers(p, &p->rows[i], in, rows, ev.result.n_rows);
     }
     if (!honest) {
-        hdl_result_row *row = &rows[next(in) % (SEQS + 1)];
+        hdl_result_row *row = &rows[next(in) % (ROWS + 1)];
         row->slot ^= next(in) & 1;
         row->pos += next(in) & 1;
         row->token -= (hdl_token)(next(in) & 3);
         row->scored = next(in) & 1;
-        ev.result.n_rows = next(in) % (SEQS + 2);
+        ev.result.n_rows = next(in) % (ROWS + 2);
         ev.result.step += next(in) % 3;
         ev.result.group = next(in) % (GROUPS + 1);
     }
@@ -176,6 +189,7 @@ static void draw_caches(hdl_sched_config *c, input *in)
     const uint32_t kinds = next(in);
     c->n_caches = 1 + kinds % 3;
     c->snapshot_tokens = (kinds >> 2 & 1) * 2 * BLOCK_TOKENS;
+    c->guess_tokens = (kinds >> 6 & 1) * HDL_GUESSES_MAX;
     for (uint32_t i = 0; i < c->n_caches; i++) {
         hdl_cache_rule *rule = &c->caches[i].rule;
         c->caches[i].n_blocks = BLOCKS;

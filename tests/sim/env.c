@@ -138,6 +138,25 @@ static void crowd(sim_world *w)
     e->new_max = 60;
 }
 
+/* Speculation, in half of the worlds; most of those repeat themselves a lot. Drawn apart from all
+ * else, so that a world is the same with and without. */
+static void draw_guesses(sim_world *w)
+{
+    sim_env *e = &w->env;
+    hdl_rng whole = w->rng;
+    hdl_rng_init(&w->rng, hdl_hash_combine(w->seed, 0x67756573));
+    e->config.guess_tokens = PICK(w, 0, 0, 0, 0, 1, 3, 7, HDL_GUESSES_MAX);
+    e->config.guess_step_tokens = PICK(w, 2, 4, 8, 16, 64, 256);
+    e->p_copy = e->config.guess_tokens ? PICK(w, 0, 500, 900, 990) : 0;
+    e->copy_back = in(w, 1, 20);
+    if (e->config.guess_tokens && e->config.log_tokens == 65536 &&
+        hdl_rng_chance(&w->rng, 1, 4)) { /* tokens are filed before their block is full */
+        e->config.block_tokens = 64;
+        e->config.snapshot_tokens = e->config.snapshot_tokens ? 64 : 0;
+    }
+    w->rng = whole;
+}
+
 void sim_env_draw(sim_world *w)
 {
     sim_env *e = &w->env;
@@ -172,6 +191,7 @@ void sim_env_draw(sim_world *w)
     e->p_huge = sometimes(w, 20, 200);
     e->drain = hdl_rng_chance(&w->rng, 1, 10);
     e->hog = e->n_tenants > 1 && hdl_rng_chance(&w->rng, 1, 2);
+    draw_guesses(w);
     if (hdl_rng_chance(&w->rng, 1, 10))
         squeeze(w);
     else if (hdl_rng_chance(&w->rng, 1, 16))

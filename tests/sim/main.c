@@ -76,7 +76,7 @@ static const char *run_seed(uint64_t seed)
 
 typedef struct totals {
     uint64_t events, plans, preemptions, requeues, hits, copies, forks, evictions, stale, bad,
-        emitted, releases, snapshots, restores;
+        emitted, releases, snapshots, restores, guesses, held;
 } totals;
 
 static void add_totals(totals *t)
@@ -97,6 +97,8 @@ static void add_totals(totals *t)
     t->releases += st.window_releases;
     t->snapshots += st.snapshots;
     t->restores += st.restores;
+    t->guesses += st.guesses;
+    t->held += st.guesses_held;
 }
 
 /* The same seed must give the same run, and so must a replay of what was recorded of it. */
@@ -167,13 +169,15 @@ int main(int argc, char **argv)
         printf("%llu events, %llu plans, %llu tokens emitted, %llu preemptions, %llu requeues, "
                "%llu prefix tokens hit, "
                "%llu evictions, %llu forks shared, %llu copies, %llu blocks out of windows, "
-               "%llu snapshots, %llu restored, %llu stale and %llu bad results; %.0f seeds/s\n",
+               "%llu snapshots, %llu restored, %llu guesses, %llu came true, %llu stale and %llu "
+               "bad results; %.0f seeds/s\n",
                (unsigned long long)t.events, (unsigned long long)t.plans,
                (unsigned long long)t.emitted, (unsigned long long)t.preemptions,
                (unsigned long long)t.requeues, (unsigned long long)t.hits,
                (unsigned long long)t.evictions, (unsigned long long)t.forks,
                (unsigned long long)t.copies, (unsigned long long)t.releases,
                (unsigned long long)t.snapshots, (unsigned long long)t.restores,
+               (unsigned long long)t.guesses, (unsigned long long)t.held,
                (unsigned long long)t.stale, (unsigned long long)t.bad, (double)o.seeds / took);
     sim_world_free(&world);
     return 0;

@@ -9,11 +9,16 @@ static hdl_token family_token(const sim_world *w, uint32_t family, uint32_t pos)
     return (hdl_token)(h % w->env.vocab);
 }
 
+uint64_t sim_hash_next(uint64_t hash, hdl_token token)
+{
+    return hdl_hash_mix(hash * 31 + (uint64_t)(uint32_t)token + 1);
+}
+
 uint64_t sim_oracle_hash(sim_req *r, uint32_t n)
 {
     while (r->n_known < n) {
         uint32_t i = r->n_known++;
-        r->hash[i + 1] = hdl_hash_mix(r->hash[i] * 31 + (uint64_t)(uint32_t)r->tokens[i] + 1);
+        r->hash[i + 1] = sim_hash_next(r->hash[i], r->tokens[i]);
     }
     return r->hash[n];
 }
@@ -23,8 +28,10 @@ hdl_token sim_oracle_token(const sim_world *w, sim_req *r, uint32_t pos)
     if (pos < r->submit.n_prompt)
         return r->tokens[pos];
     /* All earlier ones are in place: callers ask in order or for what was asked before. */
-    uint64_t h = sim_oracle_hash(r, pos);
-    r->tokens[pos] = (hdl_token)(hdl_hash_combine(h, r->seed) % w->env.vocab);
+    const sim_env *e = &w->env;
+    uint64_t h = hdl_hash_combine(sim_oracle_hash(r, pos), r->seed);
+    bool copies = pos >= e->copy_back && (h >> 32) % 1000 < e->p_copy;
+    r->tokens[pos] = copies ? r->tokens[pos - e->copy_back] : (hdl_token)(h % e->vocab);
     return r->tokens[pos];
 }
 

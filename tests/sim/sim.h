@@ -35,6 +35,8 @@ typedef struct sim_env {
     uint32_t n_tenants, n_priorities, n_salts;
     /* chances in permille */
     uint32_t p_fork, p_turn, p_cancel, p_deadline, p_score, p_logits, p_no_cache, p_history, p_stop;
+    uint32_t p_copy; /* a token is the one `copy_back` before it, so that guesses come true */
+    uint32_t copy_back;
     uint32_t p_slow, p_lost, p_dup, p_bad, p_rank_lost, p_jump, p_shrink, p_huge;
     bool drain;
     bool hog;          /* tenant 0 floods the queue */
@@ -148,8 +150,9 @@ _Noreturn void sim_fail(sim_world *w, const char *fmt, ...) __attribute__((forma
 /* env.c */
 void sim_env_draw(sim_world *w);
 /* oracle.c */
-void sim_oracle_make(sim_world *w, uint32_t idx); /* draws request idx */
-uint64_t sim_oracle_hash(sim_req *r, uint32_t n); /* of its first n tokens */
+void sim_oracle_make(sim_world *w, uint32_t idx);       /* draws request idx */
+uint64_t sim_oracle_hash(sim_req *r, uint32_t n);       /* of its first n tokens */
+uint64_t sim_hash_next(uint64_t hash, hdl_token token); /* of one token more */
 hdl_token sim_oracle_token(const sim_world *w, sim_req *r, uint32_t pos);
 uint32_t sim_req_idx(sim_world *w, hdl_req_id id);
 /* worker.c */

@@ -151,6 +151,21 @@ static void read_row(sim_world *w, sim_group *g, const hdl_plan_row *row)
     }
 }
 
+static hdl_token row_token(const hdl_plan *p, const hdl_plan_row *row, const sim_slot *slot,
+                           uint32_t i)
+{
+    bool fed_back = i == 0 && (row->flags & HDL_ROW_FEEDBACK);
+    return fed_back ? slot->last : p->tokens[row->token_at + i];
+}
+
+static bool has_said(const sim_req *r, uint32_t n, hdl_token token)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (r->tokens[i] == token)
+            return true;
+    return false;
+}
+
 static void check_tokens(sim_world *w, const hdl_plan *p, const hdl_plan_row *row, sim_slot *slot)
 {
     sim_req *r = &w->reqs[slot->req];
@@ -159,8 +174,12 @@ static void check_tokens(sim_world *w, const hdl_plan *p, const hdl_plan_row *ro
               "tokens outside the plan");
     SIM_CHECK(w, row->pos + row->n_tokens <= SIM_LEN_MAX, "row beyond the greatest length");
     for (uint32_t i = 0; i < row->n_tokens; i++) {
-        bool fed_back = i == 0 && (row->flags & HDL_ROW_FEEDBACK);
-        hdl_token t = fed_back ? slot->last : p->tokens[row->token_at + i];
+        hdl_token t = row_token(p, row, slot, i);
+        if (i > 0 && (row->flags & HDL_ROW_GUESS)) { /* it may be wrong, but not from elsewhere */
+            SIM_CHECK(w, has_said(r, row->pos, t), "request %u guesses %d, which it never said",
+                      slot->req, t);
+            continue;
+        }
         SIM_CHECK(w, t == sim_oracle_token(w, r, row->pos + i),
                   "request %u computes a wrong token at position %u", slot->req, row->pos + i);
     }
@@ -180,6 +199,17 @@ static void write_cell(sim_world *w, const sim_slot *slot, cell c, uint64_t hash
     *c.kv = hash;
 }
 
+/* What a row writes for its token i: the hash of the prefix, and of guesses as far as they go. */
+static uint64_t row_hash(const hdl_plan *p, const hdl_plan_row *row, sim_req *r, uint32_t i)
+{
+    uint64_t hash = sim_oracle_hash(r, row->pos + 1);
+    if (!(row->flags & HDL_ROW_GUESS))
+        return sim_oracle_hash(r, row->pos + i + 1);
+    for (uint32_t k = 1; k <= i; k++)
+        hash = sim_hash_next(hash, p->tokens[row->token_at + k]);
+    return hash;
+}
+
 static void write_row(sim_world *w, sim_group *g, const hdl_plan *p, const hdl_plan_row *row)
 {
     sim_slot *slot = &g->slots[row->slot];
@@ -192,8 +222,8 @@ static void write_row(sim_world *w, sim_group *g, const hdl_plan *p, const hdl_p
             continue;
         }
         for (uint32_t i = 0; i < row->n_tokens; i++)
-            write_cell(w, slot, cell_of(w, g, slot, cache, row->pos + i),
-                       sim_oracle_hash(r, row->pos + i + 1), 0);
+            write_cell(w, slot, cell_of(w, g, slot, cache, row->pos + i), row_hash(p, row, r, i),
+                       0);
     }
 }
 
@@ -207,13 +237,31 @@ static void check_row(sim_world *w, const sim_group *g, const hdl_plan_row *row)
     bool in_prompt = row->pos < r->submit.n_prompt;
     bool score = in_prompt && (r->submit.flags & HDL_SUBMIT_SCORE);
     bool logits = in_prompt && (r->submit.flags & HDL_SUBMIT_LOGITS);
+    bool guesses = (row->flags & HDL_ROW_GUESS) != 0;
+    SIM_CHECK(w, !guesses || (row->n_tokens > 1 && row->n_tokens <= 1 + c->guess_tokens),
+              "row of %u guesses", row->n_tokens - 1);
+    SIM_CHECK(w, !guesses || (row->flags & HDL_ROW_SAMPLE), "guesses and no sample");
     SIM_CHECK(w, score == ((row->flags & HDL_ROW_SCORE) != 0), "request scores or not");
     SIM_CHECK(w, logits == ((row->flags & HDL_ROW_LOGITS) != 0), "request dumps logits or not");
 }
 
+/* Tokens as long as the guesses are right, and the one after. */
+static void answer_guesses(sim_world *w, const hdl_plan *p, const hdl_plan_row *row, sim_slot *slot,
+                           uint32_t *n)
+{
+    for (uint32_t i = 0; i < row->n_tokens; i++) {
+        uint32_t next = row->pos + i + 1;
+        slot->last = sim_oracle_token(w, &w->reqs[slot->req], next);
+        w->rows[(*n)++] = (hdl_result_row){.slot = row->slot, .pos = next, .token = slot->last};
+        if (i + 1 < row->n_tokens && p->tokens[row->token_at + i + 1] != slot->last)
+            return;
+    }
+}
+
 /* The sampled rows of the step in w->rows; for what scores, a scored row before them that the core
  * must pass by. */
-static void answer_row(sim_world *w, sim_group *g, const hdl_plan_row *row, uint32_t *n)
+static void answer_row(sim_world *w, sim_group *g, const hdl_plan *p, const hdl_plan_row *row,
+                       uint32_t *n)
 {
     sim_slot *slot = &g->slots[row->slot];
     uint32_t next = row->pos + row->n_tokens;
@@ -223,7 +271,9 @@ static void answer_row(sim_world *w, sim_group *g, const hdl_plan_row *row, uint
         out.token = 1;
         w->rows[(*n)++] = out;
     }
-    if (row->flags & HDL_ROW_SAMPLE) {
+    if (row->flags & HDL_ROW_GUESS) {
+        answer_guesses(w, p, row, slot, n);
+    } else if (row->flags & HDL_ROW_SAMPLE) {
         slot->last = sim_oracle_token(w, &w->reqs[slot->req], next);
         out.scored = 0;
         out.token = slot->last;
@@ -256,7 +306,7 @@ uint32_t sim_worker_run(sim_world *w, uint32_t group, const hdl_plan *p)
     for (uint32_t i = 0; i < p->n_rows; i++)
         write_row(w, g, p, &p->rows[i]);
     for (uint32_t i = 0; i < p->n_rows; i++)
-        answer_row(w, g, &p->rows[i], &n);
+        answer_row(w, g, p, &p->rows[i], &n);
     if (w->canary && w->global_step == 20) {
         w->canary = false;
         for (size_t i = 0; i < sim_cells(w, 0); i++)

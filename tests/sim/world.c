@@ -61,7 +61,8 @@ static sim_event pop(sim_world *w)
 
 static void record(sim_world *w, const hdl_event *ev)
 {
-    size_t need = w->journal_bytes + HDL_JOURNAL_DIGEST_BYTES + hdl_journal_event_bytes(ev);
+    size_t need = w->journal_bytes + HDL_JOURNAL_DIGEST_BYTES + hdl_journal_event_bytes(ev) +
+                  hdl_journal_guess_bytes(&w->env.config);
     if (need > w->journal_max) {
         w->journal_max = 2 * need;
         w->journal = realloc(w->journal, w->journal_max);
@@ -119,6 +120,8 @@ static void feed(sim_world *w, hdl_event *ev)
         record(w, ev);
     hdl_actions actions;
     hdl_sched_step(w->sched, ev, &actions);
+    if (w->records)
+        w->journal_bytes += hdl_journal_guesses(&actions, w->seed, w->journal + w->journal_bytes);
     w->digest = hdl_sched_digest(w->digest, &actions);
     sim_client_take(w, &actions, ev);
     const char *broken = hdl_sched_check(w->sched);
@@ -289,6 +292,12 @@ static void do_event(sim_world *w, const sim_event *e)
     }
 }
 
+/* Of a result: sampled and scored ones, those of guesses, and what a fault adds. */
+static size_t rows_max(const hdl_sched_config *c)
+{
+    return 2 * (size_t)c->max_seqs + c->guess_step_tokens + 2;
+}
+
 static void free_group(sim_group *g)
 {
     free(g->slots);
@@ -304,7 +313,7 @@ static void build_group(const sim_world *w, sim_group *g)
     const hdl_sched_config *c = &w->env.config;
     *g = (sim_group){
         .slots = calloc(c->max_seqs, sizeof *g->slots),
-        .last_rows = calloc(2 * c->max_seqs + 2, sizeof *g->last_rows),
+        .last_rows = calloc(rows_max(c), sizeof *g->last_rows),
     };
     bool ok = g->slots && g->last_rows;
     for (uint32_t k = 0; k < c->n_caches; k++) {
@@ -341,7 +350,7 @@ static void build(sim_world *w)
         build_group(w, &w->groups[i]);
     }
     free(w->rows);
-    w->rows = calloc(2 * c->max_seqs + 2, sizeof *w->rows);
+    w->rows = calloc(rows_max(c), sizeof *w->rows);
     if (!w->rows)
         abort();
 }

@@ -71,7 +71,7 @@ class Flags(unittest.TestCase):
             ("--no-enable-prefix-caching", "kv.prefix_cache"), ("--enable-chunked-prefill", "--chunk"),
             ("--cache-type-k", "--kv-type"), ("--seed", "request"), ("--tokenizer", "MODEL"), ("--load-format", "MODEL"),
             ("--gpu-memory-utilization", "--kv-bytes"), ("--dtype", "--weights"), ("--api-key", "--api-key-file"),
-            ("--chat-template", "chat_template.jinja"), ("--enable-expert-parallel", "--ep"), ("--swap-space", "leave it out"),
+            ("--chat-template", "chat_template.jinja"), ("--speculative-config", "--speculate"), ("--enable-expert-parallel", "--ep"), ("--swap-space", "leave it out"),
         ):
             for args in [option, "1"], [option + "=1"]:
                 done = heddle("serve", MODEL, *args)
@@ -239,6 +239,16 @@ class Generate(unittest.TestCase):
         for layout in (["--tp", "2"], ["--tp", "2", "--ep", "2"], ["--ep", "4"]):
             other = heddle("generate", MODEL, *args, *layout)
             self.assertEqual(other.stdout, one.stdout, layout)
+
+    def test_guesses_change_no_token(self):
+        prompt = "user\nSpell \"table\".\nassistant\nt-a-b-l-e\nuser\nSpell \"table\".\nassistant\nt-"
+        for sampling in ["--temperature", "0"], ["--temperature", "0.7", "--seed", "5"]:
+            args = "--prompt", prompt, "-n", "60", "--ids", "--ignore-eos", *sampling
+            plain = heddle("generate", MODEL, *args, "--speculate", "off")
+            self.assertEqual(plain.returncode, 0, plain.stderr)
+            for more in ["ngram"], ["ngram", "--speculate-tokens", "3"], ["ngram", "--tp", "2"]:
+                other = heddle("generate", MODEL, *args, "--speculate", *more)
+                self.assertEqual(other.stdout, plain.stdout, (sampling, more, other.stderr))
 
     def test_prompt_is_needed(self):
         self.assertEqual(heddle("generate", MODEL).returncode, 2)

@@ -49,6 +49,19 @@ static void add_prob(fake_worker *w, hdl_result *out, hdl_result_row *row, float
     w->probs[out->n_probs++] = (hdl_logprob){.token = row->token, .logprob = logprob};
 }
 
+/* The token of position len. */
+static void add_sample(fake_worker *w, uint32_t at, uint32_t len, hdl_result *out)
+{
+    fake_slot *slot = &w->slots[at];
+    slot->last = sample(w, slot, len);
+    hdl_result_row *r = &w->rows[out->n_rows++];
+    *r = (hdl_result_row){.slot = at, .pos = len, .token = slot->last};
+    if (slot->sampling.n_logprobs >= 0)
+        add_prob(w, out, r, -0.25f);
+    if (slot->sampling.n_logprobs > 0)
+        add_prob(w, out, r, -0.25f);
+}
+
 static void run_row(fake_worker *w, const hdl_plan *plan, const hdl_plan_row *row, hdl_result *out)
 {
     HDL_ASSERT_LT(row->slot, (uint32_t)FAKE_SEQS);
@@ -66,14 +79,15 @@ static void run_row(fake_worker *w, const hdl_plan *plan, const hdl_plan_row *ro
     }
     if (!(row->flags & HDL_ROW_SAMPLE))
         return;
-    uint32_t len = row->pos + row->n_tokens;
-    slot->last = sample(w, slot, len);
-    hdl_result_row *r = &w->rows[out->n_rows++];
-    *r = (hdl_result_row){.slot = row->slot, .pos = len, .token = slot->last};
-    if (slot->sampling.n_logprobs >= 0)
-        add_prob(w, out, r, -0.25f);
-    if (slot->sampling.n_logprobs > 0)
-        add_prob(w, out, r, -0.25f);
+    if (!(row->flags & HDL_ROW_GUESS)) {
+        add_sample(w, row->slot, row->pos + row->n_tokens, out);
+        return;
+    }
+    for (uint32_t i = 0; i < row->n_tokens; i++) {
+        add_sample(w, row->slot, row->pos + i + 1, out);
+        if (i + 1 < row->n_tokens && plan->tokens[row->token_at + i + 1] != slot->last)
+            return;
+    }
 }
 
 static void run_step(fake_worker *w, const hdl_msg_step *msg)

@@ -311,7 +311,7 @@ static hdl_sched_msg random_step(hdl_rng *rng, plan_mem *m)
                            .pos = (uint32_t)hdl_rng_below(rng, 4096),
                            .n_tokens = (1 + (uint32_t)hdl_rng_below(rng, 3)) & HDL_ROW_TOKENS_MAX,
                            .token_at = plan.n_tokens,
-                           .flags = (uint32_t)hdl_rng_below(rng, 16) & HDL_ROW_FLAGS_ALL};
+                           .flags = (uint32_t)hdl_rng_below(rng, 32) & HDL_ROW_FLAGS_ALL};
         plan.n_tokens += row->n_tokens + (row->flags & HDL_ROW_SCORE ? 1u : 0u);
     }
     for (uint32_t i = 0; i < plan.n_grants; i++) {
@@ -432,7 +432,7 @@ static void bad_plans_are_refused(void **state)
         refused(&f, &in);                                                                          \
     } while (0)
     REFUSED(in.step.plan.step = 0);
-    REFUSED(m->rows[0].flags = 1u << 4);
+    REFUSED(m->rows[0].flags = 1u << 5);
     REFUSED(m->rows[0].n_tokens = 0);
     REFUSED(m->rows[0].n_tokens = 3);
     REFUSED(m->rows[0].n_tokens = HDL_ROW_TOKENS_MAX);

@@ -232,6 +232,39 @@ static void test_score_rows(void **state)
     bad();
 }
 
+static void test_rows_with_guesses(void **state)
+{
+    static const hdl_token four[] = {4, 5, 6, 9};
+    (void)state;
+    rig_row(&p, 0, 40, four, 4, HDL_ROW_SAMPLE | HDL_ROW_GUESS);
+    assert_int_equal(check(), HDL_OK);
+    hdl_batch_apply(&batch, &p.plan);
+    assert_int_equal(batch.n_wants, 4);
+    for (uint32_t i = 0; i < 4; i++) {
+        const hdl_want *want = &batch.wants[i];
+        assert_int_equal(want->flags, HDL_ROW_SAMPLE | (i > 0 ? HDL_ROW_GUESS : 0u));
+        assert_int_equal(want->pos, 41 + i);
+        assert_int_equal(want->next, i < 3 ? four[i + 1] : -1);
+    }
+    batch.slots[0].next_pos = 42; /* the second guess was wrong: what follows comes again */
+    rig_next(&p);
+    rig_row(&p, 0, 42, four, 4, HDL_ROW_SAMPLE | HDL_ROW_GUESS);
+    assert_int_equal(check(), HDL_OK);
+    p.rows[0].pos = 43; /* computed with a wrong guess before it */
+    bad();
+    p.rows[0].pos = 42;
+    p.rows[0].flags = HDL_ROW_GUESS; /* for nothing */
+    bad();
+    p.rows[0].flags = HDL_ROW_SAMPLE | HDL_ROW_GUESS | HDL_ROW_SCORE;
+    bad();
+    p.rows[0].flags = HDL_ROW_SAMPLE | HDL_ROW_GUESS;
+    p.rows[0].n_tokens = 1;
+    bad();
+    rig_next(&p);
+    rig_row(&p, 0, 42, ids, 2 + HDL_GUESSES_MAX, HDL_ROW_SAMPLE | HDL_ROW_GUESS);
+    bad();
+}
+
 static void test_opens_and_closes(void **state)
 {
     hdl_sampling greedy = rig_greedy();
@@ -424,6 +457,7 @@ int main(void)
         TEST(test_too_many_tokens),
         TEST(test_feedback_needs_a_sample),
         TEST(test_score_rows),
+        TEST(test_rows_with_guesses),
         TEST(test_opens_and_closes),
         TEST(test_copies),
         TEST(test_huge_counts),

@@ -350,10 +350,51 @@ static void test_bad_parameters_are_refused(void **state)
     }
 }
 
+/* A chain draws what single draws would, each with the history that the one before left, and stops
+ * at the first guess that is wrong. */
+static void test_a_chain_is_as_single_draws(void **state)
+{
+    enum { N = 5, RIGHT = 2 };
+    static float logits[N][VOCAB];
+    hdl_token single[N];
+    hdl_result_row out[N];
+    hdl_logprob many[N * HDL_ROW_PROBS_MAX];
+    hdl_sampling p = params_default();
+    (void)state;
+    p.repetition_penalty = 3;
+    p.frequency_penalty = 1;
+    p.n_logprobs = 1;
+    set(&p, NULL, 0, 0);
+    for (uint32_t i = 0; i < N; i++) {
+        random_logits(logits[i], 3, false); /* the same ones: only the history tells them apart */
+        single[i] = draw(logits[i], i);
+    }
+    hdl_sample_job jobs[N];
+    for (uint32_t i = 0; i < N; i++)
+        jobs[i] = (hdl_sample_job){.pos = i,
+                                   .logits = logits[i],
+                                   .score = -1,
+                                   .hangs = i > 0,
+                                   .guess = i > 0 ? single[i - 1] + (i == RIGHT + 1) : 0};
+    set(&p, NULL, 0, 0);
+    hdl_sample_run chain = {.jobs = jobs, .n = N, .out = out, .probs = many};
+    hdl_device *device = NULL;
+    hdl_errmsg why = {0};
+    hdl_cpu_device_opts opts = {.n_threads = 2};
+    assert_int_equal(hdl_device_open_cpu(&device, &opts, &why), HDL_OK);
+    assert_int_equal(hdl_sampler_run(sampler, hdl_device_stream(device), &chain), HDL_OK);
+    hdl_device_close(device);
+    for (uint32_t i = 0; i < N; i++) {
+        assert_int_equal(out[i].token, i <= RIGHT ? single[i] : -1);
+        assert_int_equal(out[i].n_probs, i <= RIGHT ? 2 : 0);
+    }
+    assert_int_equal(draw(logits[RIGHT + 1], RIGHT + 1), single[RIGHT + 1]);
+}
+
 static int setup(void **state)
 {
     hdl_errmsg why = {0};
-    hdl_sampler_opts opts = {.max_seqs = 2, .max_len = MAX_LEN, .vocab = VOCAB, .n_threads = 1};
+    hdl_sampler_opts opts = {.max_seqs = 2, .max_len = MAX_LEN, .vocab = VOCAB, .n_threads = 2};
     (void)state;
     return hdl_sampler_open(&sampler, &opts, &why) == HDL_OK ? 0 : -1;
 }
@@ -378,6 +419,7 @@ int main(void)
         cmocka_unit_test(test_logprobs_are_of_the_raw_logits),
         cmocka_unit_test(test_scoring),
         cmocka_unit_test(test_broken_logits_are_an_error),
+        cmocka_unit_test(test_a_chain_is_as_single_draws),
         cmocka_unit_test(test_bad_parameters_are_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
