@@ -22,7 +22,9 @@
     X(scale_rows)                                                                                  \
     X(add)                                                                                         \
     X(add_row)                                                                                     \
-    X(kv_copy)
+    X(kv_copy)                                                                                     \
+    X(gdn_conv)                                                                                    \
+    X(gated_delta)
 
 static hdl_ops ops;
 static hdl_plugin plugin;

@@ -18,8 +18,8 @@ static const struct {
 
 typedef struct delta {
     hdl_gated_delta_args a;
-    hdl_attn_row rows[ROWS];
-    uint32_t entries[ROWS];
+    hdl_attn_row *rows; /* [ROWS] */
+    uint32_t *entries;  /* [ROWS] */
     size_t state_floats, n_out;
     float *state; /* before the call */
 } delta;
@@ -42,7 +42,9 @@ static float *unit_heads(kt *t, size_t n_tokens, const delta *d)
 
 static delta make(kt *t, int c)
 {
-    delta d = {.entries = {2, 0, 3}};
+    static const uint32_t entries[ROWS] = {2, 0, 3};
+    delta d = {.rows = KT_NEW(t, hdl_attn_row, ROWS), .entries = KT_NEW(t, uint32_t, ROWS)};
+    memcpy(d.entries, entries, sizeof entries);
     uint32_t n_tokens = 0, heads = shapes[c].n_v_heads;
     size_t floats = (size_t)heads * shapes[c].k_dim * shapes[c].v_dim, entry = floats + 7;
     d.state_floats = 4 * entry;
@@ -137,25 +139,30 @@ static void check_exact(kt *t, const delta *d, const float *out)
 static void check_chunks(kt *t, delta *d, result whole, int level)
 {
     const uint32_t r = d->rows[0].n_tokens > d->rows[1].n_tokens ? 0 : 1;
-    hdl_attn_row row = d->rows[r];
-    size_t width = (size_t)d->a.n_v_heads * d->a.v_dim;
-    uint32_t cut = kt_range(t, 1, hdl_max_u32(row.n_tokens - 1, 1));
+    hdl_attn_row *row = KT_NEW(t, hdl_attn_row, 1);
+    size_t width = (size_t)d->a.n_v_heads * d->a.v_dim, at = d->rows[r].token_at;
+    size_t channels = 2 * d->a.n_k_heads * d->a.k_dim + width;
+    uint32_t cut = kt_range(t, 1, hdl_max_u32(d->rows[r].n_tokens - 1, 1));
+    *row = d->rows[r];
     float *state = KT_NEW(t, float, d->state_floats), *out = KT_NEW(t, float, d->n_out);
     memcpy(state, d->state, d->state_floats * sizeof *state);
     hdl_gated_delta_args a = d->a;
-    a.rows = &row;
+    a.rows = row;
     a.n_rows = 1;
     a.state.data = state;
-    a.out = out;
+    row->token_at = 0; /* a step of these tokens alone */
     for (uint32_t from = 0, to = cut; from < d->rows[r].n_tokens;
          from = to, to = d->rows[r].n_tokens) {
-        row.pos = d->rows[r].pos + from;
-        row.token_at = d->rows[r].token_at + from;
-        a.n_tokens = row.n_tokens = to - from;
+        row->pos = d->rows[r].pos + from;
+        a.n_tokens = row->n_tokens = to - from;
+        a.qkv = d->a.qkv + (at + from) * channels;
+        a.z = d->a.z + (at + from) * a.z_stride;
+        a.ba = d->a.ba + (at + from) * 2 * a.n_v_heads;
+        a.out = out + (at + from) * width;
         t->levels[level]->gated_delta(&a, t->streams[1]);
     }
-    size_t at = d->rows[r].token_at * width, entry = d->entries[r] * a.state.entry_floats;
-    kt_same(t, kt_name(t, "two chunks", level, 1), whole.out + at, out + at,
+    size_t entry = d->entries[r] * a.state.entry_floats;
+    kt_same(t, kt_name(t, "two chunks", level, 1), whole.out + at * width, out + at * width,
             d->rows[r].n_tokens * width);
     kt_same(t, kt_name(t, "entry after two chunks", level, 1), whole.state + entry, state + entry,
             a.state.entry_floats);

@@ -18,15 +18,18 @@ static const struct {
 
 typedef struct conv {
     hdl_gdn_conv_args a;
-    hdl_attn_row rows[ROWS];
-    uint32_t entries[ROWS], channels;
+    hdl_attn_row *rows; /* [ROWS] */
+    uint32_t *entries;  /* [ROWS] */
+    uint32_t channels;
     size_t state_floats;
     float *state; /* before the call */
 } conv;
 
 static conv make(kt *t, int c)
 {
-    conv v = {.entries = {2, 0, 3}};
+    static const uint32_t entries[ROWS] = {2, 0, 3};
+    conv v = {.rows = KT_NEW(t, hdl_attn_row, ROWS), .entries = KT_NEW(t, uint32_t, ROWS)};
+    memcpy(v.entries, entries, sizeof entries);
     uint32_t n_tokens = 0;
     v.channels = 2 * shapes[c].n_k_heads * shapes[c].k_dim + shapes[c].n_v_heads * shapes[c].v_dim;
     size_t at = 11, entry = at + (size_t)(shapes[c].taps - 1) * v.channels + 5;
@@ -107,25 +110,27 @@ static void check_exact(kt *t, const conv *v, const float *y)
 static void check_chunks(kt *t, conv *v, result whole, int level)
 {
     const uint32_t r = v->rows[0].n_tokens > v->rows[ROWS - 1].n_tokens ? 0 : ROWS - 1;
-    hdl_attn_row row = v->rows[r];
-    uint32_t cut = kt_range(t, 1, row.n_tokens - 1);
+    hdl_attn_row *row = KT_NEW(t, hdl_attn_row, 1);
+    uint32_t cut = kt_range(t, 1, v->rows[r].n_tokens - 1);
+    size_t at = v->rows[r].token_at;
+    *row = v->rows[r];
     float *state = KT_NEW(t, float, v->state_floats);
     float *y = KT_NEW(t, float, (size_t)v->a.n_tokens * v->channels);
     memcpy(state, v->state, v->state_floats * sizeof *state);
     hdl_gdn_conv_args a = v->a;
-    a.rows = &row;
+    a.rows = row;
     a.n_rows = 1;
     a.state.data = state;
-    a.y = y;
+    row->token_at = 0; /* a step of these tokens alone */
     for (uint32_t from = 0, to = cut; from < v->rows[r].n_tokens;
          from = to, to = v->rows[r].n_tokens) {
-        row.pos = v->rows[r].pos + from;
-        row.token_at = v->rows[r].token_at + from;
-        a.n_tokens = row.n_tokens = to - from;
+        row->pos = v->rows[r].pos + from;
+        a.n_tokens = row->n_tokens = to - from;
+        a.x = v->a.x + (at + from) * a.x_stride;
+        a.y = y + (at + from) * v->channels;
         t->levels[level]->gdn_conv(&a, t->streams[1]);
     }
-    size_t at = (size_t)v->rows[r].token_at * v->channels;
-    kt_same(t, kt_name(t, "two chunks", level, 1), whole.y + at, y + at,
+    kt_same(t, kt_name(t, "two chunks", level, 1), whole.y + at * v->channels, y + at * v->channels,
             (size_t)v->rows[r].n_tokens * v->channels);
     size_t entry = v->entries[r] * a.state.entry_floats;
     kt_same(t, kt_name(t, "entry after two chunks", level, 1), whole.state + entry, state + entry,
