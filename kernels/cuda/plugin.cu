@@ -24,7 +24,11 @@
     X(add_row)                                                                                     \
     X(kv_copy)                                                                                     \
     X(gdn_conv)                                                                                    \
-    X(gated_delta)
+    X(gated_delta)                                                                                 \
+    X(qkv_rope)                                                                                    \
+    X(latent_rope)                                                                                 \
+    X(router)                                                                                      \
+    X(moe_combine)
 
 static hdl_ops ops;
 static hdl_plugin plugin;
