@@ -16,6 +16,9 @@
     X(sumsq)                                                                                       \
     X(absmax)                                                                                      \
     X(int8_rows)                                                                                   \
+    X(linear)                                                                                      \
+    X(linear_heads)                                                                                \
+    X(moe_experts)                                                                                 \
     X(gate)                                                                                        \
     X(softcap)                                                                                     \
     X(glu)                                                                                         \
@@ -39,6 +42,9 @@ static void fill_tables()
 #define HDL_CUDA_MEMBER(op) ops.op = hdl_cuda_##op;
     HDL_CUDA_OP_LIST(HDL_CUDA_MEMBER)
 #undef HDL_CUDA_MEMBER
+    ops.weight_bytes = hdl_cuda_weight_bytes;
+    ops.weight_pack = hdl_cuda_weight_pack;
+    ops.scratch_bytes = hdl_cuda_scratch_bytes;
     plugin = hdl_cuda_device_layer;
     plugin.ops = &ops;
 }

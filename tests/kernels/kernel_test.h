@@ -99,6 +99,11 @@ typedef struct kt_pair {
     int stream;
 } kt_pair;
 void kt_agree(kt *t, const char *what, kt_pair pair);
+/* Bound of a product over k: sums of integers keep ref's order, others are k roundings apart. */
+static inline float kt_sum_bound(hdl_wformat format, uint32_t k)
+{
+    return hdl_wformat_is_int(format) ? 0 : (float)(k + 4) * 0x1p-24f;
+}
 /* |want[i] - got[i]| <= bound[i] for all i. */
 typedef struct kt_exact {
     const double *want, *bound; /* [n] */

@@ -63,10 +63,10 @@ typedef struct input {
     const int8_t *codebook;
 } input;
 
-/* A window of the matrix, packed in two parts and multiplied. */
+/* A window of the matrix, packed in two parts and multiplied. level -1: ref. */
 static float *run(kt *t, const input *in, hdl_window w, int level, int stream)
 {
-    const hdl_ops *ops = t->levels[level];
+    const hdl_ops *ops = level < 0 ? t->ref : t->levels[level];
     uint32_t whole_k = shapes[in->c].k, leaf = whole_k / shapes[in->c].n_leaves;
     hdl_weight dst = {.format = shapes[in->c].format,
                       .codebook = in->codebook,
@@ -181,16 +181,18 @@ static void test(kt *t, int c)
         in.codebook = codec->codebook;
     hdl_window all = {0, n, 0, k};
     check_values(t, &in);
-    float *want = run(t, &in, all, 0, 0); /* level 0 is ref */
+    float *want = run(t, &in, all, -1, 0);
     check_exact(t, &in, want);
     KT_EACH(t, level, stream)
     {
         float *got = run(t, &in, all, level, stream);
-        kt_same(t, kt_name(t, "format", level, stream), want, got, (size_t)n * n_tokens);
+        kt_agree(
+            t, kt_name(t, "format", level, stream),
+            (kt_pair){want, got, (size_t)n * n_tokens, kt_sum_bound(shapes[c].format, k), stream});
         if (stream != 0)
             continue;
-        check_ranks(t, &in, want, level);
-        check_rows(t, &in, want, level);
+        check_ranks(t, &in, got, level);
+        check_rows(t, &in, got, level);
     }
 }
 

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The bound of rule 5: what ops take from the stream for a step of these extents. */
+#include "kernels/cuda/matmul.h"
+
+/* Rows that a mixture packs: every choice, and less than a tile wasted by each expert. */
+static size_t moe_rows(const hdl_ops_extent *e)
+{
+    size_t n = (size_t)e->n_tokens * e->topk, most = 0;
+    for (size_t tile = 8; tile <= MM_TILE_ROWS_MAX; tile *= 2) {
+        size_t tiles = (n + tile - 1) / tile + e->n_experts;
+        tiles = tiles < n ? tiles : n;
+        most = tiles * tile > most ? tiles * tile : most;
+    }
+    return most;
+}
+
+size_t hdl_cuda_scratch_bytes(const hdl_ops_extent *e)
+{
+    size_t tokens =
+               ((size_t)e->n_tokens + MM_TILE_ROWS_MAX - 1) / MM_TILE_ROWS_MAX * MM_TILE_ROWS_MAX,
+           k = hdl_max_u32(e->k_max, e->hidden);
+    size_t linear = mm_scratch_bytes(tokens, k);
+    size_t heads = e->n_heads * sizeof(hdl_weight) +
+                   mm_scratch_bytes(tokens * e->n_heads, hdl_max_u32(e->nope_dim, e->latent_rank));
+    size_t rows = moe_rows(e), wide = 2 * (size_t)e->moe_inter;
+    size_t moe = rows * (wide * sizeof(float) + sizeof(uint32_t) + sizeof(mm_tile)) +
+                 e->n_experts * 2 * (sizeof(uint32_t) + sizeof(hdl_weight)) +
+                 mm_scratch_bytes(rows, hdl_max_u32(e->hidden, e->moe_inter));
+    size_t most = linear > heads ? linear : heads;
+    return (most > moe ? most : moe) + 16 * 256; /* each piece may lose up to its alignment */
+}
