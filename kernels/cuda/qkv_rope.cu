@@ -3,7 +3,8 @@
  *
  * A warp for each head of a token: q heads, then k heads, then v heads; the head waits in shared
  * memory between norm, rotation and the norm after it. Roof: memory, about 4 bytes read and 2 to 4
- * written a number; the launch itself in decode. Limits: head_dim <= HDL_HEAD_DIM_MAX. Bits: as
+ * written a number; the launch itself in decode. Limits: head_dim <=
+ * HDL_HEAD_DIM_MAX, a bf16 cache. Bits: as
  * ref, sums of squares are in lane order. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/warp.h"
@@ -73,6 +74,7 @@ void hdl_cuda_qkv_rope(const hdl_qkv_rope_args *a, hdl_stream *stream)
     gpu_grid g;
     uint32_t n_heads = a->n_heads + 2 * a->kv.n_kv_heads;
     HDL_ASSERT_LE(a->kv.head_dim, HDL_HEAD_DIM_MAX);
+    HDL_ASSERT_EQ(a->kv.type, HDL_KV_BF16);
     b.qkv_stride = a->qkv_stride ? a->qkv_stride : (size_t)n_heads * a->kv.head_dim;
     g.x = a->n_tokens;
     g.y = gpu_div_up(n_heads, HEADS);

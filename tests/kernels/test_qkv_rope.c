@@ -118,6 +118,8 @@ static void make_tables(kt *t, hdl_qkv_rope_args *a)
 static void test(kt *t, int c)
 {
     const kt_step_shape *s = &shapes[c].step;
+    if (t->is_device && shapes[c].type != HDL_KV_BF16)
+        return; /* the worker refuses it for devices */
     kt_step step = kt_paged_step(t, s, shapes[c].type);
     size_t width = (size_t)(s->n_heads + 2 * s->n_kv_heads) * s->head_dim;
     size_t stride = width + shapes[c].pad;
