@@ -103,6 +103,14 @@ hdl_err hdl_device_open_plugin(hdl_device **out, const hdl_plugin_device_opts *o
     return err;
 }
 
+uint64_t hdl_device_memory_free(hdl_device *device)
+{
+    hdl_plugin_info info;
+    if (!device->remote || device->plugin->info(device->remote, &info) != HDL_OK)
+        return 0;
+    return info.memory_free;
+}
+
 void *hdl_device_alloc_pinned(hdl_device *device, size_t bytes)
 {
     return device->remote ? device->plugin->alloc_pinned(device->remote, bytes)

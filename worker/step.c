@@ -39,29 +39,28 @@ static void open_slots(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *
     }
 }
 
-static void copy_layer(hdl_worker *w, uint32_t cache, uint32_t layer)
+static void copy_layer(hdl_worker *w, uint32_t cache, uint32_t layer, const hdl_uploaded *up)
 {
-    const hdl_batch_group *g = &w->batch.groups[cache];
     hdl_kv_part parts[2];
     uint32_t n_parts = hdl_kvstore_parts(&w->kv, cache, layer, parts);
     for (uint32_t i = 0; i < n_parts; i++) {
         hdl_kv_copy_args args = {.memory = parts[i].memory,
                                  .block_bytes = parts[i].block_bytes,
                                  .n_blocks = w->kv.pools[cache].n_blocks,
-                                 .src = g->src,
-                                 .dst = g->dst,
-                                 .n = g->n_copies};
+                                 .src = up->copies[cache].src,
+                                 .dst = up->copies[cache].dst,
+                                 .n = w->batch.groups[cache].n_copies};
         w->model.ops->kv_copy(&args, w->forward.stream);
     }
 }
 
-static void copy_blocks(hdl_worker *w)
+static void copy_blocks(hdl_worker *w, const hdl_uploaded *up)
 {
     for (uint32_t cache = 0; cache < w->kv.n_pools; cache++)
         for (uint32_t layer = 0;
              w->batch.groups[cache].n_copies != 0 && layer < w->kv.pools[cache].group.n_layers;
              layer++)
-            copy_layer(w, cache, layer);
+            copy_layer(w, cache, layer, up);
 }
 
 /* ---- after it ----------------------------------------------------------------------------- */
@@ -113,7 +112,7 @@ static hdl_err sample_chunk(hdl_worker *w, const hdl_want *wants, uint32_t n)
     hdl_result_row *rows = w->rows + w->n_rows;
     hdl_logprob *probs = w->probs + (size_t)w->n_rows * HDL_ROW_PROBS_MAX;
     hdl_sample_run run = {.jobs = w->jobs, .n = n_jobs, .out = rows, .probs = probs};
-    HDL_TRY(hdl_sampler_run(w->sampler, w->forward.stream, &run));
+    HDL_TRY(hdl_sampler_run(w->sampler, hdl_device_host(w->device), &run));
     for (uint32_t i = 0; i < n_jobs; i++) {
         hdl_result_row row = rows[i];
         if (!row.scored)
@@ -189,12 +188,13 @@ static hdl_err run(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *open
     HDL_TRY(HDL_INJECT("worker.step"));
     hdl_batch_apply(&w->batch, plan);
     open_slots(w, plan, opens);
-    copy_blocks(w);
+    hdl_uploaded up;
+    HDL_TRY(hdl_upload_step(&w->upload, &w->batch, plan, &up));
+    copy_blocks(w, &up);
     if (w->batch.n_tokens == 0)
         return hdl_coll_poll(w->groups.world);
     hdl_err root_err = HDL_OK;
-    hdl_tokens tokens = hdl_batch_tokens(&w->batch);
-    HDL_TRY(hdl_forward_run(&w->forward, &tokens));
+    HDL_TRY(hdl_forward_run(&w->forward, &up.tokens));
     HDL_TRY(run_head(w, &root_err));
     return share_tokens(w, root_err);
 }

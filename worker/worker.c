@@ -90,7 +90,7 @@ static hdl_err load(hdl_worker *w, hdl_errmsg *why)
                             .kinds = &quant.kinds,
                             .max_len = o->max_len};
     HDL_TRY(hdl_model_build(&w->model, &model, why));
-    hdl_place_opts place = {.stream = hdl_device_stream(w->device),
+    hdl_place_opts place = {.stream = hdl_device_host(w->device),
                             .progress = o->progress,
                             .progress_arg = o->progress_arg,
                             .packed_cache = o->packed_cache};
@@ -131,7 +131,8 @@ static hdl_err open_state(hdl_worker *w, hdl_errmsg *why)
     for (uint32_t i = 0; i < w->kv.n_pools; i++)
         batch.caches[i] = (hdl_cache_capacity){.rule = w->kv.pools[i].group.rule,
                                                .n_blocks = w->kv.pools[i].n_blocks};
-    return hdl_batch_open(&w->batch, &batch, why);
+    HDL_TRY(hdl_batch_open(&w->batch, &batch, why));
+    return hdl_upload_open(&w->upload, w->device, &w->batch, why);
 }
 
 static hdl_err open_results(hdl_worker *w, hdl_errmsg *why)
@@ -292,6 +293,7 @@ void hdl_worker_close(hdl_worker *w)
     free(w->probs);
     free(w->jobs);
     free(w->sampled);
+    hdl_upload_close(&w->upload);
     hdl_batch_close(&w->batch);
     hdl_forward_close(&w->forward);
     hdl_kvstore_close(&w->kv);

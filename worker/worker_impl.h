@@ -8,6 +8,7 @@
 #include "worker/batch.h"
 #include "worker/load/files.h"
 #include "worker/sampler.h"
+#include "worker/upload.h"
 #include "worker/worker.h"
 
 enum { HDL_LOGIT_ROWS = 64 /* rows of one pass through the head */ };
@@ -22,6 +23,7 @@ struct hdl_worker {
     hdl_kvstore kv;
     hdl_forward forward;
     hdl_batch batch;
+    hdl_upload upload;    /* batch's arrays where ops read them */
     hdl_sampler *sampler; /* rank 0; else NULL */
     int dump_fd;          /* -1: none */
 

@@ -47,6 +47,9 @@ hdl_stream *hdl_device_host(hdl_device *device);
 /* May the host touch what hdl_device_alloc gives? */
 bool hdl_device_is_host(const hdl_device *device);
 
+/* Bytes that hdl_device_alloc could still give; 0: of the host's memory nobody says. */
+uint64_t hdl_device_memory_free(hdl_device *device);
+
 /* 64-byte aligned, zeroed, NULL when the machine has no room. Freed with the device or one by one.
  * Cold. */
 void *hdl_device_alloc(hdl_device *device, size_t bytes);

@@ -10,25 +10,35 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "worker/load/embed_table.h"
 #include "worker/load/packed.h"
 #include "worker/load/place_impl.h"
 
-enum { PROGRESS_US = 50000 };
+enum { PROGRESS_US = 50000, PIECE = 256 };
 
-static void run_job(const hdl_place_job *j, const hdl_ops *ops)
+/* A piece of one column of a vector or table, through memory that the host can write. */
+static hdl_err run_piece(const hdl_place_job *j, hdl_device *device, uint32_t col, uint32_t row)
+{
+    float values[PIECE];
+    uint32_t n = hdl_min_u32(PIECE, j->src.n_rows - row);
+    for (uint32_t i = 0; i < n; i++) {
+        hdl_source_values(&j->src, (hdl_span){row + i, col, 1}, &values[i]);
+        values[i] = j->neg_exp ? (float)log(-(double)values[i]) : values[i] + j->plus;
+    }
+    return hdl_device_write(device, j->vec + col * j->col_step + row, values, n * sizeof *values);
+}
+
+static hdl_err run_job(const hdl_place_job *j, const hdl_model *model)
 {
     if (j->dst) {
-        ops->weight_pack(&(hdl_pack_args){.src = j->src, .dst = j->dst, .row_at = j->row_at});
-        return;
+        model->ops->weight_pack(
+            &(hdl_pack_args){.src = j->src, .dst = j->dst, .row_at = j->row_at});
+        return HDL_OK;
     }
-    for (uint32_t i = 0; i < j->src.n_rows; i++) {
-        for (uint32_t col = 0; col < j->src.n_cols; col++) {
-            float value = 0;
-            hdl_source_values(&j->src, (hdl_span){i, col, 1}, &value);
-            j->vec[col * j->col_step + i] =
-                j->neg_exp ? (float)log(-(double)value) : value + j->plus;
-        }
-    }
+    for (uint32_t col = 0; col < j->src.n_cols; col++)
+        for (uint32_t row = 0; row < j->src.n_rows; row += PIECE)
+            HDL_TRY(run_piece(j, model->device, col, row));
+    return HDL_OK;
 }
 
 static void tell(hdl_placer *p, bool last)
@@ -52,7 +62,8 @@ static void run_jobs(void *arg, uint32_t thread, uint32_t n_threads)
         const hdl_place_job *j = &p->jobs[i];
         if (!hdl_source_is_finite(&j->src))
             atomic_store(&p->broken, i);
-        run_job(j, p->model->ops);
+        if (run_job(j, p->model) != HDL_OK)
+            atomic_store(&p->lost, true);
         atomic_fetch_add(&p->bytes_done, hdl_source_bytes(&j->src));
         if (thread == 0)
             tell(p, false);
@@ -118,6 +129,12 @@ static hdl_packed packed_of(const hdl_placer *p)
     const char *ops = p->model->ops->name;
     if (!packed.folder || packed.folder[0] == '\0')
         return packed;
+    if (!hdl_device_is_host(p->model->device)) {
+        HDL_LOG(WARN, LOAD, "packed_cache_off", "why=%s",
+                HDL_LOG_QUOTE("its file is mapped, and the device's memory cannot be"));
+        packed.folder = NULL;
+        return packed;
+    }
     if (hdl_build_id() == 0) { /* how kernels want weights may change from build to build */
         HDL_LOG(WARN, LOAD, "packed_cache_off", "why=%s",
                 HDL_LOG_QUOTE("the program was linked without a build id"));
@@ -155,6 +172,10 @@ static hdl_err place_all(hdl_placer *p)
                         "tensor %.160s has weights or scales that are no numbers; the files are "
                         "damaged; fetch the model again",
                         p->jobs[broken].name);
+    if (atomic_load(&p->lost) || hdl_device_sync(p->model->device) != HDL_OK)
+        return hdl_fail(HDL_DEVICE, p->why,
+                        "the device does not take the weights; it was lost; look at its driver's "
+                        "log");
     hdl_packed_write(&packed);
     return HDL_OK;
 }
@@ -164,6 +185,8 @@ hdl_err hdl_place_weights(hdl_model *model, hdl_files *files, const hdl_place_op
 {
     hdl_placer p = {.model = model, .files = files, .opts = opts, .why = why};
     hdl_err err = place_all(&p);
+    if (err == HDL_OK)
+        err = hdl_embed_table_load(model, why);
     free(p.jobs);
     return err;
 }

@@ -39,6 +39,7 @@ typedef struct hdl_placer {
     hdl_place_sum sums[HDL_ENC_COUNT][HDL_WFORMAT_COUNT];
     _Atomic size_t next;
     _Atomic size_t broken; /* a job whose scales are no numbers; SIZE_MAX: none */
+    _Atomic bool lost;     /* the device took something no more */
     _Atomic uint64_t bytes_done;
     uint64_t shown_us; /* thread 0: when progress was last told */
 } hdl_placer;

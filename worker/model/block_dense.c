@@ -40,7 +40,7 @@ hdl_err hdl_block_dense(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
     uint32_t n = t->n_tokens;
     const float *in = hdl_forward_enter(f, w->ffn_norm, n);
     if (m->shard.inter == 0)
-        hdl_forward_idle(f->h, (size_t)n * desc->hidden);
+        HDL_TRY(hdl_forward_idle(f, f->h, (size_t)n * desc->hidden));
     else
         HDL_TRY(dense_share(f, w, in, n));
     HDL_TRY(hdl_forward_reduce(f, n));

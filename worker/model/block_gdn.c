@@ -87,7 +87,7 @@ hdl_err hdl_block_gdn(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
     convolve(f, &g, t);
     recur(f, &g, t);
     hdl_forward_linear(f, &w->o, (hdl_forward_io){.in = f->attn, .out = f->h, .n_tokens = n});
-    HDL_TRY(hdl_coll_all_reduce(f->groups.tp, f->h, (size_t)n * f->model->desc->hidden));
+    HDL_TRY(hdl_forward_all_reduce(f, f->groups.tp, f->h, (size_t)n * f->model->desc->hidden));
     hdl_forward_join(f, NULL, w->attn_post_norm, n);
     return HDL_OK;
 }

@@ -10,14 +10,12 @@
 
 /* The expert that sees every token, cut over tp as a dense layer is: its output in f->shared. Reads
  * the block's input before anything is written over it. */
-static void shared_share(hdl_forward *f, const hdl_layer *w, const float *in, uint32_t n)
+static hdl_err shared_share(hdl_forward *f, const hdl_layer *w, const float *in, uint32_t n)
 {
     const hdl_model *m = f->model;
     const hdl_model_desc *desc = m->desc;
-    if (m->shard.shared == 0) {
-        hdl_forward_idle(f->shared, (size_t)n * desc->hidden);
-        return;
-    }
+    if (m->shard.shared == 0)
+        return hdl_forward_idle(f, f->shared, (size_t)n * desc->hidden);
     hdl_forward_linear(f, &w->shared_gate_up,
                        (hdl_forward_io){.in = in, .out = f->gate_up, .n_tokens = n});
     hdl_glu_args glu = {.gate_up = f->gate_up,
@@ -30,14 +28,15 @@ static void shared_share(hdl_forward *f, const hdl_layer *w, const float *in, ui
     m->ops->glu(&glu, f->stream);
     hdl_forward_linear(f, &w->shared_down,
                        (hdl_forward_io){.in = f->act, .out = f->shared, .n_tokens = n});
+    return HDL_OK;
 }
 
 static hdl_err shared_expert(hdl_forward *f, const hdl_layer *w, const float *in, uint32_t n)
 {
     const hdl_model *m = f->model;
     const hdl_model_desc *desc = m->desc;
-    shared_share(f, w, in, n);
-    HDL_TRY(hdl_coll_all_reduce(f->groups.tp, f->shared, (size_t)n * desc->hidden));
+    HDL_TRY(shared_share(f, w, in, n));
+    HDL_TRY(hdl_forward_all_reduce(f, f->groups.tp, f->shared, (size_t)n * desc->hidden));
     if (!desc->shared_gate)
         return HDL_OK;
     hdl_forward_linear(f, &w->shared_on, (hdl_forward_io){.in = in, .out = f->on, .n_tokens = n});
@@ -97,7 +96,7 @@ hdl_err hdl_block_moe(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
                                     .n_local = m->shard.n_experts,
                                     .ye = f->ye};
     m->ops->moe_experts(&experts, f->stream);
-    HDL_TRY(hdl_coll_all_reduce(f->groups.moe_tp, f->ye, n * desc->topk * hidden));
+    HDL_TRY(hdl_forward_all_reduce(f, f->groups.moe_tp, f->ye, n * desc->topk * hidden));
     hdl_moe_combine_args combine = {.ye = f->ye,
                                     .ids = f->ids,
                                     .weights = desc->router_on_input ? NULL : f->weights,
@@ -111,7 +110,7 @@ hdl_err hdl_block_moe(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
                                     .n_local = m->shard.n_experts,
                                     .y = f->h};
     m->ops->moe_combine(&combine, f->stream);
-    HDL_TRY(hdl_coll_all_reduce(f->groups.ep, f->h, n * hidden));
+    HDL_TRY(hdl_forward_all_reduce(f, f->groups.ep, f->h, n * hidden));
     if (desc->shared_inter != 0)
         m->ops->add(&(hdl_add_args){.x = f->h, .y = f->shared, .n = n * hidden}, f->stream);
     hdl_forward_join(f, NULL, w->ffn_post_norm, n);

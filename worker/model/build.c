@@ -270,21 +270,59 @@ static hdl_err check_limits(const hdl_model_desc *d, hdl_errmsg *why)
     return HDL_OK;
 }
 
+/* The tables of positions, where the host can write them: they lie behind the weights. */
+typedef struct tables {
+    const hdl_model *model;
+    ptrdiff_t shift; /* bytes from the model's tables to these */
+} tables;
+
+static float *host_table(const tables *t, float *of)
+{
+    return (float *)(void *)((char *)of + t->shift);
+}
+
 /* 128k positions would take one thread a third of a second. */
 static void fill_rope(void *arg, uint32_t thread, uint32_t n_threads)
 {
-    hdl_model *m = arg;
+    const tables *t = arg;
+    const hdl_model *m = t->model;
     uint64_t len = m->max_len;
     hdl_rope_part part = {.max_len = m->max_len,
                           .from = (uint32_t)(len * thread / n_threads),
                           .to = (uint32_t)(len * (thread + 1) / n_threads)};
     for (uint32_t i = 0; i < m->desc->n_ropes; i++) {
-        part.cos = m->rope_cos[i];
-        part.sin = m->rope_sin[i];
+        part.cos = host_table(t, m->rope_cos[i]);
+        part.sin = host_table(t, m->rope_sin[i]);
         hdl_rope_fill(&m->desc->ropes[i], part);
     }
     if (m->q_temp)
-        hdl_q_temp_fill(&m->desc->q_temp, part, m->q_temp);
+        hdl_q_temp_fill(&m->desc->q_temp, part, host_table(t, m->q_temp));
+}
+
+static hdl_err fill_tables(hdl_model *m, hdl_errmsg *why)
+{
+    tables t = {.model = m};
+    size_t bytes = m->memory_bytes - m->weight_bytes;
+    char *there = (char *)m->memory + m->weight_bytes;
+    if (bytes == 0)
+        return HDL_OK;
+    if (hdl_device_is_host(m->device)) {
+        hdl_stream_run(hdl_device_host(m->device), fill_rope, &t);
+        return HDL_OK;
+    }
+    char *here = malloc(bytes);
+    if (!here)
+        return hdl_fail(HDL_NOMEM, why, "out of memory; the machine is full; stop other programs");
+    t.shift = here - there;
+    hdl_stream_run(hdl_device_host(m->device), fill_rope, &t);
+    hdl_err err = hdl_device_write(m->device, there, here, bytes);
+    free(here);
+    if (err != HDL_OK)
+        return hdl_fail(err, why,
+                        "the device does not take the tables of positions; %s; look at "
+                        "its driver's log",
+                        hdl_err_text(err));
+    return HDL_OK;
 }
 
 hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *why)
@@ -323,7 +361,7 @@ hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *
     for (hdl_wformat f = 0; f < HDL_WFORMAT_COUNT; f++)
         if (c.bytes[f] > c.bytes[out->format])
             out->format = f;
-    hdl_stream_run(hdl_device_stream(out->device), fill_rope, out);
+    HDL_TRY_GOTO(fill_tables(out, why), fail);
     return HDL_OK;
 fail:
     hdl_model_free(out);
@@ -334,6 +372,8 @@ void hdl_model_free(hdl_model *model)
 {
     if (model->memory)
         hdl_device_free(model->device, model->memory, model->memory_bytes);
+    if (model->embed_memory)
+        hdl_device_free(model->device, model->embed_memory, model->embed_bytes);
     free(model->layers);
     free(model->experts);
     free(model->heads);

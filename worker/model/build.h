@@ -64,7 +64,7 @@ typedef struct hdl_model {
     const hdl_ops *ops;
     hdl_wformat format; /* of most bytes of the matrices */
     uint32_t max_len;   /* rows of the rotary tables */
-    hdl_source embed;   /* [vocab, hidden] in the mapped file; set by the loader */
+    hdl_source embed;   /* [vocab, hidden] in the mapped file, or embed_memory; by the loader */
     float *final_norm;  /* [hidden] */
     hdl_weight lm_head; /* [vocab_padded, hidden]; rows past the vocabulary are zero */
     float *rope_cos[HDL_ROPES_MAX], *rope_sin[HDL_ROPES_MAX]; /* [max_len, ropes[i].dim / 2] */
@@ -75,6 +75,8 @@ typedef struct hdl_model {
     hdl_weight *more;    /* owned, heap: later parts of stacked matrices */
     hdl_device *device;  /* borrowed */
     void *memory;        /* owned, of the device */
+    void *embed_memory;  /* owned, of the device; NULL: it reads the mapped file */
+    size_t embed_bytes;
     size_t memory_bytes;
     size_t weight_bytes; /* at its beginning: what the files fill */
 } hdl_model;

@@ -59,7 +59,6 @@ static void place(hdl_forward *f, cursor *c)
     size_t n = f->n_tokens_max, rows = f->n_logits_max;
     widths w = widths_of(f->model);
     size_t inter = hdl_max_u32(s->inter, s->shared);
-    bool root = s->rank == 0;
     f->x = take(c, n * d->hidden, sizeof(float));
     f->h = take(c, n * d->hidden, sizeof(float));
     f->qkv = take(c, n * w.qkv, sizeof(float));
@@ -81,8 +80,49 @@ static void place(hdl_forward *f, cursor *c)
     f->ye = take(c, n * d->topk, d->hidden * sizeof(float));
     f->last = take(c, rows * d->hidden, sizeof(float));
     f->part = take(c, rows * s->vocab_padded, sizeof(float));
-    f->gathered = take(c, s->tp > 1 && root ? rows * s->vocab_padded * s->tp : 0, sizeof(float));
-    f->logits = take(c, s->tp > 1 && root ? rows * d->vocab : 0, sizeof(float));
+}
+
+/* What the host reads. */
+static void place_host(hdl_forward *f, cursor *c)
+{
+    const hdl_shard *s = &f->model->shard;
+    size_t rows = f->n_logits_max;
+    bool merges = s->tp > 1 && s->rank == 0, remote = !hdl_device_is_host(f->device);
+    f->part_host = take(c, remote ? rows * s->vocab_padded : 0, sizeof(float));
+    f->gathered = take(c, merges ? rows * s->vocab_padded * s->tp : 0, sizeof(float));
+    f->logits = take(c, merges ? rows * f->model->desc->vocab : 0, sizeof(float));
+    f->bounce = take(c, remote && s->n_ranks > 1 ? HDL_BOUNCE_FLOATS : 0, sizeof(float));
+    if (!remote)
+        f->part_host = f->part;
+    if (!merges)
+        f->logits = f->part_host;
+}
+
+/* Both kinds of memory, all at once. */
+static hdl_err take_memory(hdl_forward *f, hdl_errmsg *why)
+{
+    cursor device = {0}, host = {0};
+    place(f, &device);
+    place_host(f, &host);
+    f->memory_bytes = device.at;
+    f->pinned_bytes = host.at;
+    f->memory = device.overflow ? NULL : hdl_device_alloc(f->device, device.at);
+    if (!f->memory)
+        return hdl_fail(HDL_NOMEM, why,
+                        "no memory for %zu bytes of activations; the device is full; lower "
+                        "step_tokens",
+                        device.at);
+    f->pinned = host.overflow ? NULL : hdl_device_alloc_pinned(f->device, host.at);
+    if (!f->pinned)
+        return hdl_fail(HDL_NOMEM, why,
+                        "no memory for %zu bytes of logits; the machine is full; stop other "
+                        "programs",
+                        host.at);
+    device = (cursor){.base = f->memory};
+    host = (cursor){.base = f->pinned};
+    place(f, &device);
+    place_host(f, &host);
+    return HDL_OK;
 }
 
 hdl_err hdl_forward_open(hdl_forward *out, const hdl_forward_opts *opts, hdl_errmsg *why)
@@ -93,26 +133,15 @@ hdl_err hdl_forward_open(hdl_forward *out, const hdl_forward_opts *opts, hdl_err
                          .stream = hdl_device_stream(opts->device),
                          .n_tokens_max = opts->n_tokens_max,
                          .n_logits_max = opts->n_logits_max};
-    cursor c = {0};
-    place(out, &c);
-    out->memory_bytes = c.at;
-    out->memory = c.overflow ? NULL : hdl_device_alloc(opts->device, c.at);
-    if (!out->memory)
-        return hdl_fail(HDL_NOMEM, why,
-                        "no memory for %zu bytes of activations; the device is full; lower "
-                        "step_tokens",
-                        c.at);
-    c = (cursor){.base = out->memory};
-    place(out, &c);
-    if (out->model->shard.tp == 1)
-        out->logits = out->part;
-    return HDL_OK;
+    return take_memory(out, why);
 }
 
 void hdl_forward_close(hdl_forward *f)
 {
     if (f->memory)
         hdl_device_free(f->device, f->memory, f->memory_bytes);
+    if (f->pinned)
+        hdl_device_free_pinned(f->device, f->pinned, f->pinned_bytes);
     *f = (hdl_forward){0};
 }
 
@@ -167,10 +196,12 @@ void hdl_forward_join(const hdl_forward *f, const float *bias, const float *post
     hdl_forward_add(f, n_tokens);
 }
 
-void hdl_forward_idle(float *out, size_t n)
+hdl_err hdl_forward_idle(hdl_forward *f, float *out, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        out[i] = -0.0f; /* +0 would turn a leaf's -0 into +0 */
+    const float nothing = -0.0f; /* +0 would turn a leaf's -0 into +0 */
+    uint32_t word;
+    memcpy(&word, &nothing, sizeof word);
+    return hdl_device_fill(f->device, (uint32_t *)(void *)out, word, n);
 }
 
 hdl_err hdl_forward_shared_norm(hdl_forward *f, hdl_shared_norm norm)
@@ -185,7 +216,7 @@ hdl_err hdl_forward_shared_norm(hdl_forward *f, hdl_shared_norm norm)
                           .dim = norm.own,
                           .n_leaves = norm.n_leaves};
     ops->sumsq(&sum, f->stream);
-    HDL_TRY(hdl_coll_all_reduce(f->groups.tp, f->sumsq, norm.n_tokens));
+    HDL_TRY(hdl_forward_all_reduce(f, f->groups.tp, f->sumsq, norm.n_tokens));
     hdl_rms_norm_args args = {.x = norm.x,
                               .w = norm.w,
                               .out = norm.x,
@@ -212,7 +243,7 @@ static hdl_err gather(hdl_forward *f, uint32_t n)
         in[r] = part * sizeof(float);
         at[r] = r * part * sizeof(float);
     }
-    hdl_a2a_args args = {.in = f->part,
+    hdl_a2a_args args = {.in = f->part_host,
                          .in_at = zero,
                          .in_bytes = to_root,
                          .out = f->gathered,
@@ -230,7 +261,8 @@ hdl_err hdl_forward_logits(hdl_forward *f, const uint32_t *token_idx, uint32_t n
     if (s->rank >= s->tp)
         return HDL_OK; /* a copy of the attention part: the first part makes the logits */
     for (uint32_t i = 0; i < n; i++)
-        memcpy(f->last + i * hidden, f->x + token_idx[i] * hidden, hidden * sizeof(float));
+        HDL_TRY(hdl_device_copy(f->device, f->last + i * hidden, f->x + token_idx[i] * hidden,
+                                hidden * sizeof(float)));
     hdl_forward_norm(f, m->final_norm,
                      (hdl_forward_io){.in = f->last, .out = f->last, .n_tokens = n});
     hdl_forward_linear(f, &m->lm_head,
@@ -239,6 +271,11 @@ hdl_err hdl_forward_logits(hdl_forward *f, const uint32_t *token_idx, uint32_t n
         hdl_softcap_args cap = {
             .x = f->part, .n = (size_t)n * s->vocab_padded, .cap = m->desc->logit_softcap};
         m->ops->softcap(&cap, f->stream);
+    }
+    if (f->part_host != f->part) {
+        size_t bytes = (size_t)n * s->vocab_padded * sizeof(float);
+        HDL_TRY(hdl_device_read(f->device, f->part_host, f->part, bytes));
+        HDL_TRY(hdl_device_sync(f->device));
     }
     if (s->tp == 1)
         return HDL_OK;

@@ -59,9 +59,16 @@ typedef struct hdl_forward {
     float *ye;       /* [n_tokens_max, topk, hidden] */
     float *last;     /* [n_logits_max, hidden] rows that want logits, normed */
     float *part;     /* [n_logits_max, vocab_padded] this rank's logits */
-    float *gathered; /* [tp, n_logits_max, vocab_padded] rank 0 with tp > 1 */
-    float *logits;   /* [n_logits_max, vocab] rank 0 */
+    /* Of the host; where the device's memory is the host's, part_host is part. */
+    void *pinned; /* owned: those below that are not in memory */
+    size_t pinned_bytes;
+    float *part_host; /* part, for the host */
+    float *gathered;  /* [tp, n_logits_max, vocab_padded] rank 0 with tp > 1 */
+    float *logits;    /* [n_logits_max, vocab] rank 0 */
+    float *bounce;    /* [HDL_BOUNCE_FLOATS] on its way through the host; NULL: no need */
 } hdl_forward;
+
+enum { HDL_BOUNCE_FLOATS = 1 << 20 };
 
 typedef struct hdl_forward_opts {
     const hdl_model *model;
@@ -138,7 +145,12 @@ typedef struct hdl_shared_norm {
 hdl_err hdl_forward_shared_norm(hdl_forward *f, hdl_shared_norm norm) HDL_MUST_CHECK;
 
 /* What a rank adds that holds no leaf of a sum: nothing. */
-void hdl_forward_idle(float *out, size_t n);
+hdl_err hdl_forward_idle(hdl_forward *f, float *out, size_t n) HDL_MUST_CHECK;
+
+/* As hdl_coll_all_reduce and _all_gather (n values of each rank; the caller's stand in their place
+ * in out), of numbers that lie where the pass has them. */
+hdl_err hdl_forward_all_reduce(hdl_forward *f, hdl_coll *coll, float *buf, size_t n) HDL_MUST_CHECK;
+hdl_err hdl_forward_all_gather(hdl_forward *f, hdl_coll *coll, float *out, size_t n) HDL_MUST_CHECK;
 
 /* The end of a block whose output is in h: a bias and a norm where the layer has them, x += h. */
 void hdl_forward_join(const hdl_forward *f, const float *bias, const float *post_norm,

@@ -18,7 +18,7 @@ static hdl_err round_rows(hdl_forward *f, hdl_forward_io io, uint32_t dim, bool 
         .x = io.in, .x_stride = dim, .out = own, .n_tokens = io.n_tokens, .dim = dim};
     ops->absmax(&max, f->stream);
     if (n_parts > 1)
-        HDL_TRY(hdl_coll_all_gather(f->groups.tp, own, f->absmax, io.n_tokens * sizeof(*own)));
+        HDL_TRY(hdl_forward_all_gather(f, f->groups.tp, f->absmax, io.n_tokens));
     hdl_int8_rows_args args = {.x = io.in,
                                .out = io.out,
                                .absmax = f->absmax,
@@ -67,7 +67,7 @@ hdl_err hdl_forward_share(hdl_forward *f, const hdl_weight *w, float *in, uint32
 hdl_err hdl_forward_reduce(hdl_forward *f, uint32_t n_tokens)
 {
     uint32_t hidden = f->model->desc->hidden;
-    HDL_TRY(hdl_coll_all_reduce(f->groups.tp, f->h, (size_t)n_tokens * hidden));
+    HDL_TRY(hdl_forward_all_reduce(f, f->groups.tp, f->h, (size_t)n_tokens * hidden));
     if (hdl_forward_ints(f))
         times_step(f, f->h, n_tokens, hidden);
     return HDL_OK;
