@@ -50,8 +50,11 @@ static bool place_pools(hdl_kvstore *kv)
 hdl_err hdl_kvstore_open(hdl_kvstore *out, const hdl_kvstore_opts *opts, hdl_errmsg *why)
 {
     *out = (hdl_kvstore){.device = opts->device};
+    hdl_kvstore_opts sized = *opts;
+    if (sized.kv_bytes == 0)
+        sized.kv_bytes = hdl_device_memory_free(opts->device) / 10 * 9;
     HDL_TRY(describe_pools(out, opts, why));
-    HDL_TRY(hdl_kvstore_split(out, opts, why));
+    HDL_TRY(hdl_kvstore_split(out, &sized, why));
     bool fits = place_pools(out);
     out->memory = fits ? hdl_device_alloc(out->device, out->bytes) : NULL;
     if (!out->memory)

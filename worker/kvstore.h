@@ -31,7 +31,8 @@ typedef struct hdl_kvstore_opts {
     hdl_device *device;    /* borrowed: until close */
     uint32_t block_tokens; /* 0: the model's */
     uint32_t n_blocks;     /* of each pool of pages; 0: as many as fit in kv_bytes */
-    uint64_t kv_bytes;     /* 0 (with n_blocks 0): max_seqs of max_len, at most 1 GiB */
+    uint64_t kv_bytes; /* 0 (with n_blocks 0): nine tenths of what a device with memory of its own
+                          has free; else max_seqs of max_len, at most 1 GiB */
     uint32_t max_seqs, max_len, step_tokens;
 } hdl_kvstore_opts;
 

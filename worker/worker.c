@@ -114,13 +114,13 @@ static hdl_err open_state(hdl_worker *w, hdl_errmsg *why)
                            .max_seqs = o->max_seqs,
                            .max_len = o->max_len,
                            .step_tokens = o->step_tokens};
-    HDL_TRY(hdl_kvstore_open(&w->kv, &kv, why));
     hdl_forward_opts forward = {.model = &w->model,
                                 .kv = &w->kv,
                                 .device = w->device,
                                 .n_tokens_max = o->step_tokens,
                                 .n_logits_max = HDL_LOGIT_ROWS};
     HDL_TRY(hdl_forward_open(&w->forward, &forward, why));
+    HDL_TRY(hdl_kvstore_open(&w->kv, &kv, why)); /* last: it may take what a device has left */
     hdl_batch_opts batch = {.max_seqs = o->max_seqs,
                             .step_tokens = o->step_tokens,
                             .max_len = o->max_len,

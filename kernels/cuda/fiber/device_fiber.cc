@@ -69,7 +69,7 @@ static hdl_err info(hdl_plugin_device *d, hdl_plugin_info *out)
     *out = {};
     snprintf(out->name, sizeof out->name, "fibers on the host");
     out->n_sms = d->stream.n_sms;
-    out->memory_bytes = out->memory_free = (uint64_t)1 << 40;
+    out->memory_bytes = out->memory_free = (uint64_t)1 << 28;
     return HDL_OK;
 }
 
