@@ -95,6 +95,11 @@
          .group = "Cache and batch",                                                               \
          .aliases = "max-num-batched-tokens",                                                      \
          .doc = "token budget of a step"},                                                         \
+        {.name = "step-time",                                                                      \
+         .value = "TIME",                                                                          \
+         .config = "sched.step_time",                                                              \
+         .group = "Cache and batch",                                                               \
+         .doc = "most time for prompts in a step that others decode in"},                          \
         {.name = "chunk",                                                                          \
          .value = "N",                                                                             \
          .config = "sched.chunk_tokens",                                                           \

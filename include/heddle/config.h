@@ -84,6 +84,9 @@
       "requests that may wait; beyond, 429")                                                      \
     X(INT, step_tokens, "sched.step_tokens", "512", 1, 8192,                                      \
       "token budget of a step")                                                                   \
+    X(DURATION, step_us, "sched.step_time", "200ms", 0, 0,                                        \
+      "while sequences decode, a step takes prompt tokens for so long at most; 0s: for "          \
+      "sched.step_tokens")                                                                        \
     X(INT, chunk_tokens, "sched.chunk_tokens", "0", 0, 8192,                                      \
       "most prompt tokens of one request in a step; 0: the step's budget")                        \
     X(INT, watermark_permille, "sched.watermark_permille", "10", 0, 500,                          \

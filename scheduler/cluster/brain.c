@@ -163,6 +163,7 @@ static void fill_core_config(const hdl_cluster *c, hdl_sched_config *sc)
     sc->max_row_tokens = c->config->chunk_tokens > 0
                              ? hdl_min_u32((uint32_t)c->config->chunk_tokens, c->step_tokens)
                              : c->step_tokens;
+    sc->step_us = (uint32_t)hdl_min_size((size_t)c->config->step_us, UINT32_MAX);
     sc->block_tokens = c->block_tokens;
     sc->n_caches = c->n_caches;
     memcpy(sc->caches, c->caches, sizeof sc->caches);

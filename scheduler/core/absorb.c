@@ -3,6 +3,7 @@
 
 #include "scheduler/core/group.h"
 #include "scheduler/core/guess.h"
+#include "scheduler/core/pace.h"
 #include "scheduler/core/plant.h"
 #include "scheduler/core/prefix.h"
 #include "scheduler/core/queue.h"
@@ -512,6 +513,7 @@ void hdl_absorb(hdl_sched *s, const hdl_ev_result *ev)
         hdl_group_end_epoch(s, g);
         return;
     }
+    hdl_pace_answered(s, g, buf);
     if (--g->in_flight == 0)
         g->guesses = false;
     s->stats.results++;

@@ -3,6 +3,7 @@
 
 #include "scheduler/core/decode.h"
 #include "scheduler/core/kv.h"
+#include "scheduler/core/pace.h"
 #include "scheduler/core/plant.h"
 #include "scheduler/core/run.h"
 #include "scheduler/core/seq.h"
@@ -238,7 +239,7 @@ static void prefill_pass(hdl_sched *s, hdl_group *g, hdl_plan_buf *buf)
 {
     look_ahead(s, &g->kv, g->n_prefills);
     HDL_ASSERT_LT(buf->n_computed, s->config.step_tokens);
-    share_budget(s, g, g->n_prefills, s->config.step_tokens - buf->n_computed);
+    share_budget(s, g, g->n_prefills, hdl_pace_step_tokens(s, g, buf) - buf->n_computed);
     for (uint32_t i = 0; i < g->n_prefills; i++) {
         const hdl_stay *stay = &g->prefills[i].stay;
         if (s->gives[i] > 0 && row_fits(s, &buf->plan, &s->seqs[stay->seq], s->gives[i]))
@@ -269,6 +270,7 @@ bool hdl_budget_plan(hdl_sched *s, hdl_group *g)
     g->n_closes = 0;
     plan->step = g->next_step++;
     plan->epoch = g->epoch;
+    hdl_pace_planned(s, g);
     g->in_flight++;
     s->stats.plans++;
     hdl_act(s, HDL_ACT_PLAN)->plan.plan = plan;

@@ -58,6 +58,7 @@ void hdl_group_up(hdl_sched *s, const hdl_ev_rank *ev)
         hdl_group_end_epoch(s, g);
     g->up = true;
     g->epoch = ev->epoch;
+    g->token_ns = 0;
     g->next_step = 1;
     uint32_t n_blocks = main_blocks(s, ev);
     uint32_t max_len = ev->max_len ? ev->max_len : s->config.max_len;

@@ -12,7 +12,7 @@
 
 #include "scheduler/core/sched.h"
 
-enum { HDL_JOURNAL_VERSION = 4, HDL_JOURNAL_HEADER_BYTES = 1216, HDL_JOURNAL_STOP = 0x7fffffff };
+enum { HDL_JOURNAL_VERSION = 5, HDL_JOURNAL_HEADER_BYTES = 1216, HDL_JOURNAL_STOP = 0x7fffffff };
 
 /* One record holds an event, the guesses that the one before it led to, or the digest of all
  * actions so far. */

@@ -34,8 +34,10 @@ typedef struct hdl_sched_config {
                                     grow */
     uint32_t n_tenants;          /* 1..HDL_TENANTS_MAX */
     uint32_t aging_us;           /* waiting so long is worth one priority level; 0: never */
-    uint32_t guess_tokens;       /* guesses of a row at most, up to HDL_GUESSES_MAX; 0: none */
-    uint32_t guess_step_tokens;  /* tokens of a step, guesses included, beyond which none is made */
+    uint32_t step_us;      /* a step with sequences that decode takes prompt tokens for so long at
+                              most, as measured; 0: up to step_tokens */
+    uint32_t guess_tokens; /* guesses of a row at most, up to HDL_GUESSES_MAX; 0: none */
+    uint32_t guess_step_tokens; /* tokens of a step, guesses included, beyond which none is made */
     bool prefix_cache;
     uint32_t tenant_weight[HDL_TENANTS_MAX]; /* share of a tenant, 1..1000; 0 reads as 1 */
 } hdl_sched_config;

@@ -255,6 +255,8 @@ typedef struct hdl_group {
     uint64_t epoch;     /* of the current or the last life */
     uint64_t next_step; /* number of the next plan */
     uint32_t in_flight;
+    uint64_t busy_since_us; /* the worker computes the oldest plan in flight since then */
+    uint64_t token_ns;      /* of a step's prompt tokens, measured; 0: not yet */
     bool guesses; /* the newest plan in flight does: no other is made before its answer */
     uint32_t max_len;
     uint32_t n_live;         /* running sequences */

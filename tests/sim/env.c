@@ -157,6 +157,15 @@ static void draw_guesses(sim_world *w)
     w->rng = whole;
 }
 
+/* In half of the worlds prompts are cut by the time that they take. Drawn apart, too. */
+static void draw_pace(sim_world *w)
+{
+    hdl_rng whole = w->rng;
+    hdl_rng_init(&w->rng, hdl_hash_combine(w->seed, 0x70616365));
+    w->env.config.step_us = PICK(w, 0, 0, 0, 1, 500, 5000, 100000);
+    w->rng = whole;
+}
+
 void sim_env_draw(sim_world *w)
 {
     sim_env *e = &w->env;
@@ -192,6 +201,7 @@ void sim_env_draw(sim_world *w)
     e->drain = hdl_rng_chance(&w->rng, 1, 10);
     e->hog = e->n_tenants > 1 && hdl_rng_chance(&w->rng, 1, 2);
     draw_guesses(w);
+    draw_pace(w);
     if (hdl_rng_chance(&w->rng, 1, 10))
         squeeze(w);
     else if (hdl_rng_chance(&w->rng, 1, 16))

@@ -241,6 +241,36 @@ static void test_a_prefix_does_not_overload_its_group(void **state)
     rig_free(&r);
 }
 
+/* What prompt tokens took decides how many a step takes beside a sequence that decodes. */
+static void test_prompts_are_cut_by_the_time_they_take(void **state)
+{
+    (void)state;
+    hdl_sched_config c = rig_config();
+    c.step_tokens = c.max_row_tokens = 100;
+    c.max_len = 256;
+    c.caches[0].n_blocks = 256;
+    c.step_us = 50000;
+    start(&c);
+    rig_submit(&r, rig_request(&r, 1, 100, 50));
+    const hdl_plan *first = rig_plan(&r, 0), *second = rig_plan(&r, 1);
+    assert_int_equal(first->rows[0].n_tokens, 100); /* nobody waits for it, and nothing is known */
+    r.prompt[0] = 1;
+    rig_submit(&r, rig_request(&r, 2, 240, 5));
+    r.now_us += 100000; /* a millisecond a token */
+    rig_answer(&r, first, 7);
+    const hdl_plan *third = rig_plan(&r, 0);
+    assert_int_equal(third->n_rows, 2);
+    assert_int_equal(third->rows[1].n_tokens, 49); /* and the one that decodes */
+    r.now_us += 1000;
+    rig_answer(&r, second, 7); /* a step without prompts says nothing about them */
+    const hdl_plan *fourth = rig_plan(&r, 0);
+    assert_int_equal(fourth->rows[1].n_tokens, 49);
+    r.now_us += 5000; /* a tenth of that: the mean goes down to (3 * 1 + 0.1) / 4 ms */
+    rig_answer(&r, third, 7);
+    assert_int_equal(rig_plan(&r, 0)->rows[1].n_tokens, 63);
+    rig_free(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -250,6 +280,7 @@ int main(void)
         cmocka_unit_test(test_fork_copies_the_partial_block),
         cmocka_unit_test(test_fork_whose_parent_is_gone),
         cmocka_unit_test(test_full_cache_preempts_and_all_end),
+        cmocka_unit_test(test_prompts_are_cut_by_the_time_they_take),
         cmocka_unit_test(test_groups_share_the_load),
         cmocka_unit_test(test_a_prefix_does_not_overload_its_group),
     };
