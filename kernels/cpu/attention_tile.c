@@ -158,12 +158,13 @@ static void transpose_keys(const hdl_attn_tile *tile, uint32_t head_dim, float *
 
 /* The next tile has as many lines of K as a head has dimensions: one is asked for in each step of
  * the first rows' scores, or half of them there and half with the second rows. Asked for in one
- * burst, they stall the core for as long as they take. */
+ * burst, they stall the core for as long as they take. In the order of memory: the keys of a tile
+ * follow one another in a block (where blocks are smaller than tiles, other lines are asked for,
+ * which costs only that). */
 V16_FN void ask_key(const hdl_attn_tile *next, uint32_t d, uint32_t first, bool in_halves)
 {
-    uint32_t j = d % HDL_ATTN_TILE;
-    if (next && j < next->n_keys && (!in_halves || d % 2 == (first != 0)))
-        _mm_prefetch((const char *)(next->k[j] + d / HDL_ATTN_TILE * LINE), _MM_HINT_T1);
+    if (next && (!in_halves || d % 2 == (first != 0)))
+        _mm_prefetch((const char *)(next->k[0] + d * LINE), _MM_HINT_T1);
 }
 
 /* rows is a constant at every call. */
@@ -191,9 +192,8 @@ V16_FN void scores(const hdl_attn_tile_args *a, uint32_t first, const int rows)
 }
 
 /* out rows [first, first + rows) += weights * V over keys [lo, hi), for `width` v16 of the head
- * dimension from d. The first rows to come by also ask for the next tile's V, a line per key; where
- * that is two steps of the head dimension, of half the keys in each. Latent V was asked for with K.
- */
+ * dimension from d. The first rows to come by also ask for the next tile's V, in the order of
+ * memory, as many values a step as it takes. Latent V was asked for with K. */
 V16_FN void values(const hdl_attn_tile_args *a, uint32_t first, const int rows, const int width,
                    uint32_t d)
 {
@@ -203,14 +203,15 @@ V16_FN void values(const hdl_attn_tile_args *a, uint32_t first, const int rows, 
     v16 acc[ACCUMULATORS];
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int i = 0; i < width; i++)
         acc[r * width + i] = v16_load(out + (size_t)r * a->value_dim + i * HDL_LANES);
-    const bool in_halves = width * HDL_LANES < LINE;
     const hdl_attn_tile *next = a->next;
     if (next && (first > 0 || next->v[0] == next->k[0]))
         next = NULL;
     for (uint32_t j = lo; j < hi; j++, weight++) {
         v16 v[2];
-        if (next && j < next->n_keys && (!in_halves || (j ^ d / HDL_LANES) % 2 == 0))
-            _mm_prefetch((const char *)(next->v[j] + d), _MM_HINT_T1);
+        if (next)
+            _mm_prefetch(
+                (const char *)(next->v[0] + (d * HDL_ATTN_TILE + j * (uint32_t)width * HDL_LANES)),
+                _MM_HINT_T1);
         UNROLL for (int i = 0; i < width; i++) v[i] =
             v16_load_bf16(a->tile->v[j] + d + i * HDL_LANES);
         UNROLL for (int r = 0; r < rows; r++)
