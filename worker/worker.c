@@ -83,7 +83,8 @@ static hdl_err load(hdl_worker *w, hdl_errmsg *why)
     hdl_quant quant = {.kinds = {.of = hdl_quant_kind_of},
                        .files = w->files,
                        .desc = &w->desc,
-                       .asked = o->weights};
+                       .asked = o->weights,
+                       .ops = hdl_device_ops(w->device)};
     hdl_model_opts model = {.desc = &w->desc,
                             .shard = w->shard,
                             .device = w->device,

@@ -56,7 +56,8 @@ static hdl_source source_for(hdl_wformat format, const unsigned char *row, const
     } taken[] = {{HDL_WFORMAT_FP8, HDL_ENC_E4M3},        {HDL_WFORMAT_FP8_64, HDL_ENC_E4M3},
                  {HDL_WFORMAT_FP8_32, HDL_ENC_E4M3},     {HDL_WFORMAT_Q8M, HDL_ENC_GPTQ8Z},
                  {HDL_WFORMAT_Q8_16, HDL_ENC_GGML_Q6_K}, {HDL_WFORMAT_Q4M, HDL_ENC_INT4Z},
-                 {HDL_WFORMAT_Q4_16, HDL_ENC_NVFP4},     {HDL_WFORMAT_Q4M_16, HDL_ENC_GGML_Q2_K}};
+                 {HDL_WFORMAT_Q4_16, HDL_ENC_NVFP4},     {HDL_WFORMAT_Q4M_16, HDL_ENC_GGML_Q2_K},
+                 {HDL_WFORMAT_Q2, HDL_ENC_GGML_TQ2_0}};
     hdl_source s = {.encoding = HDL_ENC_BF16,
                     .n_rows = 1,
                     .whole_rows = 1,
@@ -85,7 +86,7 @@ hdl_weight hdl_bench_weight(hdl_bench *b, hdl_wformat format, uint32_t n, uint32
         row[i] = (uint16_t)(0x3f00 | (hdl_rng_u64(&b->rng) & 0x807f));
     hdl_source src = source_for(format, (const unsigned char *)row, &scale);
     src.n_cols = k;
-    if (hdl_wformat_info_of(format)->bits == 4) {
+    if (hdl_wformat_info_of(format)->bits <= 4) {
         const int8_t *codebook = hdl_codec_of(src.encoding)->codebook;
         w.codebook = codebook ? codebook : hdl_codebook_s4;
     }

@@ -72,7 +72,8 @@ void hdl_bench_linear(hdl_bench *b)
     const hdl_wformat formats[] = {HDL_WFORMAT_BF16, HDL_WFORMAT_Q8, HDL_WFORMAT_Q4,
                                    HDL_WFORMAT_FP8};
     const hdl_wformat others[] = {HDL_WFORMAT_FP8_32, HDL_WFORMAT_Q8M,   HDL_WFORMAT_Q8_16,
-                                  HDL_WFORMAT_Q4M,    HDL_WFORMAT_Q4_16, HDL_WFORMAT_Q4M_16};
+                                  HDL_WFORMAT_Q4M,    HDL_WFORMAT_Q4_16, HDL_WFORMAT_Q4M_16,
+                                  HDL_WFORMAT_Q2};
     const uint32_t tokens[] = {1, 2, 4, 8, 16, 64, 512};
     weight_set *set = NULL;
     for (size_t f = 0; f < HDL_ARRAY_LEN(formats); f++) {

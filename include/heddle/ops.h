@@ -35,7 +35,8 @@ typedef struct hdl_stream hdl_stream;
  *         sum = fma(part, scale * 256, sum), groups in order: divided by 256 a code is a binary16
  *         number of the same digits. 128 is for the blocks that checkpoints use, 64 and 32
  *         for matrices whose leaves or blocks are no multiples of 128.
- *  Q8, Q4 int8 weights, or 4-bit indices into a codebook of sixteen int8, with one f32 scale per
+ *  Q8, Q4 int8 weights, or 4-bit indices into a codebook of sixteen int8 (Q2: 2-bit ones into the
+ *         first four of hdl_codebook_t2, which follow one another), with one f32 scale per
  *         `group` consecutive k of a row and, with mins, one f32 min: w = scale * code + min.
  *         Activations become int8 per token and 32 k: x_scale = max|x| / 127, q = nearest even of
  *         x / x_scale. The int32 dot of a group and the sum of its q are exact, then
@@ -57,7 +58,8 @@ typedef struct hdl_stream hdl_stream;
     X(Q4, "q4", 4, 32, false)                                                                      \
     X(Q4M, "q4m", 4, 32, true)                                                                     \
     X(Q4_16, "q4-g16", 4, 16, false)                                                               \
-    X(Q4M_16, "q4m-g16", 4, 16, true)
+    X(Q4M_16, "q4m-g16", 4, 16, true)                                                              \
+    X(Q2, "q2", 2, 32, false)
 
 #define HDL_WFORMAT_ENUM(name, text, bits, group, mins) HDL_WFORMAT_##name,
 typedef enum hdl_wformat { HDL_WFORMAT_LIST(HDL_WFORMAT_ENUM) HDL_WFORMAT_COUNT } hdl_wformat;
@@ -90,10 +92,11 @@ HDL_INLINE bool hdl_wformat_is_int(hdl_wformat format) { return format >= HDL_WF
 
 enum { HDL_Q8_GROUP = 32, HDL_LEAF_UNIT = 32 };
 
-/* How a matrix is held: a format and, of Q4, the codebook (hdl_codebook_*; compared by address). */
+/* How a matrix is held: a format and, of Q4 and Q2, the codebook (hdl_codebook_*; compared by
+ * address). */
 typedef struct hdl_wkind {
     hdl_wformat format;
-    const int8_t *codebook; /* [16], static; NULL but for Q4 */
+    const int8_t *codebook; /* [16], static; NULL but for Q4, Q2 */
 } hdl_wkind;
 
 /* W of y = x W^T: n outputs, k inputs, packed by a backend for its own kernels. Rows of different

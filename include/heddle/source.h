@@ -127,7 +127,7 @@ const char *hdl_enc_name(hdl_enc encoding);
 
 /* Codebooks: -8..7, 0..15, E2M1 doubled (0 1 2 3 4 6 8 12 and negative), IQ4_NL's. */
 extern const int8_t hdl_codebook_s4[16], hdl_codebook_u4[16], hdl_codebook_e2m1[16],
-    hdl_codebook_iq4nl[16];
+    hdl_codebook_iq4nl[16], hdl_codebook_t2[16];
 
 /* A row-major or strided tensor of F32, F16 or BF16, whole. */
 hdl_source hdl_source_of_tensor(const hdl_tensor *t);

@@ -5,6 +5,8 @@
 
 const int8_t hdl_codebook_s4[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
 const int8_t hdl_codebook_u4[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+/* Of ternary types: two bits, of which one in four is in no well-made file. The rest repeats. */
+const int8_t hdl_codebook_t2[16] = {-1, 0, 1, 2, -1, 0, 1, 2, -1, 0, 1, 2, -1, 0, 1, 2};
 /* OCP Microscaling Formats 1.0, section 5.3.3, times two; the sign is the highest bit. */
 const int8_t hdl_codebook_e2m1[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 /* Of ggml's non-linear 4-bit types. */

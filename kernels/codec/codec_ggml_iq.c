@@ -144,5 +144,5 @@ static void unit_tq2_0(const uint8_t *block, uint32_t unit, const hdl_codes *out
 HDL_GGML_CODEC(iq2_xxs, 256, 66, 32, .codebook = hdl_codebook_iq2xxs);
 HDL_GGML_CODEC(iq3_xxs, 256, 98, 32, .codebook = hdl_codebook_iq3xxs);
 HDL_GGML_CODEC(iq4_xs, 256, 136, 32, .codebook = hdl_codebook_iq4nl);
-HDL_GGML_CODEC(tq1_0, 256, 54, 32, .codebook = hdl_codebook_s4);
-HDL_GGML_CODEC(tq2_0, 256, 66, 32, .codebook = hdl_codebook_s4);
+HDL_GGML_CODEC(tq1_0, 256, 54, 32, .codebook = hdl_codebook_t2);
+HDL_GGML_CODEC(tq2_0, 256, 66, 32, .codebook = hdl_codebook_t2);

@@ -112,5 +112,5 @@ static void codes_ternary(const hdl_source *s, hdl_span at, const hdl_codes *out
 const hdl_codec hdl_codec_ternary = {.block_cols = 4,
                                      .block_bytes = 1,
                                      .group = HDL_SOURCE_UNIT,
-                                     .codebook = hdl_codebook_s4,
+                                     .codebook = hdl_codebook_t2,
                                      .codes = codes_ternary};

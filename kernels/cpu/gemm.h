@@ -11,6 +11,8 @@
  *         w = code + 128; min only in formats with minima
  *   Q4    tile: the same, but { uint8_t w[4][16][4] }: indices into the codebook, in the low halves
  *         of k 0..3, in the high ones of k 4..7
+ *   Q2    tile: [k / 32] { float scale[16]; uint8_t w[2][16][4] }: of k 0..15 and 16..31; two bits
+ *         from the lowest on are k 0..3, 4..7, 8..11, 12..15
  *
  * Tokens are converted once per call and laid out as panels: blocks of m tokens whose values for
  * one k lie side by side. Block sizes are a table per instruction set and format (the variants);
@@ -35,7 +37,7 @@ typedef struct hdl_leaf_args {
     size_t w_tile_bytes;    /* from one tile to the next */
     const unsigned char *x; /* panel, at the start of the leaf */
     uint32_t k;             /* of the leaf */
-    const int8_t *codebook; /* [16] Q4 */
+    const int8_t *codebook; /* [16] Q4; Q2 has the codes themselves */
     int codebook_min;       /* its smallest value */
     float *out;             /* [block tokens, tiles * 16] */
 } hdl_leaf_args;

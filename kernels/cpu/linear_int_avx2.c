@@ -3,9 +3,9 @@
  *
  * vpmaddubsw multiplies an unsigned by a signed byte and adds two products to 16 bits, saturating.
  * It is exact here in three ways, which differ in what a codebook spans:
- *  - a span of at most 16 (linear 4 bits): weights less the codebook's smallest value are 0..16, so
- *    that sixteen products with an activation of at most 127 fit into 16 bits: 32 k are summed
- *    there. The smallest value times the sum of the activations is added at the end.
+ *  - a span of at most 16 (linear 4 bits, 2 bits): weights less the codebook's smallest value are
+ * 0..16, so that sixteen products with an activation of at most 127 fit into 16 bits: 32 k are
+ * summed there. The smallest value times the sum of the activations is added at the end.
  *  - a span of at most 32 (E2M1): the same with eight products, 16 k.
  *  - wide (Q8, the other codebooks): |w| times the activation with w's sign; two products of at
  *    most 128 * 127 fit, and vpmaddwd widens each pair. */
@@ -65,11 +65,26 @@ V16_FN void decode(const decoder *d, const unsigned char *half, __m256i quad[2],
     }
 }
 
+/* The same of Q2, whose codes are the codebook's numbers less the smallest; 16 k are one register.
+ */
+V16_FN void decode_q2(const unsigned char *half, const int pair, __m256i quad[2])
+{
+    const __m256i low = _mm256_set1_epi8(3);
+    __m256i all = _mm256_load_si256((const __m256i *)(const void *)half);
+    if (pair == 1)
+        all = _mm256_srli_epi16(all, 4);
+    quad[0] = _mm256_and_si256(all, low);
+    quad[1] = _mm256_and_si256(_mm256_srli_epi16(all, 2), low);
+}
+
 /* Lanes of a panel's 32 k: { float scale[m]; int32_t sum[2][m]; int32_t quad[8][m] }. */
 typedef struct lanes {
     const int32_t *x; /* of the first lane */
     int m;
 } lanes;
+
+/* Of two quads of a tile's codes; Q2's two pairs share one register. */
+#define PAIR_BYTES(s) ((s).bits == 2 ? 0 : (s).bits == 4 ? 64 : 128)
 
 /* 16 k: sum16 or (wide) dot += the activations' codes times the weights', for tokens and half a
  * tile. */
@@ -78,9 +93,12 @@ V16_FN void dots_16k(const decoder *d, const unsigned char *w, const lanes quads
 {
     const __m256i ones = _mm256_set1_epi16(1);
     const int32_t *x = quads.x;
-    for (int pair = 0; pair < 2; pair++, w += s.bits == 4 ? 64 : 128, x += 2 * quads.m) {
+    for (int pair = 0; pair < 2; pair++, w += PAIR_BYTES(s), x += 2 * quads.m) {
         __m256i v[2];
-        decode(d, w, v, s.bits);
+        if (s.bits == 2)
+            decode_q2(w, pair, v);
+        else
+            decode(d, w, v, s.bits);
         UNROLL for (int quad = 0; quad < 2; quad++)
         {
             __m256i size = s.run ? v[quad] : _mm256_abs_epi8(v[quad]);
@@ -106,7 +124,7 @@ V16_FN void dots_group(const decoder *d, const unsigned char *w, const lanes qua
     const __m256i ones = _mm256_set1_epi16(1);
     const int runs = s.group == 32 && s.run == 16 ? 2 : 1, halves = s.group / 16 / runs;
     const lanes later = {quads.x + 4 * quads.m, quads.m};
-    const size_t half_bytes = s.bits == 4 ? 128 : 256;
+    const size_t half_bytes = (size_t)s.bits * 32;
     __m256i part[TOKENS_MAX];
     UNROLL for (int run = 0; run < runs; run++)
     {
@@ -179,7 +197,7 @@ V16_FN void half_32k(const decoder *d, const half_tile t, const group_sums *sums
             continue;
         const lanes quads = {x.x + (3 + g * 4) * x.m + at, x.m};
         __m256i dot[TOKENS_MAX];
-        dots_group(d, t.codes + g * (s.bits == 4 ? 128 : 256), quads, dot, tokens, s);
+        dots_group(d, t.codes + g * s.bits * 32, quads, dot, tokens, s);
         UNROLL for (int i = 0; i < tokens; i++)
         {
             float *out = t.out + (at + i) * t.out_step;
@@ -200,7 +218,7 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int m, const int tiles, cons
     const int per = 32 / s.group; /* groups in 32 k */
     const int tokens = m > 4 && s.run == 16 && s.group == 32 ? 4 : m;
     const size_t head = (size_t)per * (s.mins ? 2 : 1) * HDL_TILE * sizeof(float);
-    const size_t code_bytes = s.bits == 4 ? 256 : 512;
+    const size_t code_bytes = (size_t)s.bits * 64;
     const decoder d = decoder_of(a, s);
     const unsigned char *w = a->w;
     const int32_t *x = (const int32_t *)(const void *)a->x;
@@ -212,16 +230,24 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int m, const int tiles, cons
         /* In memory, where a load broadcasts them: a compiler would rather keep registers, and
          * spill. */
         __asm__ volatile("" : "+r"(sums)::"memory");
-        for (int h = 0; h < 2 * tiles; h++) {
-            const unsigned char *tile = w + (size_t)(h / 2) * a->w_tile_bytes;
-            const float *scale = (const float *)(const void *)tile + h % 2 * 8;
+        const unsigned char *tile = w;
+        float *out = a->out;
+        for (int j = 0; j < tiles; j++, tile += a->w_tile_bytes, out += HDL_TILE) {
+            const float *scale = (const float *)(const void *)tile;
             half_tile t = {.scale = scale,
                            .min = scale + per * HDL_TILE,
-                           .codes = tile + head + h % 2 * 32,
-                           .out = a->out + h * 8,
+                           .codes = tile + head,
+                           .out = out,
                            .out_step = tiles * HDL_TILE};
+            half_tile u = {.scale = t.scale + 8,
+                           .min = t.min + 8,
+                           .codes = t.codes + 32,
+                           .out = out + 8,
+                           .out_step = t.out_step};
             UNROLL for (int at = 0; at < m; at += tokens)
                 half_32k(&d, t, sums, (lanes){x, m}, at, tokens, s);
+            UNROLL for (int at = 0; at < m; at += tokens)
+                half_32k(&d, u, sums, (lanes){x, m}, at, tokens, s);
         }
     }
 }
@@ -258,6 +284,7 @@ KERNELS(q4, 4, 32, false, 32)
 KERNELS(q4m, 4, 32, true, 32)
 KERNELS(q4_16, 4, 16, false, 32)
 KERNELS(q4m_16, 4, 16, true, 32)
+KERNELS(q2, 2, 32, false, 32)
 KERNELS(q4half, 4, 32, false, 16)
 KERNELS(q4mhalf, 4, 32, true, 16)
 KERNELS(q4wide, 4, 32, false, 0)
@@ -276,6 +303,7 @@ const hdl_gemm_format *hdl_gemm_int_format(hdl_wformat format, int span)
             [HDL_WFORMAT_Q4M] = FORMAT(q4m),
             [HDL_WFORMAT_Q4_16] = FORMAT(q4_16),
             [HDL_WFORMAT_Q4M_16] = FORMAT(q4m_16),
+            [HDL_WFORMAT_Q2] = FORMAT(q2),
         },
         {
             [HDL_WFORMAT_Q4] = FORMAT(q4half),

@@ -18,6 +18,16 @@ typedef struct int_spec {
     bool mins;
 } int_spec;
 
+/* Of Q2 64 bytes are two pairs of quads: the second lies 4 bits higher. Its codes are the
+ * codebook's numbers less the smallest. */
+V16_FN void decode_q2(const unsigned char *half, int shift, __m512i quad[2])
+{
+    const __m512i low = _mm512_set1_epi8(3);
+    __m512i all = _mm512_srl_epi16(_mm512_load_si512(half), _mm_cvtsi32_si128(shift));
+    quad[0] = _mm512_and_si512(all, low);
+    quad[1] = _mm512_and_si512(_mm512_srli_epi16(all, 2), low);
+}
+
 /* Two quads of k of the tile's sixteen rows. Q4: both from one register. */
 V16_FN void decode(const unsigned char *pair, __m512i table, __m512i quad[2], const int bits)
 {
@@ -33,7 +43,7 @@ V16_FN void decode(const unsigned char *pair, __m512i table, __m512i quad[2], co
 
 V16_FN __m512i table_of(const hdl_leaf_args *a, const int_spec s)
 {
-    if (s.bits == 8)
+    if (s.bits != 4)
         return _mm512_setzero_si512();
     __m128i book = _mm_loadu_si128((const __m128i *)(const void *)a->codebook);
     return _mm512_sub_epi8(_mm512_broadcast_i32x4(book), _mm512_set1_epi8((char)a->codebook_min));
@@ -43,6 +53,7 @@ typedef struct pair_at {
     const unsigned char *codes; /* of the first tile */
     const int32_t *x;           /* [2][tokens] */
     __m512i table;
+    int shift; /* Q2: of the pair, 0 or 4 */
 } pair_at;
 typedef struct shape {
     int tokens, tiles, bits;
@@ -55,21 +66,25 @@ V16_FN void tile_into(const pair_at at, const __m512i row[2], __m512i *dot, cons
         dot_into(&dot[i * n.tiles], row[quad], _mm512_set1_epi32(at.x[quad * n.tokens + i]));
 }
 
-/* dot += two quads of k. Q4 has no registers left for the weights of two tiles beside those of 24
- * sums, so there the activations are loaded for each tile anew. */
+/* dot += two quads of k. Q4 and Q2 have no registers left for the weights of two tiles beside those
+ * of 24 sums, so there the activations are loaded for each tile anew. */
 V16_FN void pair_into(const hdl_leaf_args *a, const pair_at at, __m512i *dot, const shape n)
 {
     __m512i row[4][2];
     UNROLL for (int j = 0; j < n.tiles; j++)
     {
-        decode(at.codes + (size_t)j * a->w_tile_bytes, at.table, row[j], n.bits);
-        if (n.bits == 4) {
+        const unsigned char *codes = at.codes + (size_t)j * a->w_tile_bytes;
+        if (n.bits == 2)
+            decode_q2(codes, at.shift, row[j]);
+        else
+            decode(codes, at.table, row[j], n.bits);
+        if (n.bits != 8) {
             tile_into(at, row[j], dot + j, n);
             if (n.tokens * n.tiles > 8)
                 FORGET_LOADS;
         }
     }
-    if (n.bits == 4)
+    if (n.bits != 8)
         return;
     UNROLL for (int quad = 0; quad < 2; quad++) UNROLL for (int i = 0; i < n.tokens; i++)
     {
@@ -108,7 +123,7 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int tiles,
 {
     const int per = 32 / s.group; /* groups in 32 k */
     const size_t scales = (size_t)per * HDL_TILE * sizeof(float);
-    const size_t head = scales * (s.mins ? 2 : 1), pair_bytes = s.bits == 4 ? 64 : 128;
+    const size_t head = scales * (s.mins ? 2 : 1), pair_bytes = (size_t)s.bits * 16;
     const int32_t *x = (const int32_t *)(const void *)a->x;
     const unsigned char *w = a->w;
     const int offset = s.bits == 8 ? -128 : a->codebook_min;
@@ -116,7 +131,7 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int tiles,
     int pairs = s.group / 8;
     __asm__("" : "+r"(pairs));
     const pair_at whole = {.table = table_of(a, s)};
-    sums sum = {.out = a->out, .in_memory = s.bits == 4};
+    sums sum = {.out = a->out, .in_memory = s.bits != 8};
     UNROLL for (int i = 0; i < tokens * tiles; i++)
     {
         sum.acc[i] = _mm512_setzero_ps();
@@ -139,7 +154,8 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int tiles,
             int left = pairs;
             do {
                 pair_into(a, at, dot, (shape){tokens, tiles, s.bits});
-                at.codes += pair_bytes;
+                at.codes += s.bits == 2 ? (size_t)at.shift * 16 : pair_bytes;
+                at.shift ^= 4;
                 at.x += 2 * tokens;
             } while (--left > 0);
             FORGET_LOADS; /* the sums of activations do not wait in registers */
@@ -191,6 +207,7 @@ KERNELS(q4, 4, 32, false)
 KERNELS(q4m, 4, 32, true)
 KERNELS(q4_16, 4, 16, false)
 KERNELS(q4m_16, 4, 16, true)
+KERNELS(q2, 2, 32, false)
 
 const hdl_gemm_format *hdl_gemm_int_format(hdl_wformat format, int span)
 {
@@ -198,7 +215,7 @@ const hdl_gemm_format *hdl_gemm_int_format(hdl_wformat format, int span)
         [HDL_WFORMAT_Q8] = FORMAT(q8),         [HDL_WFORMAT_Q8M] = FORMAT(q8m),
         [HDL_WFORMAT_Q8_16] = FORMAT(q8_16),   [HDL_WFORMAT_Q4] = FORMAT(q4),
         [HDL_WFORMAT_Q4M] = FORMAT(q4m),       [HDL_WFORMAT_Q4_16] = FORMAT(q4_16),
-        [HDL_WFORMAT_Q4M_16] = FORMAT(q4m_16),
+        [HDL_WFORMAT_Q4M_16] = FORMAT(q4m_16), [HDL_WFORMAT_Q2] = FORMAT(q2),
     };
     (void)span; /* any unsigned operand is exact */
     return &formats[format];

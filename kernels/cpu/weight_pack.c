@@ -31,7 +31,7 @@ typedef struct packed_row {
     const hdl_weight *w;
     unsigned char *tile;
     uint32_t lane;
-    const uint8_t *index; /* [256] Q4: of a code + 128 in the codebook */
+    const uint8_t *index; /* [256] Q4, Q2: of a code + 128 in the codebook */
 } packed_row;
 
 static packed_row row_of(const hdl_weight *w, uint32_t row, const uint8_t *index)
@@ -75,6 +75,16 @@ static void store_q4(const packed_row *r, unsigned char *pairs, const int8_t *co
     }
 }
 
+/* A byte holds four k of one row. */
+static void store_q2(const packed_row *r, unsigned char *halves, const int8_t *codes)
+{
+    for (uint32_t i = 0; i < HDL_Q8_GROUP; i++) {
+        unsigned char *at = halves + (i / 16 * HDL_TILE + r->lane) * 4 + i % 4;
+        unsigned bits = (unsigned)r->index[codes[i] + 128] << i % 16 / 4 * 2;
+        *at = (unsigned char)(i % 16 < 4 ? bits : *at | bits);
+    }
+}
+
 static void store_ints(const packed_row *r, uint32_t at, const hdl_pack_piece *piece)
 {
     const hdl_wformat_info *info = hdl_wformat_info_of(r->w->format);
@@ -89,6 +99,10 @@ static void store_ints(const packed_row *r, uint32_t at, const hdl_pack_piece *p
     unsigned char *quads = group + (size_t)per * (info->has_mins ? 2 : 1) * HDL_TILE * 4;
     if (info->bits == 4) {
         store_q4(r, quads, piece->codes);
+        return;
+    }
+    if (info->bits == 2) {
+        store_q2(r, quads, piece->codes);
         return;
     }
     for (uint32_t i = 0; i < HDL_Q8_GROUP; i++)

@@ -182,11 +182,11 @@ static void make_ggml(const maker *k)
     static const struct {
         hdl_enc encoding;
         uint32_t at, n; /* halves */
-    } halves[] = {{HDL_ENC_GGML_Q8_0, 0, 1},    {HDL_ENC_GGML_Q4_1, 0, 2},
-                  {HDL_ENC_GGML_Q2_K, 80, 2},   {HDL_ENC_GGML_Q3_K, 108, 1},
-                  {HDL_ENC_GGML_Q5_K, 0, 2},    {HDL_ENC_GGML_Q6_K, 208, 1},
-                  {HDL_ENC_GGML_IQ4_XS, 0, 1},  {HDL_ENC_GGML_IQ4_NL, 0, 1},
-                  {HDL_ENC_GGML_IQ2_XXS, 0, 1}, {HDL_ENC_GGML_IQ3_XXS, 0, 1}};
+    } halves[] = {
+        {HDL_ENC_GGML_Q8_0, 0, 1},    {HDL_ENC_GGML_Q4_1, 0, 2},   {HDL_ENC_GGML_Q2_K, 80, 2},
+        {HDL_ENC_GGML_Q3_K, 108, 1},  {HDL_ENC_GGML_Q5_K, 0, 2},   {HDL_ENC_GGML_Q6_K, 208, 1},
+        {HDL_ENC_GGML_IQ4_XS, 0, 1},  {HDL_ENC_GGML_IQ4_NL, 0, 1}, {HDL_ENC_GGML_IQ2_XXS, 0, 1},
+        {HDL_ENC_GGML_IQ3_XXS, 0, 1}, {HDL_ENC_GGML_TQ1_0, 52, 1}, {HDL_ENC_GGML_TQ2_0, 64, 1}};
     size_t blocks = (size_t)k->rows * k->cols / codec->block_cols;
     unsigned char *data = bytes(k->t, blocks * codec->block_bytes);
     for (size_t i = 0; i < HDL_ARRAY_LEN(halves); i++)

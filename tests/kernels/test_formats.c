@@ -43,7 +43,11 @@ static const struct {
     {HDL_ENC_GPTQ8, HDL_WFORMAT_Q8, NULL, 32, 256, 64, 8, 3},
     {HDL_ENC_GPTQ8Z, HDL_WFORMAT_Q8M, NULL, 52, 256, 128, 8, 12},
     {HDL_ENC_GPTQ8G, HDL_WFORMAT_BF16, NULL, 16, 128, 32, 4, 2},
-    {HDL_ENC_TERNARY, HDL_WFORMAT_Q4, BOOK(S4), 44, 256, 0, 8, 4},
+    {HDL_ENC_TERNARY, HDL_WFORMAT_Q2, BOOK(hdl_codebook_t2), 44, 256, 0, 8, 4},
+    {HDL_ENC_TERNARY, HDL_WFORMAT_Q4, BOOK(hdl_codebook_t2), 44, 256, 0, 8, 2}, /* without Q2 */
+    {HDL_ENC_GGML_TQ1_0, HDL_WFORMAT_Q2, BOOK(hdl_codebook_t2), 150, 512, 0, 8, 1},
+    {HDL_ENC_GGML_TQ2_0, HDL_WFORMAT_Q2, BOOK(hdl_codebook_t2), 33, 768, 0, 8, 13},
+    {HDL_ENC_GGML_TQ2_0, HDL_WFORMAT_Q2, BOOK(hdl_codebook_t2), 80, 256, 0, 1, 2},
     {HDL_ENC_GGML_Q8_0, HDL_WFORMAT_Q8, NULL, 30, 256, 0, 8, 5},
     {HDL_ENC_GGML_Q4_1, HDL_WFORMAT_Q4M, BOOK(hdl_codebook_u4), 20, 256, 0, 4, 6},
     {HDL_ENC_GGML_Q2_K, HDL_WFORMAT_Q4M_16, BOOK(hdl_codebook_u4), 17, 512, 0, 8, 5},

@@ -8,7 +8,7 @@
 /* Integers with a scale per group: the format whose groups and minima are the encoding's. */
 static hdl_wkind int_kind(const hdl_codec *c)
 {
-    uint32_t bits = c->codebook ? 4 : 8;
+    uint32_t bits = !c->codebook ? 8 : c->codebook == hdl_codebook_t2 ? 2 : 4;
     hdl_wkind kind = {.format = HDL_WFORMAT_Q8, .codebook = c->codebook};
     for (; kind.format < HDL_WFORMAT_COUNT; kind.format++) {
         const hdl_wformat_info *info = hdl_wformat_info_of(kind.format);
@@ -64,5 +64,8 @@ hdl_err hdl_quant_kind_of(const hdl_wkinds *kinds, hdl_weight_at at, uint32_t le
     hdl_found found;
     HDL_TRY(hdl_files_find(q->files, (hdl_files_ask){q->desc, at}, &found, why));
     *out = hdl_quant_kind(&found.src, q->asked, hdl_quant_unit(&found, leaf_k));
+    if (out->format == HDL_WFORMAT_Q2 && q->ops &&
+        q->ops->weight_bytes(HDL_WFORMAT_Q2, HDL_SOURCE_UNIT, HDL_SOURCE_UNIT, 1) == 0)
+        out->format = HDL_WFORMAT_Q4; /* the same codebook, twice the bytes */
     return HDL_OK;
 }

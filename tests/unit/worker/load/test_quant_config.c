@@ -72,7 +72,7 @@ static void test_methods(void **state)
          HDL_QUANT_GPTQ, HDL_ENC_GPTQ4G, 1, 64, HDL_WFORMAT_F32},
         {"{\"quant_method\":\"bitnet\",\"linear_class\":\"autobitlinear\","
          "\"quantization_mode\":\"offline\"}",
-         HDL_QUANT_BITNET, HDL_ENC_TERNARY, 0, 0, HDL_WFORMAT_Q4},
+         HDL_QUANT_BITNET, HDL_ENC_TERNARY, 0, 0, HDL_WFORMAT_Q2},
         {COMPRESSED("pack-quantized", "\"g\":{" INT4_GROUP ",\"targets\":[\"Linear\"]}",
                     ",\"ignore\":[\"lm_head\"]"),
          HDL_QUANT_COMPRESSED, HDL_ENC_INT4, 1, 32, HDL_WFORMAT_Q4},
