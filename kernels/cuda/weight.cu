@@ -13,6 +13,8 @@ enum { PIECE_BYTES = 1 << 20 };
 
 size_t hdl_cuda_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_t n_leaves)
 {
+    if (format == HDL_WFORMAT_Q2) /* the loader takes Q4 with the same codebook instead */
+        return 0;
     if (n == 0 || k == 0 || format >= HDL_WFORMAT_COUNT || n_leaves == 0 ||
         n_leaves > HDL_LEAVES_MAX || (n_leaves & (n_leaves - 1)) != 0 ||
         (uint64_t)n * k > (uint64_t)1 << 40)
