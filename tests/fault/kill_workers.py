@@ -31,7 +31,7 @@ class Server:
 
     def __init__(self, args):
         cmd = [os.path.join(args.bin, "heddle"), "serve", args.model, "--tp", str(args.tp), "--ep",
-               str(args.ep), "--port", "0", "--threads", "1"]
+               str(args.ep), "--port", "0", "--threads", "1", "--device", args.device]
         self.log = open(args.log, "wb") if args.log else subprocess.DEVNULL
         self.process = subprocess.Popen(cmd, stdout=subprocess.PIPE, stderr=self.log, text=True)
         self.n_workers = max(args.tp, args.ep)
@@ -195,6 +195,7 @@ def main():
     parser.add_argument("--model", default=os.path.join(ROOT, "deploy/demo-model"))
     parser.add_argument("--tp", type=int, default=2)
     parser.add_argument("--ep", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--streams", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=200)
