@@ -4,7 +4,8 @@
 
 #include <cuda_runtime.h>
 
-/* One block is enough for a multiprocessor: without saying so ptxas spills to make room for more. */
+/* One block is enough for a multiprocessor: without saying so ptxas spills to make room for more.
+ */
 #define GPU_KERNEL(threads) static __global__ void __launch_bounds__(threads, 1)
 #define GPU_DEVICE          static __device__ __forceinline__
 #define GPU_UNROLL          _Pragma("unroll")
