@@ -103,6 +103,13 @@ hdl_err hdl_device_open_plugin(hdl_device **out, const hdl_plugin_device_opts *o
     return err;
 }
 
+const hdl_plugin_colls *hdl_device_colls(const hdl_device *device)
+{
+    return device->plugin ? device->plugin->colls : NULL;
+}
+
+hdl_plugin_device *hdl_device_remote(hdl_device *device) { return device->remote; }
+
 uint64_t hdl_device_memory_free(hdl_device *device)
 {
     hdl_plugin_info info;

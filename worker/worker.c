@@ -10,6 +10,7 @@
 #include "base/checked.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "worker/device_group.h"
 #include "worker/load/place.h"
 #include "worker/load/quant.h"
 #include "worker/worker_impl.h"
@@ -209,6 +210,7 @@ static void leave(hdl_worker *w)
     w->joined = false;
     hdl_coll_door_close(w->door);
     w->door = NULL;
+    hdl_device_group_close(&w->groups);
     hdl_coll_close(w->groups.ep);
     hdl_coll_close(w->groups.moe_tp);
     hdl_coll_close(w->groups.tp);
@@ -230,6 +232,34 @@ static hdl_err split(hdl_worker *w, hdl_errmsg *why)
                         "cannot make the communicators of this rank; %s; start the group "
                         "again",
                         hdl_err_text(err));
+    return HDL_OK;
+}
+
+/* Under the lock: the groups do not go away meanwhile. */
+static void abort_all(hdl_worker *w)
+{
+    hdl_coll_abort(w->abortable);
+    if (w->groups.dev_world)
+        w->groups.colls->abort(w->groups.dev_world);
+}
+
+/* The devices' communicators, which others may abort once they are in the groups. */
+static hdl_err open_devices(hdl_worker *w, uint64_t timeout_us, hdl_errmsg *why)
+{
+    hdl_groups groups = w->groups;
+    hdl_device_group_opts opts = {.device = w->device,
+                                  .shard = &w->shard,
+                                  .required = w->opts.nccl == HDL_NCCL_REQUIRED,
+                                  .timeout_us = timeout_us,
+                                  .cancel = &w->cancel_join};
+    if (w->opts.nccl == HDL_NCCL_NEVER)
+        return HDL_OK;
+    HDL_TRY(hdl_device_group_open(&groups, &opts, why));
+    pthread_mutex_lock(&w->lock);
+    w->groups = groups;
+    if (__atomic_load_n(&w->cancel_join, __ATOMIC_RELAXED))
+        abort_all(w);
+    pthread_mutex_unlock(&w->lock);
     return HDL_OK;
 }
 
@@ -255,7 +285,14 @@ hdl_err hdl_worker_join(hdl_worker *w, const hdl_coll_opts *opts, uint64_t epoch
     coll.n_ranks = w->shard.n_ranks;
     coll.cancel = &w->cancel_join;
     HDL_TRY(hdl_coll_open(&w->groups.world, &coll, why));
+    pthread_mutex_lock(&w->lock);
+    w->abortable = w->groups.world;
+    if (__atomic_load_n(&w->cancel_join, __ATOMIC_RELAXED))
+        abort_all(w); /* an abort that came while the ranks were meeting */
+    pthread_mutex_unlock(&w->lock);
     hdl_err err = split(w, why);
+    if (err == HDL_OK)
+        err = open_devices(w, opts->timeout_us, why);
     if (err != HDL_OK) {
         leave(w);
         return err;
@@ -265,11 +302,6 @@ hdl_err hdl_worker_join(hdl_worker *w, const hdl_coll_opts *opts, uint64_t epoch
     w->epoch = epoch;
     w->step = 0;
     w->joined = true;
-    pthread_mutex_lock(&w->lock);
-    w->abortable = w->groups.world;
-    if (__atomic_load_n(&w->cancel_join, __ATOMIC_RELAXED))
-        hdl_coll_abort(w->abortable); /* an abort that came while the join was finishing */
-    pthread_mutex_unlock(&w->lock);
     return HDL_OK;
 }
 
@@ -278,7 +310,7 @@ void hdl_worker_abort(hdl_worker *w)
     pthread_mutex_lock(&w->lock);
     __atomic_store_n(&w->cancel_join, 1, __ATOMIC_RELAXED);
     if (w->abortable)
-        hdl_coll_abort(w->abortable);
+        abort_all(w);
     pthread_mutex_unlock(&w->lock);
 }
 

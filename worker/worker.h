@@ -23,6 +23,10 @@ typedef struct hdl_worker hdl_worker;
  * call has done == total. */
 typedef void hdl_worker_progress_fn(void *arg, uint64_t bytes_done, uint64_t bytes_total);
 
+/* Collectives between the devices of several ranks: where there are some, never, or an error where
+ * there are none. */
+typedef enum hdl_nccl { HDL_NCCL_AUTO, HDL_NCCL_NEVER, HDL_NCCL_REQUIRED } hdl_nccl;
+
 typedef struct hdl_worker_opts {
     const char *model_path; /* folder */
     hdl_layout layout;      /* zeroes read as 1; dp does not concern a rank */
@@ -42,7 +46,8 @@ typedef struct hdl_worker_opts {
 
     /* Device: the CPU, or a GPU through its plugin (borrowed; process lifetime). */
     const hdl_plugin *plugin;
-    uint32_t gpu;       /* index */
+    uint32_t gpu; /* index */
+    hdl_nccl nccl;
     uint32_t gpu_order; /* tests: hdl_plugin_opts.order */
     uint32_t n_threads; /* 0: 1 */
     const int *cpus;    /* [n_cpus] to pin to; NULL: not pinned; borrowed for the call */

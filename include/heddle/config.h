@@ -58,7 +58,8 @@
     X(DURATION, coll_timeout_us, "worker.coll_timeout", "30s", 0, 0,                              \
       "deadline of one collective")                                                               \
     X(ENUM, collectives, "worker.collectives", "auto", 0, 0,                                      \
-      "how the ranks of a group talk; auto: shared memory on one host, else UCX (the scheduler's)")\
+      "how the ranks of a group talk; auto: shared memory on one host, else UCX (the scheduler's), " \
+      "and NCCL between GPUs where it works; nccl: or refuse")                                    \
     X(STRING, coll_host, "worker.coll_host", "", 0, 0,                                            \
       "address of this host that its peers on others reach; empty: the one towards the scheduler")\
     X(INT, coll_port, "worker.coll_port", "0", 0, 64511,                                          \
@@ -176,7 +177,7 @@
     "cpu", "cuda", "cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:4", "cuda:5", "cuda:6", "cuda:7", \
         "cuda:8", "cuda:9", "cuda:10", "cuda:11", "cuda:12", "cuda:13", "cuda:14", "cuda:15"
 #define HDL_CHOICES_isa         "auto", "ref", "avx2", "avx512"
-#define HDL_CHOICES_collectives "auto", "shm", "ucx"
+#define HDL_CHOICES_collectives "auto", "shm", "ucx", "nccl"
 #define HDL_CHOICES_kv_type     "auto", "bf16", "int8"
 #define HDL_CHOICES_speculate   "auto", "off", "ngram"
 #define HDL_CHOICES_log_level   "error", "warn", "info", "debug"
@@ -217,7 +218,8 @@ typedef struct hdl_config_list { /* the layout of base/config.h's hdl_cfg_list *
 typedef enum hdl_collectives_choice {
     HDL_COLLECTIVES_AUTO,
     HDL_COLLECTIVES_SHM,
-    HDL_COLLECTIVES_UCX
+    HDL_COLLECTIVES_UCX,
+    HDL_COLLECTIVES_NCCL
 } hdl_collectives_choice;
 
 #define HDL_CONFIG_TYPE_BOOL                                    bool

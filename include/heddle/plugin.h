@@ -10,10 +10,11 @@
  * weight_pack and write may be called by loader threads. */
 #pragma once
 
+#include <heddle/coll.h>
 #include <heddle/ops.h>
 
 /* Raised whenever this file or ops.h changes in what a compiled caller sees. */
-enum { HDL_PLUGIN_ABI = 1 };
+enum { HDL_PLUGIN_ABI = 2 };
 
 typedef struct hdl_plugin_device hdl_plugin_device;
 typedef struct hdl_plugin_event hdl_plugin_event;
@@ -30,6 +31,39 @@ typedef struct hdl_plugin_info {
     uint32_t n_sms;        /* multiprocessors */
     uint64_t memory_bytes, memory_free;
 } hdl_plugin_info;
+
+/* Collectives between devices (NCCL), over device memory and in order with the ops of the stream.
+ * Beside them the ranks keep a communicator of hosts (coll.h): it carries the id, agrees on errors,
+ * and whoever loses a peer there aborts here. All ranks make the same calls in the same order.
+ * Owner: the step thread; abort may be called by any. */
+typedef struct hdl_plugin_coll hdl_plugin_coll;
+enum { HDL_PLUGIN_COLL_ID_BYTES = 128 };
+typedef struct hdl_plugin_coll_opts {
+    const uint8_t *id;               /* [HDL_PLUGIN_COLL_ID_BYTES] of make_id on one rank */
+    uint32_t rank, n_ranks;          /* a power of two */
+    uint64_t timeout_us;             /* of opening and splitting */
+    const volatile uint32_t *cancel; /* opening gives up when it turns non-zero */
+} hdl_plugin_coll_opts;
+typedef struct hdl_plugin_colls {
+    /* UNSUPPORTED with the reason where there is no library for it. */
+    hdl_err (*make_id)(uint8_t id[HDL_PLUGIN_COLL_ID_BYTES], hdl_errmsg *why);
+    hdl_err (*open)(hdl_plugin_coll **out, hdl_plugin_device *device,
+                    const hdl_plugin_coll_opts *opts, hdl_errmsg *why);
+    /* Ranks {base + i * stride, i < n} of the parent, of which the caller is one. */
+    hdl_err (*split)(hdl_plugin_coll **out, hdl_plugin_coll *parent, uint32_t base, uint32_t stride,
+                     uint32_t n);
+    void (*close)(hdl_plugin_coll *coll); /* parts before their parent; NULL is fine */
+    /* What is on its way ends, here and in all parts; every later call is CANCELLED. */
+    void (*abort)(hdl_plugin_coll *coll);
+    /* As in coll.h: the balanced tree in rank order, the same bits on every rank. */
+    hdl_err (*all_reduce)(hdl_plugin_coll *coll, float *buf, size_t n);
+    /* out [size, bytes]; the caller's part stands in it already. */
+    hdl_err (*all_gather)(hdl_plugin_coll *coll, void *out, size_t bytes);
+    /* in_at, in_bytes by destination, out_at, out_bytes by source, as in coll.h. */
+    hdl_err (*all_to_all_v)(hdl_plugin_coll *coll, const hdl_a2a_args *args);
+    hdl_err (*send)(hdl_plugin_coll *coll, const void *buf, size_t bytes, uint32_t to);
+    hdl_err (*recv)(hdl_plugin_coll *coll, void *buf, size_t bytes, uint32_t from);
+} hdl_plugin_colls;
 
 typedef struct hdl_plugin {
     uint32_t abi;       /* HDL_PLUGIN_ABI of the plugin's build */
@@ -70,6 +104,8 @@ typedef struct hdl_plugin {
     void (*event_free)(hdl_plugin_event *event);
     hdl_err (*event_record)(hdl_plugin_event *event);
     hdl_err (*event_wait)(hdl_plugin_event *event);
+
+    const hdl_plugin_colls *colls; /* NULL: none */
 } hdl_plugin;
 
 /* What the library exports under this name. NULL: it was built for another ABI. */

@@ -17,5 +17,7 @@ size_t hdl_cuda_scratch_bytes(const hdl_ops_extent *extent);
 /* The device layer's, for weight_pack: host bytes to device memory, done when it returns. Any
  * thread. */
 void hdl_cuda_store(void *to, const void *from, size_t bytes);
+/* Collectives between devices, of nccl.cu; NULL: built without. */
+extern const hdl_plugin_colls *const hdl_cuda_colls;
 /* The table's device functions; of device_cuda.cu or fiber/device_fiber.cc. */
 extern const hdl_plugin hdl_cuda_device_layer;

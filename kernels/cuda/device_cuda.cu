@@ -266,4 +266,5 @@ const hdl_plugin hdl_cuda_device_layer = {
     fill,           sync,
     event_new,      event_free,
     event_record,   event_wait,
+    NULL,
 };

@@ -47,6 +47,7 @@ static void fill_tables()
     ops.scratch_bytes = hdl_cuda_scratch_bytes;
     plugin = hdl_cuda_device_layer;
     plugin.ops = &ops;
+    plugin.colls = hdl_cuda_colls;
 }
 
 extern "C" __attribute__((visibility("default"))) const hdl_plugin *hdl_plugin_get(uint32_t abi)

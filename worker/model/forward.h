@@ -18,6 +18,9 @@ typedef struct hdl_groups {
     hdl_coll *tp;     /* ranks that share heads, dense layers and the vocabulary */
     hdl_coll *moe_tp; /* ranks that share the inner dimension of the same experts */
     hdl_coll *ep;     /* ranks that hold different experts */
+    /* The same ranks, for what lies on their devices; NULL: the hosts' carry that too. */
+    const hdl_plugin_colls *colls;
+    hdl_plugin_coll *dev_world, *dev_tp, *dev_moe_tp, *dev_ep;
 } hdl_groups;
 
 /* The tokens of one step as the blocks see them; made by batch.c. */

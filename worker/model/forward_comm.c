@@ -1,14 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Collectives of the forward pass, wherever its numbers lie. Those of hosts (shm, ucx) read and
- * write host memory: what lies on a device goes through pinned memory, piece by piece, and the sum
- * is the same tree. That is the way for devices without a library of their own, and for several
- * workers that share one. */
+/* Collectives of the forward pass, wherever its numbers lie. On devices they are the plugin's
+ * (NCCL) where there are some. Those of hosts (shm, ucx) read and write host memory: what lies on a
+ * device goes through pinned memory, piece by piece, and the sum is the same tree. That is the way
+ * for devices without a library of their own, and for several workers that share one. */
 #include "base/assert.h"
 #include "worker/model/forward.h"
 
 static bool in_place(const hdl_forward *f, const hdl_coll *coll)
 {
     return hdl_coll_size(coll) == 1 || hdl_device_is_host(f->device);
+}
+
+/* The communicator of devices with the same ranks, or NULL. */
+static hdl_plugin_coll *on_devices(const hdl_forward *f, const hdl_coll *coll)
+{
+    const hdl_groups *g = &f->groups;
+    if (coll == g->tp)
+        return g->dev_tp;
+    if (coll == g->moe_tp)
+        return g->dev_moe_tp;
+    return coll == g->ep ? g->dev_ep : NULL;
 }
 
 static hdl_err fetch(hdl_forward *f, float *to, const float *from, size_t n)
@@ -21,6 +32,9 @@ hdl_err hdl_forward_all_reduce(hdl_forward *f, hdl_coll *coll, float *buf, size_
 {
     if (in_place(f, coll))
         return hdl_coll_all_reduce(coll, buf, n);
+    hdl_plugin_coll *devices = on_devices(f, coll);
+    if (devices)
+        return f->groups.colls->all_reduce(devices, buf, n);
     for (size_t at = 0, piece; at < n; at += piece) {
         piece = n - at < HDL_BOUNCE_FLOATS ? n - at : HDL_BOUNCE_FLOATS;
         HDL_TRY(fetch(f, f->bounce, buf + at, piece));
@@ -36,6 +50,9 @@ hdl_err hdl_forward_all_gather(hdl_forward *f, hdl_coll *coll, float *out, size_
     float *own = out + hdl_coll_rank(coll) * n;
     if (in_place(f, coll))
         return hdl_coll_all_gather(coll, own, out, n * sizeof *out);
+    hdl_plugin_coll *devices = on_devices(f, coll);
+    if (devices)
+        return f->groups.colls->all_gather(devices, out, n * sizeof *out);
     size_t all = n * hdl_coll_size(coll), rank = hdl_coll_rank(coll);
     HDL_ASSERT_LE(all, (size_t)HDL_BOUNCE_FLOATS);
     HDL_TRY(fetch(f, f->bounce + rank * n, own, n));

@@ -136,4 +136,5 @@ const hdl_plugin hdl_cuda_device_layer = {
     fill,           sync,
     event_new,      event_free,
     event_mark,     event_mark,
+    NULL,
 };
