@@ -58,8 +58,8 @@
     X(DURATION, coll_timeout_us, "worker.coll_timeout", "30s", 0, 0,                              \
       "deadline of one collective")                                                               \
     X(ENUM, collectives, "worker.collectives", "auto", 0, 0,                                      \
-      "how the ranks of a group talk; auto: shared memory on one host, else UCX (the scheduler's), " \
-      "and NCCL between GPUs where it works; nccl: or refuse")                                    \
+      "how the ranks of a group talk; auto: shared memory on one host, else UCX (the "            \
+      "scheduler's), and NCCL between GPUs where it works; nccl: or refuse")                      \
     X(STRING, coll_host, "worker.coll_host", "", 0, 0,                                            \
       "address of this host that its peers on others reach; empty: the one towards the scheduler")\
     X(INT, coll_port, "worker.coll_port", "0", 0, 64511,                                          \
