@@ -33,6 +33,7 @@ def main():
     parser.add_argument("--tp", type=int, default=2)
     parser.add_argument("--ep", type=int, default=2)
     parser.add_argument("--steps", type=int, default=10000)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--log", help="file for the server's log")
     args = parser.parse_args()
     server = Server(args)
