@@ -9,8 +9,7 @@
  * Pure data and arithmetic; any thread. Who owns a block is the scheduler's business. */
 #pragma once
 
-#include <stddef.h>
-#include <stdint.h>
+#include <heddle/types.h>
 
 typedef enum hdl_kv_type { HDL_KV_BF16, HDL_KV_INT8, HDL_KV_TYPE_COUNT } hdl_kv_type;
 
@@ -36,13 +35,13 @@ typedef struct hdl_kv_view {
 } hdl_kv_view;
 
 /* Bytes of k, or of v, of one token and head. */
-static inline uint64_t hdl_kv_bytes(hdl_kv_type type, uint32_t dim)
+HDL_INLINE uint64_t hdl_kv_bytes(hdl_kv_type type, uint32_t dim)
 {
     return type == HDL_KV_INT8 ? (uint64_t)dim + sizeof(float) : (uint64_t)dim * sizeof(uint16_t);
 }
 
 /* INT8, from k8 or v8: where the tile of a head begins that holds token `at` of a block. */
-static inline size_t hdl_kv8_tile_at(const hdl_kv_view *kv, uint32_t block, uint32_t head,
+HDL_INLINE size_t hdl_kv8_tile_at(const hdl_kv_view *kv, uint32_t block, uint32_t head,
                                      uint32_t at)
 {
     size_t tiles = kv->block_tokens / HDL_ATTN_TILE;
@@ -51,15 +50,15 @@ static inline size_t hdl_kv8_tile_at(const hdl_kv_view *kv, uint32_t block, uint
 }
 
 /* Within a tile: the code of dimension i of token `at`, and the scale of the token. */
-static inline size_t hdl_kv8_k_at(uint32_t at, uint32_t i)
+HDL_INLINE size_t hdl_kv8_k_at(uint32_t at, uint32_t i)
 {
     return (size_t)(i / 2) * 2 * HDL_ATTN_TILE + (size_t)(at % HDL_ATTN_TILE) * 2 + i % 2;
 }
-static inline size_t hdl_kv8_v_at(uint32_t dim, uint32_t at, uint32_t i)
+HDL_INLINE size_t hdl_kv8_v_at(uint32_t dim, uint32_t at, uint32_t i)
 {
     return (size_t)(at % HDL_ATTN_TILE / 2) * 2 * dim + (size_t)i * 2 + at % 2;
 }
-static inline size_t hdl_kv8_scale_at(uint32_t dim, uint32_t at)
+HDL_INLINE size_t hdl_kv8_scale_at(uint32_t dim, uint32_t at)
 {
     return (size_t)HDL_ATTN_TILE * dim + at % HDL_ATTN_TILE * sizeof(float);
 }

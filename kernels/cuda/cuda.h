@@ -13,6 +13,7 @@ HDL_OP_LIST(HDL_CUDA_DECLARE)
 size_t hdl_cuda_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_t n_leaves);
 void hdl_cuda_weight_pack(const hdl_pack_args *args);
 size_t hdl_cuda_scratch_bytes(const hdl_ops_extent *extent);
+size_t hdl_cuda_attention_scratch(const hdl_ops_extent *extent); /* attention's part of it */
 
 /* The device layer's, for weight_pack: host bytes to device memory, done when it returns. Any
  * thread. */

@@ -25,6 +25,8 @@
  *   gpu_copy_commit()             after gpu_copy_wait<n>() (all groups but the last n committed are
  *   gpu_copy_wait<n>()            there) and a barrier
  *   gpu_ldmatrix_x4(r, row)       four 8x8 matrices of 16 bits, rows named by lanes 8 i + row
+ *   gpu_ldmatrix_x4_trans(r, row) the same, each matrix transposed
+ *   gpu_pack_bf16(low, high)      two floats as bf16, nearest even, in one word
  *   gpu_mma_bf16(d, a, b)         d[4] += a[4] b[2]: m16n8k16, f32 sums
  *   gpu_mma_f16(d, a, b)          the same of f16
  *   gpu_mma_s8(d, a, b)           m16n8k32, s32 sums; gpu_mma_s8_k16: a[2], b[1], m16n8k16

@@ -9,6 +9,7 @@
 #define GPU_KERNEL(threads) static __global__ void __launch_bounds__(threads, 1)
 #define GPU_DEVICE          static __device__ __forceinline__
 #define GPU_UNROLL          _Pragma("unroll")
+#define GPU_UNROLL_2        _Pragma("unroll 2")
 
 GPU_DEVICE uint32_t gpu_thread() { return threadIdx.x; }
 GPU_DEVICE uint32_t gpu_threads() { return blockDim.x; }
@@ -63,6 +64,21 @@ GPU_DEVICE void gpu_ldmatrix_x4(uint32_t r[4], const void *row)
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(gpu_shared_address(row))
                  : "memory");
+}
+
+GPU_DEVICE void gpu_ldmatrix_x4_trans(uint32_t r[4], const void *row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(gpu_shared_address(row))
+                 : "memory");
+}
+
+GPU_DEVICE uint32_t gpu_pack_bf16(float low, float high)
+{
+    uint32_t pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
 }
 
 GPU_DEVICE void gpu_mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2])

@@ -27,5 +27,8 @@ size_t hdl_cuda_scratch_bytes(const hdl_ops_extent *e)
                  e->n_experts * 2 * (sizeof(uint32_t) + sizeof(hdl_weight)) +
                  mm_scratch_bytes(rows, hdl_max_u32(e->hidden, e->moe_inter));
     size_t most = linear > heads ? linear : heads;
-    return (most > moe ? most : moe) + 16 * 256; /* each piece may lose up to its alignment */
+    size_t attention = hdl_cuda_attention_scratch(e);
+    most = most > moe ? most : moe;
+    return (most > attention ? most : attention) +
+           16 * 256; /* each piece may lose up to its alignment */
 }

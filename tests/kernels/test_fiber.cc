@@ -109,6 +109,45 @@ static void test_mma()
         }
 }
 
+/* out[m][i]: what lane i holds of matrix m, plain and transposed; matrices lie one below the other
+ * in rows of 8 numbers. */
+GPU_KERNEL(32) fragments(const uint16_t *from, uint32_t (*out)[4][32])
+{
+    uint16_t *shared = gpu_shared<uint16_t>();
+    uint32_t lane = gpu_lane(), plain[4], turned[4];
+    memcpy(shared + lane * 8, from + lane * 8, 16);
+    gpu_sync();
+    gpu_ldmatrix_x4(plain, shared + lane * 8);
+    gpu_ldmatrix_x4_trans(turned, shared + lane * 8);
+    for (uint32_t m = 0; m < 4; m++) {
+        out[0][m][lane] = plain[m];
+        out[1][m][lane] = turned[m];
+    }
+}
+
+static void test_ldmatrix()
+{
+    uint16_t from[4 * 64];
+    uint32_t out[2][4][32];
+    hdl_stream s = stream_of(3);
+    gpu_grid g;
+    g.threads = 32;
+    g.shared = sizeof from;
+    for (uint32_t i = 0; i < 4 * 64; i++)
+        from[i] = (uint16_t)(i * 257);
+    GPU_LAUNCH(&s, g, fragments, from, out);
+    for (uint32_t m = 0; m < 4; m++)
+        for (uint32_t i = 0; i < 32; i++) {
+            const uint16_t *matrix = from + m * 64;
+            uint32_t row = i / 4, at = i % 4 * 2;
+            uint32_t plain = matrix[row * 8 + at] | (uint32_t)matrix[row * 8 + at + 1] << 16;
+            uint32_t turned = matrix[at * 8 + row] | (uint32_t)matrix[at * 8 + 8 + row] << 16;
+            check(out[0][m][i] == plain, "ldmatrix");
+            check(out[1][m][i] == turned, "ldmatrix, transposed");
+        }
+    check(gpu_pack_bf16(1.0f, -2.00390625f) == 0xc0003f80u, "two floats as bf16, ties to even");
+}
+
 /* ---- what must be found ---- */
 
 GPU_KERNEL(256) leaves_early(int)
@@ -210,6 +249,7 @@ int main()
     hdl_stream s = stream_of(0);
     test_sum();
     test_mma();
+    test_ldmatrix();
     GPU_LAUNCH(&s, grid_of(32, 512), reads_early, zeros, early);
     check(early[0] != 0, "a copy is not seen before it is waited for");
     expect_death(run_leaves, "leaves_early");

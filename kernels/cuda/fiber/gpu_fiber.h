@@ -16,6 +16,7 @@
 #define GPU_KERNEL(threads) static void
 #define GPU_DEVICE          static inline
 #define GPU_UNROLL
+#define GPU_UNROLL_2
 
 /* Where a word stands in the kernel. */
 #define FIBER_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
@@ -52,8 +53,8 @@ fiber_lane *fiber_lane_mine();
 void fiber_warp_word(fiber_word *word, fiber_site at);
 
 extern fiber_word fiber_word_sync, fiber_word_shfl, fiber_word_xor, fiber_word_ballot,
-    fiber_word_ldmatrix, fiber_word_mma_bf16, fiber_word_mma_f16, fiber_word_mma_s8,
-    fiber_word_mma_s8_k16;
+    fiber_word_ldmatrix, fiber_word_ldmatrix_trans, fiber_word_mma_bf16, fiber_word_mma_f16,
+    fiber_word_mma_s8, fiber_word_mma_s8_k16;
 
 void fiber_copy_async(void *to, const void *from, fiber_site at);
 void fiber_copy_commit();
@@ -115,6 +116,18 @@ GPU_DEVICE void gpu_ldmatrix_x4(uint32_t r[4], const void *row, FIBER_HERE)
     memcpy(&lane->in[0], &row, sizeof row);
     fiber_warp_word(fiber_word_ldmatrix, {file, line});
     memcpy(r, lane->out, 16);
+}
+
+GPU_DEVICE void gpu_ldmatrix_x4_trans(uint32_t r[4], const void *row, FIBER_HERE)
+{
+    fiber_lane *lane = fiber_lane_mine();
+    memcpy(&lane->in[0], &row, sizeof row);
+    fiber_warp_word(fiber_word_ldmatrix_trans, {file, line});
+    memcpy(r, lane->out, 16);
+}
+GPU_DEVICE uint32_t gpu_pack_bf16(float low, float high)
+{
+    return hdl_bf16_from_f32(low) | (uint32_t)hdl_bf16_from_f32(high) << 16;
 }
 
 template <int n_a, int n_b, class D>

@@ -52,6 +52,23 @@ void fiber_word_ldmatrix(fiber_lane *lanes, uint32_t n)
         }
 }
 
+/* The same of the transposed matrices: lane i gets rows 2 (i % 4) and the next of column i / 4. */
+void fiber_word_ldmatrix_trans(fiber_lane *lanes, uint32_t n)
+{
+    HDL_ASSERT_EQ(n, GPU_WARP);
+    for (uint32_t m = 0; m < 4; m++)
+        for (uint32_t i = 0; i < GPU_WARP; i++) {
+            uint16_t pair[2];
+            for (uint32_t e = 0; e < 2; e++) {
+                const unsigned char *row;
+                memcpy(&row, &lanes[8 * m + i % 4 * 2 + e].in[0], sizeof row);
+                HDL_ASSERT_EQ((uintptr_t)row % 16, 0);
+                memcpy(&pair[e], row + i / 4 * 2, 2);
+            }
+            memcpy(&lanes[i].out[m], pair, 4);
+        }
+}
+
 static float half_of(uint32_t word, uint32_t idx, bool bf16)
 {
     uint16_t h = (uint16_t)(word >> 16 * idx);
