@@ -213,6 +213,15 @@ static void after_session(hdl_control *c)
     c->backoff_us = c->backoff_us * 2 < BACKOFF_MAX_US ? c->backoff_us * 2 : BACKOFF_MAX_US;
 }
 
+/* The step thread hangs in an order. */
+static bool is_stuck(hdl_control *c, hdl_time_us now)
+{
+    uint64_t beat = atomic_load_explicit(&c->step_beat_us, memory_order_relaxed);
+    return atomic_load(&c->step_busy) && now >= beat + STEP_STUCK_US;
+}
+
+/* A rank whose step thread hangs falls silent: the scheduler drops it and goes on with another, and
+ * a supervisor on this machine ends it. */
 static void watch_session(hdl_control *c, hdl_time_us now)
 {
     hdl_session *session = c->session;
@@ -224,6 +233,8 @@ static void watch_session(hdl_control *c, hdl_time_us now)
         c->lost_us = 0;
         c->backoff_us = BACKOFF_MIN_US;
     }
+    if (is_stuck(c, now))
+        return;
     const hdl_worker_msg beat = {.kind = HDL_WMSG_HEARTBEAT,
                                  .heartbeat = {.count = ++c->n_heartbeats}};
     if (say(session, &beat) != HDL_OK)
@@ -238,14 +249,13 @@ static void watch_session(hdl_control *c, hdl_time_us now)
 static void report(hdl_control *c, hdl_time_us now)
 {
     bool loaded = atomic_load(&c->holds) != 0, busy = atomic_load(&c->step_busy);
-    uint64_t beat = atomic_load_explicit(&c->step_beat_us, memory_order_relaxed);
     hdl_notify_status(&c->notify, "%s at %s; %s",
                       c->session ? "connected to the scheduler" : "looking for a scheduler",
                       c->config->scheduler_address,
                       loaded ? "holds its shard"
                       : busy ? "loads a shard"
                              : "holds no shard");
-    if (busy && now >= beat + STEP_STUCK_US)
+    if (is_stuck(c, now))
         return;
     hdl_notify_alive(&c->notify, now);
     bool heard = c->session && atomic_load_explicit(&c->session->seen_us, memory_order_relaxed) >

@@ -72,8 +72,11 @@ static hdl_err open_all(hdl_groups *g, const hdl_device_group_opts *opts, hdl_er
 hdl_err hdl_device_group_open(hdl_groups *g, const hdl_device_group_opts *opts, hdl_errmsg *why)
 {
     g->colls = hdl_device_colls(opts->device);
-    if (hdl_coll_size(g->world) == 1 || (!g->colls && !opts->required))
+    if (hdl_coll_size(g->world) == 1 ||
+        (!opts->required && (!g->colls || g->colls->within_process))) {
+        g->colls = NULL;
         return HDL_OK;
+    }
     if (!g->colls)
         return hdl_fail(HDL_UNSUPPORTED, why,
                         "worker.collectives is nccl; this device has no such library; say auto");

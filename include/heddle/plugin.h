@@ -45,6 +45,8 @@ typedef struct hdl_plugin_coll_opts {
     const volatile uint32_t *cancel; /* opening gives up when it turns non-zero */
 } hdl_plugin_coll_opts;
 typedef struct hdl_plugin_colls {
+    bool within_process; /* ranks have to be threads of one process (fibers, for tests): used only
+                            where it is asked for */
     /* UNSUPPORTED with the reason where there is no library for it. */
     hdl_err (*make_id)(uint8_t id[HDL_PLUGIN_COLL_ID_BYTES], hdl_errmsg *why);
     hdl_err (*open)(hdl_plugin_coll **out, hdl_plugin_device *device,

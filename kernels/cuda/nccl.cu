@@ -366,8 +366,14 @@ static hdl_err all_reduce(hdl_plugin_coll *c, float *buf, size_t n)
     return HDL_OK;
 }
 
-static const hdl_plugin_colls table = {make_id,    open_coll,  split,        close_coll, abort_coll,
-                                       all_reduce, all_gather, all_to_all_v, send_to,    recv_from};
+#ifdef __CUDACC__
+#define WITHIN_PROCESS false
+#else
+#define WITHIN_PROCESS true
+#endif
+static const hdl_plugin_colls table = {WITHIN_PROCESS, make_id,    open_coll,  split,
+                                       close_coll,     abort_coll, all_reduce, all_gather,
+                                       all_to_all_v,   send_to,    recv_from};
 const hdl_plugin_colls *const hdl_cuda_colls = &table;
 
 #else

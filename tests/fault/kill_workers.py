@@ -18,6 +18,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -32,6 +33,12 @@ class Server:
     def __init__(self, args):
         cmd = [os.path.join(args.bin, "heddle"), "serve", args.model, "--tp", str(args.tp), "--ep",
                str(args.ep), "--port", "0", "--threads", "1", "--device", args.device]
+        self.config = None
+        if getattr(args, "plugin", None):
+            self.config = tempfile.NamedTemporaryFile("w", suffix=".yaml")
+            self.config.write(f"worker:\n  cuda_plugin: {os.path.abspath(args.plugin)}\n")
+            self.config.flush()
+            cmd += ["--config", self.config.name]
         self.log = open(args.log, "wb") if args.log else subprocess.DEVNULL
         self.process = subprocess.Popen(cmd, stdout=subprocess.PIPE, stderr=self.log, text=True)
         self.n_workers = max(args.tp, args.ep)
@@ -196,6 +203,7 @@ def main():
     parser.add_argument("--tp", type=int, default=2)
     parser.add_argument("--ep", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--plugin", help="with --device cuda: the library, such as the one of fibers")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--streams", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=200)
