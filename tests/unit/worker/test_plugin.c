@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whole models through a plugin's kernels: `heddle_test_worker_plugin FILE [ARCHITECTURE...]`.
+ * ctest gives the fiber plugin; tests/gpu.sh gives CUDA's.
+ *
+ * Every golden configuration, in the encoding of its file: the tokens that the CPU chooses
+ * greedily, logits near the CPU's, and the same bits whatever the chunks, the others in the batch,
+ * and (fibers) the order of threads. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <heddle/device.h>
+
+#include "goldens.h"
+#include "rig.h"
+
+/* Attention multiplies queries and weights as bf16 there and as f32 on the CPU: 2^-9 of a product,
+ * some thousandths of the logits. Int8 activations make more of it (a step is 1/127 of the
+ * largest), and a router near a tie takes another expert. */
+#define DISTANCE_MAX 0.03
+
+static const hdl_plugin *plugin;
+
+typedef struct golden {
+    const char *name;
+    hdl_wformat weights; /* COUNT: as in the file */
+} golden;
+
+/* The golden's prompt and what transformers said to it: head as in test_golden.c. */
+typedef struct text {
+    char *file; /* owned */
+    hdl_token *ids;
+    uint32_t n_prompt, n, vocab;
+} text;
+
+static text load_text(const char *name)
+{
+    char path[512];
+    uint32_t head[4];
+    size_t len;
+    text t = {0};
+    snprintf(path, sizeof path, RIG_GOLDENS "%s.bin", name);
+    t.file = rig_read(path, &len);
+    memcpy(head, t.file + 4, sizeof head);
+    t.ids = (hdl_token *)(void *)(t.file + 4 + sizeof head); /* the greedy tokens follow */
+    t.n_prompt = head[0];
+    t.vocab = head[1];
+    t.n = head[0] + head[2] - 1;
+    return t;
+}
+
+static double distance(const float *a, const float *b, size_t n)
+{
+    double diff = 0, norm = 0;
+    for (size_t i = 0; i < n; i++) {
+        diff += pow((double)a[i] - (double)b[i], 2);
+        norm += pow((double)b[i], 2);
+    }
+    return sqrt(diff / norm);
+}
+
+static uint32_t best(const float *logits, uint32_t vocab)
+{
+    uint32_t at = 0;
+    for (uint32_t i = 1; i < vocab; i++)
+        at = logits[i] > logits[at] ? i : at;
+    return at;
+}
+
+static void test_golden(void **state)
+{
+    const golden *g = *state;
+    char path[256], dir[256];
+    size_t len;
+    text t = load_text(g->name);
+    snprintf(path, sizeof path, RIG_GOLDENS "%s.json", g->name);
+    char *config = rig_read(path, &len);
+    rig_make_model(dir, config, HDL_DTYPE_BF16);
+    rig_logits_opts opts = {
+        .worker = {.model_path = dir, .weights = g->weights}, .ids = t.ids, .n = t.n};
+    float *cpu = rig_logits(&opts, t.vocab);
+    opts.worker.plugin = plugin;
+    float *got = rig_logits(&opts, t.vocab);
+    opts.chunk = 7;
+    opts.others = 2;
+    opts.worker.gpu_order = 1;
+    float *batched = rig_logits(&opts, t.vocab);
+
+    double apart = distance(got, cpu, (size_t)t.n * t.vocab);
+    print_message("%s: %.2e from the CPU's logits\n", g->name, apart);
+    assert_true(apart <= DISTANCE_MAX);
+    assert_memory_equal(got, batched, (size_t)t.n * t.vocab * sizeof *got);
+    for (uint32_t i = t.n_prompt - 1; i < t.n; i++)
+        assert_int_equal(best(got + (size_t)i * t.vocab, t.vocab),
+                         best(cpu + (size_t)i * t.vocab, t.vocab));
+    free(cpu);
+    free(got);
+    free(batched);
+    rig_remove(dir);
+    free(config);
+    free(t.file);
+}
+
+static bool is_asked(const char *name, int argc, char **argv)
+{
+    for (int i = 2; i < argc; i++)
+        if (strcmp(argv[i], name) == 0)
+            return true;
+    return argc <= 2;
+}
+
+int main(int argc, char **argv)
+{
+#define GOLDEN(id, name_) {name_, HDL_WFORMAT_COUNT},
+    static golden goldens[] = {RIG_GOLDEN_LIST(GOLDEN){"llama", HDL_WFORMAT_Q8},
+                               {"qwen3moe", HDL_WFORMAT_Q4}};
+    static struct CMUnitTest tests[HDL_ARRAY_LEN(goldens)];
+    hdl_errmsg why = {0};
+    size_t n = 0;
+    if (argc < 2 || hdl_plugin_load(&plugin, argv[1], &why) != HDL_OK) {
+        fprintf(stderr, "usage: heddle_test_worker_plugin FILE [ARCHITECTURE...]; %s\n", why.text);
+        return 2;
+    }
+    for (size_t i = 0; i < HDL_ARRAY_LEN(goldens); i++)
+        if (is_asked(goldens[i].name, argc, argv))
+            tests[n++] = (struct CMUnitTest){
+                .name = goldens[i].name, .test_func = test_golden, .initial_state = &goldens[i]};
+    return _cmocka_run_group_tests("plugin", tests, n, NULL, NULL);
+}
