@@ -4,17 +4,21 @@
 #   ./quickstart.sh            stays up and says how to talk to it; Ctrl-C stops everything
 #   ./quickstart.sh --once     stops after the first answer; exit code 0 when all went well
 #   ./quickstart.sh --port N   another port than 8080
+#   ./quickstart.sh --cuda     builds the CUDA plugin, too, as it does where it finds a GPU and nvcc
 set -euo pipefail
 cd "$(dirname "$0")"
 
 once=false
 port=8080
+cuda=false
+[ -z "$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)" ] || ! nvidia-smi -L >/dev/null 2>&1 || cuda=true
 while [ $# -gt 0 ]; do
     case "$1" in
         --once) once=true ;;
+        --cuda) cuda=true ;;
         --port) port=${2:?--port needs a number}; shift ;;
-        -h|--help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
-        *) echo "unknown option $1; known are --once and --port N" >&2; exit 2 ;;
+        -h|--help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *) echo "unknown option $1; known are --once, --cuda and --port N" >&2; exit 2 ;;
     esac
     shift
 done
@@ -26,8 +30,13 @@ echo "1/3  Packages"
 deploy/packages.sh build
 
 echo "2/3  Build, into build/release"
-if ! { cmake --preset release &&
-       cmake --build --preset release --target heddle heddle-scheduler heddle-worker; } >"$log" 2>&1
+targets=(heddle heddle-scheduler heddle-worker)
+options=()
+if $cuda; then
+    options=(-DHDL_CUDA=ON) targets+=(heddle_cuda)
+fi
+if ! { cmake --preset release "${options[@]}" &&
+       cmake --build --preset release --target "${targets[@]}"; } >"$log" 2>&1
 then
     tail -40 "$log" >&2
     echo "the build failed; its last words are above, all of them are in $log" >&2

@@ -11,7 +11,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-suites=(tidy unit asan tsan kernels api exact score fault deploy quickstart)
+suites=(tidy unit asan tsan kernels cuda api exact score fault deploy quickstart)
 by_name=(clang)
 declare -A about=(
     [tidy]="style, include walls, signposts"
@@ -19,6 +19,7 @@ declare -A about=(
     [asan]="the same under AddressSanitizer and UndefinedBehaviorSanitizer"
     [tsan]="the same under ThreadSanitizer"
     [kernels]="kernel grid on the optimised build, every instruction set level that the CPU has"
+    [cuda]="the CUDA plugin for all targets: no spills, no library missing; skipped without nvcc"
     [api]="HTTP and OpenAI API through real sockets and the openai package"
     [exact]="the same logits on every layout, chunking, thread count and batch; and transformers' logits"
     [score]="the bundled model's score on every layout and in q8"
@@ -102,6 +103,21 @@ suite_tsan() {
 }
 
 suite_kernels() { build release && run_ctest release -L kernels; }
+
+suite_cuda() {
+    if [ -z "$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)" ]; then
+        echo "there is no nvcc; the CUDA toolkit has it"
+        echo "0 passed, 0 failed, 1 skipped"
+        return
+    fi
+    cmake -S . -B build/cuda -G Ninja -DCMAKE_BUILD_TYPE=Release -DHDL_CUDA=ON >"$logs/build-cuda.log" 2>&1 &&
+        cmake --build build/cuda -j "$jobs" --target heddle_cuda >>"$logs/build-cuda.log" 2>&1 || {
+        tail -30 "$logs/build-cuda.log"
+        echo "0 passed, 1 failed"
+        return
+    }
+    run_ctest cuda -R heddle_test_cuda_build
+}
 
 suite_api() { build release && venv && build/venv/bin/python tests/integration/run.py --bin build/release/bin; }
 
