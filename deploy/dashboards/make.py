@@ -58,6 +58,9 @@ ROWS = {
             (f"{rate('heddle_spec_decode_accepted_tokens_total')} / {rate('heddle_spec_decode_draft_tokens_total')}", "guesses that came true"),
             (f"{rate('heddle_spec_decode_accepted_tokens_total')} / {rate('heddle_generation_tokens_total')}", "tokens that were guesses"),
         ]),
+        ("Guesses that come true in a row", "short", [
+            (f"{rate('heddle_spec_decode_accepted_tokens_total')} / {rate('heddle_spec_decode_drafts_total')}", "guesses"),
+        ]),
         ("Preemptions, state snapshots", "short", [
             (rate("heddle_preemptions_total"), "preemptions a second"),
             (rate("heddle_state_snapshots_total"), "snapshots a second"),
