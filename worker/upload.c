@@ -3,34 +3,19 @@
 
 #include <stdlib.h>
 
-#include "base/checked.h"
+#include "worker/carve.h"
 
-/* Measures, then hands out. */
-typedef struct cursor {
-    unsigned char *base; /* NULL: measuring */
-    size_t at;
-    bool overflow;
-} cursor;
-
-static void *take(cursor *c, size_t count, size_t item)
-{
-    size_t bytes = 0, padded = 0, at = c->at;
-    if (!hdl_mul_size(count, item, &bytes) || !hdl_align_up_size(bytes, 256, &padded) ||
-        !hdl_add_size(at, padded, &c->at))
-        c->overflow = true;
-    return c->base ? c->base + at : NULL;
-}
-
-static void place(hdl_upload *u, const hdl_batch *b, cursor *c)
+static void place(hdl_upload *u, const hdl_batch *b, hdl_carve *c)
 {
     const hdl_batch_opts *o = &b->opts;
-    u->ids = take(c, o->step_tokens, sizeof *u->ids);
+    u->ids = hdl_carve_take(c, o->step_tokens, sizeof *u->ids);
     for (uint32_t i = 0; i < o->n_caches; i++) {
         hdl_upload_group *g = &u->groups[i];
-        g->tables = take(c, (size_t)o->max_seqs * b->groups[i].per_seq, sizeof *g->tables);
-        g->rows = take(c, o->max_seqs, sizeof *g->rows);
-        g->src = take(c, o->caches[i].n_blocks, sizeof *g->src);
-        g->dst = take(c, o->caches[i].n_blocks, sizeof *g->dst);
+        g->tables =
+            hdl_carve_take(c, (size_t)o->max_seqs * b->groups[i].per_seq, sizeof *g->tables);
+        g->rows = hdl_carve_take(c, o->max_seqs, sizeof *g->rows);
+        g->src = hdl_carve_take(c, o->caches[i].n_blocks, sizeof *g->src);
+        g->dst = hdl_carve_take(c, o->caches[i].n_blocks, sizeof *g->dst);
     }
 }
 
@@ -40,7 +25,7 @@ hdl_err hdl_upload_open(hdl_upload *out, hdl_device *device, const hdl_batch *ba
     *out = (hdl_upload){0};
     if (hdl_device_is_host(device))
         return HDL_OK;
-    cursor c = {0};
+    hdl_carve c = {0};
     place(out, batch, &c);
     out->device = device;
     out->bytes = c.at;
@@ -53,7 +38,7 @@ hdl_err hdl_upload_open(hdl_upload *out, hdl_device *device, const hdl_batch *ba
                         "max_seqs",
                         c.at);
     }
-    c = (cursor){.base = out->memory};
+    c = (hdl_carve){.base = out->memory};
     place(out, batch, &c);
     return HDL_OK;
 }

@@ -5,23 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "base/checked.h"
-
-/* Measures, then hands out, the buffers of one allocation. */
-typedef struct cursor {
-    unsigned char *base; /* NULL: measuring */
-    size_t at;
-    bool overflow;
-} cursor;
-
-static void *take(cursor *c, size_t count, size_t item)
-{
-    size_t bytes = 0, padded = 0, at = c->at;
-    if (!hdl_mul_size(count, item, &bytes) || !hdl_align_up_size(bytes, 64, &padded) ||
-        !hdl_add_size(at, padded, &c->at))
-        c->overflow = true;
-    return c->base ? c->base + at : NULL;
-}
+#include "worker/carve.h"
 
 /* Values of a token in the buffers around the mixers: the most that any of them takes. */
 typedef struct widths {
@@ -52,46 +36,46 @@ static widths widths_of(const hdl_model *m)
                     .latent = n_heads * mla->kv_rank};
 }
 
-static void place(hdl_forward *f, cursor *c)
+static void place(hdl_forward *f, hdl_carve *c)
 {
     const hdl_model_desc *d = f->model->desc;
     const hdl_shard *s = &f->model->shard;
     size_t n = f->n_tokens_max, rows = f->n_logits_max;
     widths w = widths_of(f->model);
     size_t inter = hdl_max_u32(s->inter, s->shared);
-    f->x = take(c, n * d->hidden, sizeof(float));
-    f->h = take(c, n * d->hidden, sizeof(float));
-    f->qkv = take(c, n * w.qkv, sizeof(float));
-    f->q = take(c, n * w.q, sizeof(float));
-    f->attn = take(c, n * w.attn, sizeof(float));
-    f->q_latent = take(c, n * w.q_latent, sizeof(float));
-    f->latent = take(c, n * w.latent, sizeof(float));
-    f->ba = take(c, n * w.ba, sizeof(float));
-    f->sumsq = take(c, n * 2, sizeof(float));
-    f->absmax = take(c, d->quant.int8_inputs ? n * s->tp : 0, sizeof(float));
-    f->step = take(c, d->quant.int8_inputs ? n : 0, sizeof(float));
-    f->gate_up = take(c, n * 2 * inter, sizeof(float));
-    f->act = take(c, n * inter, sizeof(float));
-    f->shared = take(c, d->shared_inter ? n * d->hidden : 0, sizeof(float));
-    f->on = take(c, d->shared_gate ? n : 0, sizeof(float));
-    f->router = take(c, n * d->n_experts, sizeof(float));
-    f->weights = take(c, n * d->topk, sizeof(float));
-    f->ids = take(c, n * d->topk, sizeof(uint32_t));
-    f->ye = take(c, n * d->topk, d->hidden * sizeof(float));
-    f->last = take(c, rows * d->hidden, sizeof(float));
-    f->part = take(c, rows * s->vocab_padded, sizeof(float));
+    f->x = hdl_carve_take(c, n * d->hidden, sizeof(float));
+    f->h = hdl_carve_take(c, n * d->hidden, sizeof(float));
+    f->qkv = hdl_carve_take(c, n * w.qkv, sizeof(float));
+    f->q = hdl_carve_take(c, n * w.q, sizeof(float));
+    f->attn = hdl_carve_take(c, n * w.attn, sizeof(float));
+    f->q_latent = hdl_carve_take(c, n * w.q_latent, sizeof(float));
+    f->latent = hdl_carve_take(c, n * w.latent, sizeof(float));
+    f->ba = hdl_carve_take(c, n * w.ba, sizeof(float));
+    f->sumsq = hdl_carve_take(c, n * 2, sizeof(float));
+    f->absmax = hdl_carve_take(c, d->quant.int8_inputs ? n * s->tp : 0, sizeof(float));
+    f->step = hdl_carve_take(c, d->quant.int8_inputs ? n : 0, sizeof(float));
+    f->gate_up = hdl_carve_take(c, n * 2 * inter, sizeof(float));
+    f->act = hdl_carve_take(c, n * inter, sizeof(float));
+    f->shared = hdl_carve_take(c, d->shared_inter ? n * d->hidden : 0, sizeof(float));
+    f->on = hdl_carve_take(c, d->shared_gate ? n : 0, sizeof(float));
+    f->router = hdl_carve_take(c, n * d->n_experts, sizeof(float));
+    f->weights = hdl_carve_take(c, n * d->topk, sizeof(float));
+    f->ids = hdl_carve_take(c, n * d->topk, sizeof(uint32_t));
+    f->ye = hdl_carve_take(c, n * d->topk, d->hidden * sizeof(float));
+    f->last = hdl_carve_take(c, rows * d->hidden, sizeof(float));
+    f->part = hdl_carve_take(c, rows * s->vocab_padded, sizeof(float));
 }
 
 /* What the host reads. */
-static void place_host(hdl_forward *f, cursor *c)
+static void place_host(hdl_forward *f, hdl_carve *c)
 {
     const hdl_shard *s = &f->model->shard;
     size_t rows = f->n_logits_max;
     bool merges = s->tp > 1 && s->rank == 0, remote = !hdl_device_is_host(f->device);
-    f->part_host = take(c, remote ? rows * s->vocab_padded : 0, sizeof(float));
-    f->gathered = take(c, merges ? rows * s->vocab_padded * s->tp : 0, sizeof(float));
-    f->logits = take(c, merges ? rows * f->model->desc->vocab : 0, sizeof(float));
-    f->bounce = take(c, remote && s->n_ranks > 1 ? HDL_BOUNCE_FLOATS : 0, sizeof(float));
+    f->part_host = hdl_carve_take(c, remote ? rows * s->vocab_padded : 0, sizeof(float));
+    f->gathered = hdl_carve_take(c, merges ? rows * s->vocab_padded * s->tp : 0, sizeof(float));
+    f->logits = hdl_carve_take(c, merges ? rows * f->model->desc->vocab : 0, sizeof(float));
+    f->bounce = hdl_carve_take(c, remote && s->n_ranks > 1 ? HDL_BOUNCE_FLOATS : 0, sizeof(float));
     if (!remote)
         f->part_host = f->part;
     if (!merges)
@@ -101,7 +85,7 @@ static void place_host(hdl_forward *f, cursor *c)
 /* Both kinds of memory, all at once. */
 static hdl_err take_memory(hdl_forward *f, hdl_errmsg *why)
 {
-    cursor device = {0}, host = {0};
+    hdl_carve device = {0}, host = {0};
     place(f, &device);
     place_host(f, &host);
     f->memory_bytes = device.at;
@@ -118,8 +102,8 @@ static hdl_err take_memory(hdl_forward *f, hdl_errmsg *why)
                         "no memory for %zu bytes of logits; the machine is full; stop other "
                         "programs",
                         host.at);
-    device = (cursor){.base = f->memory};
-    host = (cursor){.base = f->pinned};
+    device = (hdl_carve){.base = f->memory};
+    host = (hdl_carve){.base = f->pinned};
     place(f, &device);
     place_host(f, &host);
     return HDL_OK;
