@@ -80,6 +80,17 @@ static void overwrite(const char *path, long at, char byte)
     close(fd);
 }
 
+/* Every bit of a byte turned over: whatever stood there, it is another one now. */
+static void damage(const char *path, long at)
+{
+    unsigned char byte;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    close(fd);
+    overwrite(path, at, (char)~byte);
+}
+
 static ino_t inode(const char *path)
 {
     struct stat st;
@@ -152,7 +163,7 @@ static void test_damage(void **state)
     const long places[] = {0, 9, 17, 24, 4096, 8192, (long)st.st_size - 1};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         ino_t before = inode(path);
-        overwrite(path, places[i], 0x5a);
+        damage(path, places[i]);
         check_same(plain, cached);
         assert_int_not_equal(inode(path), before); /* seen, and written anew */
     }
