@@ -99,9 +99,10 @@ suite_asan() {
 suite_tsan() {
     # libgrpc and its helpers are not instrumented; their internal hand-offs look like races.
     export TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=0 exitcode=66"
-    # Every golden configuration is run by test_worker_layouts, with ranks as threads: the tests of what one rank computes, of
-    # formats and of a device of its own say nothing new here and take minutes.
-    build tsan && run_ctest tsan -E '^test_worker_(golden|device|gguf_types|quantised)$'
+    # What runs on one thread says nothing new here and takes minutes: the simulator, texts and formats. Nor does what one rank
+    # computes: every golden configuration is run by test_worker_layouts, with ranks as threads.
+    local alone='^(sim|sim_finds_.*|fuzz_.*|test_text_.*|fault_long_decode|test_worker_(golden|device|gguf|gguf_types|quantised))$'
+    build tsan && run_ctest tsan -E "$alone"
 }
 
 suite_kernels() { build release && run_ctest release -L kernels; }

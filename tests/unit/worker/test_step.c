@@ -351,7 +351,14 @@ static void test_self_test(void **state)
     }
 }
 
-/* Two slots with every parameter in use decode 10,000 steps; a slot changes hands now and then. */
+/* Sanitizers replace the allocator that the trap sits in: there a tenth says as much. */
+#if defined(HDL_TRAP_ALLOC)
+enum { STEPS = 10000 };
+#else
+enum { STEPS = 1000 };
+#endif
+
+/* Two slots with every parameter in use decode for STEPS; a slot changes hands now and then. */
 static void decode_forever(rig_rank *r)
 {
     rig_plan *p = &r->plan;
@@ -365,7 +372,7 @@ static void decode_forever(rig_rank *r)
     hdl_sampling greedy = rig_greedy();
     uint32_t pos[2] = {0, 0};
     uint64_t count = 0;
-    for (uint32_t step = 0; step < 10010; step++) {
+    for (uint32_t step = 0; step < 10 + STEPS; step++) {
         if (step == 10) {
             count = hdl_alloc_count();
             hdl_alloc_freeze();
@@ -390,7 +397,7 @@ static void decode_forever(rig_rank *r)
     MUST(hdl_alloc_count() == count);
 }
 
-static void test_ten_thousand_steps_without_allocation(void **state)
+static void test_steps_without_allocation(void **state)
 {
     (void)state;
     run(decode_forever, NULL);
@@ -423,7 +430,7 @@ int main(void)
         cmocka_unit_test(test_refused_steps_touch_nothing),
         cmocka_unit_test(test_abort_and_next_epoch),
         cmocka_unit_test(test_self_test),
-        cmocka_unit_test(test_ten_thousand_steps_without_allocation),
+        cmocka_unit_test(test_steps_without_allocation),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
