@@ -124,7 +124,11 @@ suite_cuda() {
 
 suite_api() { build release && venv && build/venv/bin/python tests/integration/run.py --bin build/release/bin; }
 
-suite_exact() { build release && python3 tests/golden/exact.py --bin build/release/bin; }
+suite_exact() {
+    build release || return
+    python3 tests/golden/exact.py --bin build/release/bin
+    python3 tests/golden/exact.py --bin build/release/bin --kv-type int8
+}
 
 suite_score() { build release && python3 tests/golden/score.py --bin build/release/bin; }
 

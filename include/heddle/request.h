@@ -97,6 +97,7 @@ typedef struct hdl_engine_info {
     uint32_t vocab;
     uint64_t kv_tokens_capacity; /* tokens that the KV pool holds */
     uint32_t running, waiting;
+    uint32_t requests_max; /* that may run and wait at once; 0: not known yet */
     uint64_t
         last_step_age_us; /* since the last completed step while work was queued; 0 when idle */
     uint64_t turn_age_us; /* since the control loop last turned; it turns every heartbeat */

@@ -148,6 +148,7 @@ void hdl_status_publish(hdl_cluster *c)
         .kv_tokens_capacity = c->stats.kv_tokens_total,
         .running = c->stats.running,
         .waiting = c->stats.waiting,
+        .requests_max = (uint32_t)c->config->max_seqs + (uint32_t)c->config->max_waiting,
         .last_step_age_us = step_age(c),
     };
     for (uint32_t g = 0; g < c->n_groups; g++)

@@ -15,6 +15,13 @@ bool hdl_api_admit(const hdl_api_params *params, const hdl_engine_info *info, hd
         if ((uint32_t)params->stop_ids[i] >= vocab)
             return hdl_api_fail(err, 400, "stop_token_ids",
                                 "stop_token_ids[%u] is no token; the vocabulary has %u", i, vocab);
+    uint64_t asked = params->n_prompts * (uint64_t)params->n;
+    if (info->requests_max != 0 && asked > info->requests_max)
+        return hdl_api_fail(err, 400, "n",
+                            "%u prompts of %lld choices are %llu sequences, but this server holds "
+                            "%u at once; send fewer in a request",
+                            params->n_prompts, (long long)params->n, (unsigned long long)asked,
+                            info->requests_max);
     return true;
 }
 

@@ -20,7 +20,8 @@ static void write_model(hdl_json_writer *w, const hdl_front_model *model, const 
     hdl_jw_kv_int(w, "created", 0); /* the checkpoint does not say */
     hdl_jw_kv_cstr(w, "owned_by", "heddle");
     hdl_jw_kv_cstr(w, "root", model->name);
-    hdl_jw_kv_uint(w, "max_model_len", info.max_len);
+    if (info.max_len != 0) /* before the workers have said what fits nobody knows it */
+        hdl_jw_kv_uint(w, "max_model_len", info.max_len);
     hdl_jw_end_object(w);
 }
 

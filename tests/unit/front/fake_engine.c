@@ -98,6 +98,7 @@ static void fake_info(void *self, hdl_engine_info *out)
                              .vocab = VOCAB,
                              .kv_tokens_capacity = 1u << 20,
                              .running = fake->state.live,
+                             .requests_max = FAKE_REQUESTS_MAX,
                              .last_step_age_us = fake->last_step_age_us,
                              .turn_age_us = fake->turn_age_us};
     (void)snprintf(out->state, sizeof out->state, "%s", fake->ready ? "ready" : "loading 43 %");

@@ -12,6 +12,8 @@
 
 typedef struct fake_engine fake_engine;
 
+enum { FAKE_REQUESTS_MAX = 1000 };
+
 typedef struct fake_state {
     uint32_t submitted, cancelled, ended; /* requests so far */
     uint32_t live;                        /* taken, not ended */

@@ -247,6 +247,21 @@ static void test_context_length(void **state)
     answer_free(&a);
 }
 
+/* What can never be taken is no matter of trying again. */
+static void test_more_sequences_than_there_is_room_for(void **state)
+{
+    answer a;
+    rig *r = *state;
+    char body[512] = "{\"model\":\"fake\",\"prompt\":[[1]";
+    for (int i = 1; i < 63; i++)
+        strcat(body, ",[1]");
+    strcat(body, "],\"n\":16,\"max_tokens\":1}"); /* 1008 */
+    rig_post(r, "/v1/completions", body, &a);
+    assert_int_equal(a.status, 400);
+    assert_has(body_text(&a), "63 prompts of 16 choices are 1008 sequences");
+    answer_free(&a);
+}
+
 static void test_refused_by_engine(void **state)
 {
     answer a;
@@ -528,6 +543,7 @@ int main(void)
         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_sampling_reaches_engine),
         cmocka_unit_test(test_context_length),
+        cmocka_unit_test(test_more_sequences_than_there_is_room_for),
         cmocka_unit_test(test_refused_by_engine),
         cmocka_unit_test(test_error_in_stream),
         cmocka_unit_test(test_not_ready),
