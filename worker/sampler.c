@@ -11,9 +11,6 @@
 #include "base/rng.h"
 #include "worker/sampler_impl.h"
 
-/* Below it a division would overflow and the choice is the largest logit anyway. */
-#define TEMPERATURE_MIN 1e-5f
-
 typedef struct tenant {
     hdl_sampling params; /* .bias points into biases */
     uint32_t n_history, n_prompt;
@@ -176,7 +173,7 @@ static bool sample(const hdl_sampler *s, hdl_sample_scratch *x, const hdl_sample
 {
     const tenant *t = &s->tenants[job->slot];
     const hdl_sampling *p = &t->params;
-    bool greedy = p->temperature < TEMPERATURE_MIN;
+    bool greedy = p->temperature < HDL_TEMPERATURE_MIN;
     bool adjusted = p->n_bias != 0 || t->keeps_history;
     if (greedy && !adjusted)
         return true;

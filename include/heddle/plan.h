@@ -17,6 +17,7 @@
  * row with guesses has several. */
 #pragma once
 
+#include <assert.h>
 #include <heddle/limits.h>
 #include <heddle/types.h>
 
@@ -135,8 +136,7 @@ typedef struct hdl_result {
     const hdl_logprob *probs;
 } hdl_result;
 
-_Static_assert(sizeof(hdl_plan_row) == 16 && sizeof(hdl_plan_open) == 24 &&
-                   sizeof(hdl_plan_grant) == 20 && sizeof(hdl_plan_copy) == 12,
-               "wire form is memory form");
-_Static_assert(sizeof(hdl_result_row) == 16 && sizeof(hdl_logprob) == 8,
-               "wire form is memory form");
+static_assert(sizeof(hdl_plan_row) == 16 && sizeof(hdl_plan_open) == 24 &&
+                  sizeof(hdl_plan_grant) == 20 && sizeof(hdl_plan_copy) == 12,
+              "wire form is memory form");
+static_assert(sizeof(hdl_result_row) == 16 && sizeof(hdl_logprob) == 8, "wire form is memory form");

@@ -8,28 +8,7 @@
 #pragma once
 
 #include <heddle/event.h>
-
-typedef struct hdl_bias {
-    hdl_token token;
-    float bias;
-} hdl_bias;
-
-/* Sampling parameters; the worker's sampler documents the order in which they act. POD but for
- * `bias`. */
-typedef struct hdl_sampling {
-    uint64_t seed; /* Philox key; the draw for position p uses counter p (numerics contract N5) */
-    float temperature;        /* 0: greedy; ties by the lowest token id */
-    float top_p;              /* (0, 1]; 1: off */
-    float min_p;              /* [0, 1]; 0: off */
-    int32_t top_k;            /* <= 0: off */
-    float frequency_penalty;  /* [-2, 2], over generated tokens */
-    float presence_penalty;   /* [-2, 2], over generated tokens */
-    float repetition_penalty; /* > 0; 1: off; over prompt and generated tokens */
-    int32_t n_logprobs; /* -1: none; 0..HDL_TOP_LOGPROBS_MAX: the token's own and so many best */
-    uint32_t n_bias;
-    const hdl_bias
-        *bias; /* [n_bias], owned by the request (or borrowed from the message on a worker) */
-} hdl_sampling;
+#include <heddle/sampling.h>
 
 struct hdl_ring;
 
