@@ -110,6 +110,8 @@ const hdl_plugin_colls *hdl_device_colls(const hdl_device *device)
 
 hdl_plugin_device *hdl_device_remote(hdl_device *device) { return device->remote; }
 
+const hdl_plugin *hdl_device_plugin(const hdl_device *device) { return device->plugin; }
+
 uint64_t hdl_device_memory_free(hdl_device *device)
 {
     hdl_plugin_info info;

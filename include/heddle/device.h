@@ -50,6 +50,8 @@ bool hdl_device_is_host(const hdl_device *device);
 /* Its plugin's collectives, or NULL, and what they take. */
 const hdl_plugin_colls *hdl_device_colls(const hdl_device *device);
 hdl_plugin_device *hdl_device_remote(hdl_device *device);
+/* Its plugin; NULL: the CPU. */
+const hdl_plugin *hdl_device_plugin(const hdl_device *device);
 
 /* Bytes that hdl_device_alloc could still give; 0: of the host's memory nobody says. */
 uint64_t hdl_device_memory_free(hdl_device *device);

@@ -14,7 +14,7 @@
 #include <heddle/ops.h>
 
 /* Raised whenever this file or ops.h changes in what a compiled caller sees. */
-enum { HDL_PLUGIN_ABI = 2 };
+enum { HDL_PLUGIN_ABI = 3 };
 
 typedef struct hdl_plugin_device hdl_plugin_device;
 typedef struct hdl_plugin_event hdl_plugin_event;
@@ -27,6 +27,7 @@ typedef struct hdl_plugin_opts {
 
 typedef struct hdl_plugin_info {
     char name[96];         /* "NVIDIA H200" */
+    char bus_id[16];       /* "0000:3b:00.0", by which NVML knows it; "" on fibers */
     uint32_t major, minor; /* compute capability; 0.0: fibers */
     uint32_t n_sms;        /* multiprocessors */
     uint64_t memory_bytes, memory_free;
@@ -67,6 +68,21 @@ typedef struct hdl_plugin_colls {
     hdl_err (*recv)(hdl_plugin_coll *coll, void *buf, size_t bytes, uint32_t from);
 } hdl_plugin_colls;
 
+/* What the device does at its best at this moment: the roofs that bench/ measures against. Calls
+ * launch, in order of the stream; the first one of a kind takes memory and tries what is quickest.
+ * Owner: the step thread. */
+typedef struct hdl_plugin_roof hdl_plugin_roof;
+typedef enum hdl_plugin_arith { HDL_PLUGIN_BF16, HDL_PLUGIN_INT8 } hdl_plugin_arith;
+typedef struct hdl_plugin_roofs {
+    hdl_err (*open)(hdl_plugin_roof **out, hdl_plugin_device *device, hdl_errmsg *why);
+    void (*close)(hdl_plugin_roof *roof); /* before the device; NULL is fine */
+    /* Reads device memory once: 16-byte loads on all multiprocessors. bytes: a multiple of 16. */
+    hdl_err (*read)(hdl_plugin_roof *roof, const void *from, size_t bytes);
+    /* Products with sums in f32 or int32: *flop operations, *by whom ("cuBLASLt", or "mma.sync"
+     * from registers where that library is missing). */
+    hdl_err (*matmul)(hdl_plugin_roof *roof, hdl_plugin_arith arith, double *flop, const char **by);
+} hdl_plugin_roofs;
+
 typedef struct hdl_plugin {
     uint32_t abi;       /* HDL_PLUGIN_ABI of the plugin's build */
     uint32_t bytes;     /* sizeof(hdl_plugin) there */
@@ -106,8 +122,13 @@ typedef struct hdl_plugin {
     void (*event_free)(hdl_plugin_event *event);
     hdl_err (*event_record)(hdl_plugin_event *event);
     hdl_err (*event_wait)(hdl_plugin_event *event);
+    /* For measurements: an event that knows its time, and the time between two that were reached.
+     */
+    hdl_plugin_event *(*event_new_timed)(hdl_plugin_device *device);
+    hdl_err (*event_elapsed)(hdl_plugin_event *from, hdl_plugin_event *to, double *us);
 
     const hdl_plugin_colls *colls; /* NULL: none */
+    const hdl_plugin_roofs *roofs;
 } hdl_plugin;
 
 /* What the library exports under this name. NULL: it was built for another ABI. */

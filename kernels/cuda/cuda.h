@@ -20,5 +20,6 @@ size_t hdl_cuda_attention_scratch(const hdl_ops_extent *extent); /* attention's 
 void hdl_cuda_store(void *to, const void *from, size_t bytes);
 /* Collectives between devices, of nccl.cu; NULL: built without. */
 extern const hdl_plugin_colls *const hdl_cuda_colls;
+extern const hdl_plugin_roofs hdl_cuda_roofs; /* of roof.cu */
 /* The table's device functions; of device_cuda.cu or fiber/device_fiber.cc. */
 extern const hdl_plugin hdl_cuda_device_layer;

@@ -186,6 +186,8 @@ static hdl_err info(hdl_plugin_device *d, hdl_plugin_info *out)
     *out = {};
     HDL_TRY(keep(&d->stream, cudaGetDeviceProperties(&p, d->index), "properties"));
     HDL_TRY(keep(&d->stream, cudaMemGetInfo(&free_bytes, &total), "free memory"));
+    HDL_TRY(keep(&d->stream, cudaDeviceGetPCIBusId(out->bus_id, (int)sizeof out->bus_id, d->index),
+                 "its bus"));
     snprintf(out->name, sizeof out->name, "%.90s", p.name);
     out->major = (uint32_t)p.major;
     out->minor = (uint32_t)p.minor;
@@ -227,16 +229,24 @@ static hdl_err sync(hdl_plugin_device *d)
     return keep(&d->stream, cudaStreamSynchronize((cudaStream_t)d->stream.queue), "waiting");
 }
 
-static hdl_plugin_event *event_new(hdl_plugin_device *d)
+static hdl_plugin_event *event_with(hdl_plugin_device *d, unsigned flags)
 {
     hdl_plugin_event *e = (hdl_plugin_event *)calloc(1, sizeof *e);
     if (!e)
         return NULL;
     e->device = d;
-    if (cudaEventCreateWithFlags(&e->at, cudaEventDisableTiming) == cudaSuccess)
+    if (cudaEventCreateWithFlags(&e->at, flags) == cudaSuccess)
         return e;
     free(e);
     return NULL;
+}
+static hdl_plugin_event *event_new(hdl_plugin_device *d)
+{
+    return event_with(d, cudaEventDisableTiming);
+}
+static hdl_plugin_event *event_new_timed(hdl_plugin_device *d)
+{
+    return event_with(d, cudaEventDefault);
 }
 static void event_free(hdl_plugin_event *e)
 {
@@ -254,17 +264,40 @@ static hdl_err event_wait(hdl_plugin_event *e)
     return keep(&e->device->stream, cudaEventSynchronize(e->at), "waiting");
 }
 
+static hdl_err event_elapsed(hdl_plugin_event *from, hdl_plugin_event *to, double *us)
+{
+    float ms = 0;
+    *us = 0;
+    HDL_TRY(keep(&to->device->stream, cudaEventElapsedTime(&ms, from->at, to->at), "a time"));
+    *us = (double)ms * 1e3;
+    return HDL_OK;
+}
+
 const hdl_plugin hdl_cuda_device_layer = {
-    HDL_PLUGIN_ABI, sizeof(hdl_plugin),
-    "cuda",         NULL,
-    probe,          open_device,
-    close_device,   info,
-    stream,         take,
-    give_as,        take_pinned,
-    give_as,        move,
-    move,           move,
-    fill,           sync,
-    event_new,      event_free,
-    event_record,   event_wait,
+    HDL_PLUGIN_ABI,
+    sizeof(hdl_plugin),
+    "cuda",
+    NULL,
+    probe,
+    open_device,
+    close_device,
+    info,
+    stream,
+    take,
+    give_as,
+    take_pinned,
+    give_as,
+    move,
+    move,
+    move,
+    fill,
+    sync,
+    event_new,
+    event_free,
+    event_record,
+    event_wait,
+    event_new_timed,
+    event_elapsed,
+    NULL,
     NULL,
 };

@@ -49,6 +49,7 @@ static void fill_tables()
     plugin = hdl_cuda_device_layer;
     plugin.ops = &ops;
     plugin.colls = hdl_cuda_colls;
+    plugin.roofs = &hdl_cuda_roofs;
 }
 
 extern "C" __attribute__((visibility("default"))) const hdl_plugin *hdl_plugin_get(uint32_t abi)

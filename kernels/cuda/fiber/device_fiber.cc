@@ -4,11 +4,16 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/fiber/memory.h"
 
+extern "C" {
+#include "base/clock.h"
+}
+
 struct hdl_plugin_device {
     hdl_stream stream;
 };
 struct hdl_plugin_event {
     hdl_plugin_device *device;
+    uint64_t at_ns; /* all before it is done */
 };
 
 void hdl_cuda_store(void *to, const void *from, size_t bytes)
@@ -115,13 +120,23 @@ static hdl_err sync(hdl_plugin_device *d) { return d->stream.err; }
 
 static hdl_plugin_event *event_new(hdl_plugin_device *d)
 {
-    hdl_plugin_event *e = (hdl_plugin_event *)malloc(sizeof *e);
+    hdl_plugin_event *e = (hdl_plugin_event *)calloc(1, sizeof *e);
     if (e)
         e->device = d;
     return e;
 }
 static void event_free(hdl_plugin_event *e) { free(e); }
-static hdl_err event_mark(hdl_plugin_event *e) { return e->device->stream.err; }
+static hdl_err event_record(hdl_plugin_event *e)
+{
+    e->at_ns = hdl_clock_now_ns();
+    return e->device->stream.err;
+}
+static hdl_err event_wait(hdl_plugin_event *e) { return e->device->stream.err; }
+static hdl_err event_elapsed(hdl_plugin_event *from, hdl_plugin_event *to, double *us)
+{
+    *us = (double)(to->at_ns - from->at_ns) * 1e-3;
+    return to->device->stream.err;
+}
 
 const hdl_plugin hdl_cuda_device_layer = {
     HDL_PLUGIN_ABI, sizeof(hdl_plugin),
@@ -134,6 +149,7 @@ const hdl_plugin hdl_cuda_device_layer = {
     move,           move,
     fill,           sync,
     event_new,      event_free,
-    event_mark,     event_mark,
-    NULL,
+    event_record,   event_wait,
+    event_new,      event_elapsed,
+    NULL,           NULL,
 };

@@ -23,6 +23,11 @@
  * some thousandths of the logits. Int8 activations make more of it (a step is 1/127 of the
  * largest), and a router near a tie takes another expert. */
 #define DISTANCE_MAX 0.03
+/* That rounding moves a logit by some 2^-9 of itself: two that the CPU has closer together than
+ * this are a tie, which either may win. Of all goldens one has one, at one position (gemma3-odd).
+ */
+#define TIE (1.0 / 512)
+enum { TIES_MAX = 1 };
 
 static const hdl_plugin *plugin;
 
@@ -72,6 +77,18 @@ static uint32_t best(const float *logits, uint32_t vocab)
     return at;
 }
 
+/* The CPU's choice, or the other one of a tie, which is counted. */
+static bool chooses_alike(const float *got, const float *cpu, uint32_t vocab, uint32_t *n_ties)
+{
+    uint32_t mine = best(got, vocab), theirs = best(cpu, vocab);
+    if (mine == theirs)
+        return true;
+    (*n_ties)++;
+    print_message("token %u for the CPU's %u, whose logits are %g and %g\n", mine, theirs,
+                  (double)cpu[mine], (double)cpu[theirs]);
+    return (double)cpu[theirs] - (double)cpu[mine] <= TIE * fabs((double)cpu[theirs]);
+}
+
 static void test_golden(void **state)
 {
     const golden *g = *state;
@@ -95,9 +112,11 @@ static void test_golden(void **state)
     print_message("%s: %.2e from the CPU's logits\n", g->name, apart);
     assert_true(apart <= DISTANCE_MAX);
     assert_memory_equal(got, batched, (size_t)t.n * t.vocab * sizeof *got);
+    uint32_t n_ties = 0;
     for (uint32_t i = t.n_prompt - 1; i < t.n; i++)
-        assert_int_equal(best(got + (size_t)i * t.vocab, t.vocab),
-                         best(cpu + (size_t)i * t.vocab, t.vocab));
+        assert_true(
+            chooses_alike(got + (size_t)i * t.vocab, cpu + (size_t)i * t.vocab, t.vocab, &n_ties));
+    assert_true(n_ties <= TIES_MAX);
     free(cpu);
     free(got);
     free(batched);
