@@ -60,6 +60,16 @@ static hdl_err too_small(const hdl_kvstore *kv, uint64_t given, uint64_t least, 
 
 static uint32_t clamp(uint64_t n) { return n < UINT32_MAX / 2 ? (uint32_t)n : UINT32_MAX / 2; }
 
+uint64_t hdl_kvstore_split_least(const hdl_kvstore *kv, const hdl_kvstore_opts *opts)
+{
+    uint64_t least = 0;
+    for (uint32_t i = 0; i < kv->n_pools; i++) {
+        need n = need_of(kv, i, opts, opts->max_len);
+        least += n.least * n.bytes;
+    }
+    return least;
+}
+
 /* `bytes` cut into what N sequences of `len` tokens take, after what one needs at least. What
  * rounding leaves goes to the first pool that keeps all positions. */
 static hdl_err cut(hdl_kvstore *kv, const hdl_kvstore_opts *opts, uint64_t bytes, hdl_errmsg *why)

@@ -47,6 +47,14 @@ static bool place_pools(hdl_kvstore *kv)
     return true;
 }
 
+hdl_err hdl_kvstore_least(const hdl_kvstore_opts *opts, uint64_t *bytes, hdl_errmsg *why)
+{
+    hdl_kvstore kv = {0};
+    HDL_TRY(describe_pools(&kv, opts, why));
+    *bytes = opts->kv_bytes ? opts->kv_bytes : hdl_kvstore_split_least(&kv, opts);
+    return HDL_OK;
+}
+
 hdl_err hdl_kvstore_open(hdl_kvstore *out, const hdl_kvstore_opts *opts, hdl_errmsg *why)
 {
     *out = (hdl_kvstore){.device = opts->device};

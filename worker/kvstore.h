@@ -40,10 +40,17 @@ hdl_err hdl_kvstore_open(hdl_kvstore *out, const hdl_kvstore_opts *opts,
                          hdl_errmsg *why) HDL_MUST_CHECK;
 void hdl_kvstore_close(hdl_kvstore *kv);
 
+/* Bytes of the device that open will take at least: kv_bytes where they are given, else what one
+ * short sequence needs. */
+hdl_err hdl_kvstore_least(const hdl_kvstore_opts *opts, uint64_t *bytes,
+                          hdl_errmsg *why) HDL_MUST_CHECK;
+
 /* How n_blocks of every pool is chosen: pure, in kvsplit.c. The pools' groups and sizes are set.
  * INVALID when kv_bytes does not hold one short sequence. */
 hdl_err hdl_kvstore_split(hdl_kvstore *kv, const hdl_kvstore_opts *opts,
                           hdl_errmsg *why) HDL_MUST_CHECK;
+/* The least that it takes for `opts` without kv_bytes. */
+uint64_t hdl_kvstore_split_least(const hdl_kvstore *kv, const hdl_kvstore_opts *opts);
 
 /* Pages of one layer; layer is its cache_layer. */
 hdl_kv_view hdl_kvstore_view(const hdl_kvstore *kv, uint32_t cache, uint32_t layer);

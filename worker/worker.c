@@ -76,6 +76,41 @@ static hdl_err open_device(hdl_worker *w, hdl_errmsg *why)
     return hdl_device_open_plugin(&w->device, &remote, why);
 }
 
+static hdl_kvstore_opts kvstore_opts(const hdl_worker *w)
+{
+    const hdl_worker_opts *o = &w->opts;
+    return (hdl_kvstore_opts){.desc = &w->desc,
+                              .shard = w->shard,
+                              .device = w->device,
+                              .block_tokens = o->block_tokens,
+                              .n_blocks = o->n_blocks,
+                              .kv_bytes = o->kv_bytes,
+                              .max_seqs = o->max_seqs,
+                              .max_len = o->max_len,
+                              .step_tokens = o->step_tokens};
+}
+
+static hdl_forward_opts forward_opts(hdl_worker *w)
+{
+    return (hdl_forward_opts){.model = &w->model,
+                              .kv = &w->kv,
+                              .device = w->device,
+                              .n_tokens_max = w->opts.step_tokens,
+                              .n_logits_max = HDL_LOGIT_ROWS};
+}
+
+/* What else has to fit on the device: before minutes of loading go to no end. */
+static hdl_err budget_of(hdl_worker *w, hdl_budget *out, hdl_errmsg *why)
+{
+    const hdl_kvstore_opts kv = kvstore_opts(w);
+    const hdl_model sizes = {.desc = &w->desc, .shard = w->shard};
+    hdl_forward_opts forward = forward_opts(w);
+    forward.model = &sizes;
+    *out = (hdl_budget){.free = hdl_device_memory_free(w->device),
+                        .activations = hdl_forward_bytes(&forward)};
+    return hdl_kvstore_least(&kv, &out->cache, why);
+}
+
 static hdl_err load(hdl_worker *w, hdl_errmsg *why)
 {
     const hdl_worker_opts *o = &w->opts;
@@ -91,6 +126,7 @@ static hdl_err load(hdl_worker *w, hdl_errmsg *why)
                             .device = w->device,
                             .kinds = &quant.kinds,
                             .max_len = o->max_len};
+    HDL_TRY(budget_of(w, &model.budget, why));
     HDL_TRY(hdl_model_build(&w->model, &model, why));
     hdl_place_opts place = {.stream = hdl_device_host(w->device),
                             .progress = o->progress,
@@ -107,20 +143,8 @@ static hdl_err load(hdl_worker *w, hdl_errmsg *why)
 static hdl_err open_state(hdl_worker *w, hdl_errmsg *why)
 {
     const hdl_worker_opts *o = &w->opts;
-    hdl_kvstore_opts kv = {.desc = &w->desc,
-                           .shard = w->shard,
-                           .device = w->device,
-                           .block_tokens = o->block_tokens,
-                           .n_blocks = o->n_blocks,
-                           .kv_bytes = o->kv_bytes,
-                           .max_seqs = o->max_seqs,
-                           .max_len = o->max_len,
-                           .step_tokens = o->step_tokens};
-    hdl_forward_opts forward = {.model = &w->model,
-                                .kv = &w->kv,
-                                .device = w->device,
-                                .n_tokens_max = o->step_tokens,
-                                .n_logits_max = HDL_LOGIT_ROWS};
+    const hdl_kvstore_opts kv = kvstore_opts(w);
+    const hdl_forward_opts forward = forward_opts(w);
     HDL_TRY(hdl_forward_open(&w->forward, &forward, why));
     HDL_TRY(hdl_kvstore_open(&w->kv, &kv, why)); /* last: it may take what a device has left */
     hdl_batch_opts batch = {.max_seqs = o->max_seqs,

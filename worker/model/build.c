@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/units.h"
 #include "kernels/numeric.h"
 #include "worker/model/rope.h"
 
@@ -325,6 +326,23 @@ static hdl_err fill_tables(hdl_model *m, hdl_errmsg *why)
     return HDL_OK;
 }
 
+static hdl_err check_budget(uint64_t weights, const hdl_budget *b, hdl_errmsg *why)
+{
+    char text[5][HDL_UNITS_TEXT_BYTES];
+    uint64_t sum = 0;
+    bool counts = hdl_add_u64(weights, b->activations, &sum) && hdl_add_u64(sum, b->cache, &sum);
+    if (b->free == 0 || (counts && sum <= b->free))
+        return HDL_OK;
+    return hdl_fail(HDL_NOMEM, why,
+                    "the device has %s free; this rank needs %s: weights %s, activations %s, KV "
+                    "cache %s or more; use --weights q8 or q4, more ranks (--tp, --ep), or less of "
+                    "--step-tokens and --kv-bytes",
+                    hdl_format_size(b->free, text[0]),
+                    hdl_format_size(counts ? sum : UINT64_MAX, text[1]),
+                    hdl_format_size(weights, text[2]), hdl_format_size(b->activations, text[3]),
+                    hdl_format_size(b->cache, text[4]));
+}
+
 hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *why)
 {
     hdl_err err = HDL_NOMEM;
@@ -345,6 +363,7 @@ hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *
     }
     hdl_build c = {.model = out, .kinds = opts->kinds, .why = why};
     HDL_TRY_GOTO(measure(&c, why), fail);
+    HDL_TRY_GOTO(check_budget(c.at, &opts->budget, why), fail);
     out->memory_bytes = c.at;
     out->memory = hdl_device_alloc(opts->device, c.at);
     if (!out->memory) {

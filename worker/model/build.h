@@ -81,12 +81,21 @@ typedef struct hdl_model {
     size_t weight_bytes; /* at its beginning: what the files fill */
 } hdl_model;
 
+/* What a device with memory of its own has, and what must fit beside the weights. The sum is
+ * checked before any of it is taken. */
+typedef struct hdl_budget {
+    uint64_t free; /* bytes; 0: nobody knows, nothing is checked */
+    uint64_t activations;
+    uint64_t cache; /* as asked for, or the least with which a sequence runs */
+} hdl_budget;
+
 typedef struct hdl_model_opts {
     const hdl_model_desc *desc; /* borrowed: until hdl_model_free */
     hdl_shard shard;
     hdl_device *device;
     const hdl_wkinds *kinds; /* borrowed for the call */
     uint32_t max_len;
+    hdl_budget budget;
 } hdl_model_opts;
 
 hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *why) HDL_MUST_CHECK;

@@ -120,6 +120,16 @@ hdl_err hdl_forward_open(hdl_forward *out, const hdl_forward_opts *opts, hdl_err
     return take_memory(out, why);
 }
 
+size_t hdl_forward_bytes(const hdl_forward_opts *opts)
+{
+    hdl_forward f = {.model = opts->model,
+                     .n_tokens_max = opts->n_tokens_max,
+                     .n_logits_max = opts->n_logits_max};
+    hdl_carve device = {0};
+    place(&f, &device);
+    return device.overflow ? SIZE_MAX : device.at;
+}
+
 void hdl_forward_close(hdl_forward *f)
 {
     if (f->memory)

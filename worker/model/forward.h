@@ -83,6 +83,9 @@ typedef struct hdl_forward_opts {
 
 hdl_err hdl_forward_open(hdl_forward *out, const hdl_forward_opts *opts,
                          hdl_errmsg *why) HDL_MUST_CHECK;
+/* Of the device, that open will take; of the model only desc and shard are looked at. SIZE_MAX:
+ * more than can be. */
+size_t hdl_forward_bytes(const hdl_forward_opts *opts);
 void hdl_forward_close(hdl_forward *f);
 
 /* Embeds, runs all layers; leaves the residual stream in f->x. */

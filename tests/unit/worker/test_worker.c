@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "rig.h"
+#include "rig_plugin.h"
 
 static char model[256];
 
@@ -105,6 +106,28 @@ static void refuse(hdl_worker_opts opts, hdl_err want, const char *word)
         fail_msg("\"%s\" does not say %s; why; what to do", why.text, word);
 }
 
+/* A device with memory of its own (64 MiB free): nothing is loaded that will not fit. */
+static void test_what_does_not_fit_the_device(void **state)
+{
+    progress p = {0};
+    hdl_errmsg why = {0};
+    hdl_worker *w = NULL;
+    hdl_worker_opts opts = options();
+    (void)state;
+    opts.plugin = rig_plugin();
+    opts.n_blocks = 0;
+    opts.kv_bytes = (uint64_t)65 << 20;
+    opts.progress = on_progress;
+    opts.progress_arg = &p;
+    assert_int_equal(hdl_worker_open(&w, &opts, &why), HDL_NOMEM);
+    assert_non_null(strstr(why.text, "the device has 64 MiB free; this rank needs 6"));
+    assert_non_null(strstr(why.text, "KV cache 65 MiB or more; use --weights"));
+    assert_int_equal(p.calls, 0);
+    opts.kv_bytes = (uint64_t)16 << 20;
+    assert_int_equal(hdl_worker_open(&w, &opts, &why), HDL_OK);
+    hdl_worker_close(w);
+}
+
 static void test_refusals(void **state)
 {
     hdl_worker_opts o;
@@ -178,6 +201,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_info_and_progress),
         cmocka_unit_test(test_kv_sizes),
+        cmocka_unit_test(test_what_does_not_fit_the_device),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_format_that_does_not_fit),
         cmocka_unit_test(test_shapes_beyond_the_kernels),
