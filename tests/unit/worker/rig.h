@@ -16,6 +16,15 @@
 
 /* ---- models ------------------------------------------------------------------------------- */
 
+/* The golden NAME.json with the first `from` in its text replaced by `to`; from NULL: as it is. */
+typedef struct rig_edit {
+    const char *name, *from, *to;
+} rig_edit;
+/* What is made of it. */
+hdl_err rig_golden_desc(hdl_model_desc *out, rig_edit edit, hdl_errmsg *why);
+/* The whole, or the test fails. */
+void rig_golden_load(hdl_model_desc *out, const char *name);
+
 /* A new folder with config.json and model.safetensors of the given type (F32, BF16, F16). Returns
  * its path in `dir`. */
 void rig_make_model(char dir[256], const char *config_json, hdl_dtype dtype);

@@ -16,56 +16,33 @@
 
 static hdl_model_desc desc;
 
-/* The golden NAME.json with one piece of its text replaced; NULL: as it is. */
-static hdl_err parse(const char *name, const char *from, const char *to, hdl_errmsg *why)
-{
-    char path[512], *text = malloc(8192);
-    size_t len = 0;
-    snprintf(path, sizeof(path), RIG_GOLDENS "%s.json", name);
-    char *file = rig_read(path, &len);
-    const char *at = from ? strstr(file, from) : file;
-    assert_non_null(text);
-    assert_non_null(at);
-    snprintf(text, 8192, "%.*s%s%s", (int)(at - file), file, from ? to : "",
-             at + (from ? strlen(from) : 0));
-    *why = (hdl_errmsg){0};
-    hdl_err err = hdl_model_desc_parse(&desc, text, strlen(text), why);
-    free(file);
-    free(text);
-    return err;
-}
-
-static void load(const char *name)
-{
-    hdl_errmsg why;
-    if (parse(name, NULL, NULL, &why) != HDL_OK)
-        fail_msg("%s: %s", name, why.text);
-}
-
 static void test_next(void **state)
 {
     hdl_errmsg why;
     (void)state;
-    load("qwen3next");
+    rig_golden_load(&desc, "qwen3next");
     assert_int_equal(desc.layers[0].mixer, HDL_MIXER_GDN); /* by full_attention_interval */
     assert_int_equal(desc.layers[1].mixer, HDL_MIXER_ATTENTION);
     assert_int_equal(desc.layers[0].ffn, HDL_FFN_MOE);
     assert_true(desc.norm_plus_one && desc.attn_gate && desc.shared_gate && desc.router.renorm);
     assert_int_equal(desc.ropes[0].dim, 8); /* a quarter of 32 */
-    load("qwen3next-odd");
+    rig_golden_load(&desc, "qwen3next-odd");
     assert_int_equal(desc.layers[0].mixer, HDL_MIXER_ATTENTION);
     assert_int_equal(desc.layers[1].mixer, HDL_MIXER_GDN);
     assert_int_equal(desc.layers[0].ffn, HDL_FFN_DENSE);
     assert_false(desc.router.renorm);
-    assert_int_equal(parse("qwen3next-odd", "\"full_attention\"", "\"sliding_attention\"", &why),
-                     HDL_INVALID);
+    assert_int_equal(
+        rig_golden_desc(&desc,
+                        (rig_edit){"qwen3next-odd", "\"full_attention\"", "\"sliding_attention\""},
+                        &why),
+        HDL_INVALID);
 }
 
 /* All of one sequence and layer: matrices of its v heads and three inputs of the convolution. */
 static void test_state(void **state)
 {
     (void)state;
-    load("qwen35");
+    rig_golden_load(&desc, "qwen35");
     assert_int_equal(desc.n_cache_groups, 2);
     assert_int_equal(desc.cache_groups[0].rule.kind, HDL_CACHE_STATE);
     assert_int_equal(desc.cache_groups[0].n_layers, 2);
@@ -84,7 +61,7 @@ static void test_layouts(void **state)
 {
     hdl_errmsg why = {0};
     (void)state;
-    load("qwen3next"); /* 4 k heads, 8 heads of attention */
+    rig_golden_load(&desc, "qwen3next"); /* 4 k heads, 8 heads of attention */
     assert_int_equal(hdl_layout_check(&desc, &(hdl_layout){4, 4, 1, 1}, &why), HDL_OK);
     assert_int_equal(hdl_layout_check(&desc, &(hdl_layout){8, 8, 1, 1}, &why), HDL_UNSUPPORTED);
     assert_non_null(strstr(why.text, "key heads"));
@@ -94,7 +71,7 @@ static void test_layouts(void **state)
 static void test_skips(void **state)
 {
     (void)state;
-    load("qwen35moe-vl");
+    rig_golden_load(&desc, "qwen35moe-vl");
     assert_true(hdl_arch_skips(&desc, "model.visual.blocks.0.attn.qkv.weight"));
     assert_true(hdl_arch_skips(&desc, "mtp.layers.0.mlp.experts.gate_up_proj"));
     assert_false(hdl_arch_skips(&desc, "model.language_model.layers.0.extra"));
@@ -105,7 +82,7 @@ static void test_further_tokens(void **state)
 {
     const uint64_t attention = 64 * (2 * 4 + 2 * 2 + 4) * 32 + 2 * 32, mlp = 3 * 64 * 128;
     (void)state;
-    load("qwen35");
+    rig_golden_load(&desc, "qwen35");
     assert_int_equal(desc.n_mtp_layers, 1);
     hdl_model_params p = hdl_model_count_params(&desc);
     assert_int_equal(p.published - p.total, attention + mlp + 2 * 64 + 2 * 64 * 64 + 3 * 64);
@@ -136,7 +113,9 @@ static void test_refusals(void **state)
     (void)state;
     for (size_t i = 0; i < HDL_ARRAY_LEN(cases); i++) {
         hdl_errmsg why;
-        assert_int_equal(parse(cases[i].name, cases[i].from, cases[i].to, &why), cases[i].err);
+        assert_int_equal(
+            rig_golden_desc(&desc, (rig_edit){cases[i].name, cases[i].from, cases[i].to}, &why),
+            cases[i].err);
         if (!strstr(why.text, cases[i].word))
             fail_msg("%s -> %s: %s", cases[i].from, cases[i].to, why.text);
     }
@@ -159,7 +138,7 @@ static void test_fused(void **state)
                  {HDL_WSLOT_GDN_Z, 96, 64}};
     const uint32_t step = 160, head = 3;
     (void)state;
-    load("qwen3next");
+    rig_golden_load(&desc, "qwen3next");
     char *config = rig_read(RIG_GOLDENS "qwen3next.json", &len);
     rig_make_model(dir, config, HDL_DTYPE_BF16);
     assert_int_equal(hdl_files_open(&files, dir, &why), HDL_OK);

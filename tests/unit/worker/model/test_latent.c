@@ -21,36 +21,10 @@
 
 static hdl_model_desc desc;
 
-/* The golden NAME.json with one piece of its text replaced; NULL: as it is. */
-static hdl_err parse(const char *name, const char *from, const char *to, hdl_errmsg *why)
-{
-    char path[512], *text = malloc(8192);
-    size_t len = 0;
-    snprintf(path, sizeof(path), RIG_GOLDENS "%s.json", name);
-    char *file = rig_read(path, &len);
-    const char *at = from ? strstr(file, from) : file;
-    assert_non_null(text);
-    assert_non_null(at);
-    snprintf(text, 8192, "%.*s%s%s", (int)(at - file), file, from ? to : "",
-             at + (from ? strlen(from) : 0));
-    *why = (hdl_errmsg){0};
-    hdl_err err = hdl_model_desc_parse(&desc, text, strlen(text), why);
-    free(file);
-    free(text);
-    return err;
-}
-
-static void load(const char *name)
-{
-    hdl_errmsg why;
-    if (parse(name, NULL, NULL, &why) != HDL_OK)
-        fail_msg("%s: %s", name, why.text);
-}
-
 static void test_v3(void **state)
 {
     (void)state;
-    load("deepseek-v3");
+    rig_golden_load(&desc, "deepseek-v3");
     assert_int_equal(desc.head_dim, 48);
     assert_int_equal(desc.ropes[0].dim, 16);
     assert_true(desc.ropes[0].interleaved);
@@ -73,15 +47,17 @@ static void test_v2(void **state)
 {
     hdl_errmsg why;
     (void)state;
-    load("deepseek-v2");
+    rig_golden_load(&desc, "deepseek-v2");
     assert_int_equal(desc.router.n_group, 4);
     assert_false(desc.router.group_top2 || desc.router.renorm || desc.router_correction);
-    load("deepseek-v2-lite");
+    rig_golden_load(&desc, "deepseek-v2-lite");
     assert_int_equal(desc.mla.q_rank, 0);
     assert_int_equal(desc.router.n_group, 0);
     assert_int_equal(desc.shared_inter, 2 * desc.moe_inter);
-    assert_int_equal(parse("deepseek-v2", "\"group_limited_greedy\"", "\"noaux_tc\"", &why),
-                     HDL_UNSUPPORTED);
+    assert_int_equal(
+        rig_golden_desc(
+            &desc, (rig_edit){"deepseek-v2", "\"group_limited_greedy\"", "\"noaux_tc\""}, &why),
+        HDL_UNSUPPORTED);
     assert_non_null(strstr(why.text, "topk_method"));
 }
 
@@ -89,12 +65,12 @@ static void test_v2(void **state)
 static void test_inner(void **state)
 {
     (void)state;
-    load("mistral3-mla");
+    rig_golden_load(&desc, "mistral3-mla");
     assert_string_equal(desc.arch, "Mistral3ForConditionalGeneration");
     assert_int_equal(desc.layers[0].mixer, HDL_MIXER_MLA);
     assert_true(desc.layers[0].q_temp);
     assert_true(hdl_arch_skips(&desc, "vision_tower.patch_conv.weight"));
-    load("mistral3");
+    rig_golden_load(&desc, "mistral3");
     assert_int_equal(desc.layers[0].mixer, HDL_MIXER_ATTENTION);
 }
 
@@ -121,7 +97,9 @@ static void test_refusals(void **state)
     (void)state;
     for (size_t i = 0; i < HDL_ARRAY_LEN(cases); i++) {
         hdl_errmsg why;
-        assert_int_equal(parse(cases[i].name, cases[i].from, cases[i].to, &why), cases[i].err);
+        assert_int_equal(
+            rig_golden_desc(&desc, (rig_edit){cases[i].name, cases[i].from, cases[i].to}, &why),
+            cases[i].err);
         if (!strstr(why.text, cases[i].word))
             fail_msg("%s -> %s: %s", cases[i].from, cases[i].to, why.text);
     }
@@ -131,7 +109,7 @@ static void test_refusals(void **state)
 static void test_skips(void **state)
 {
     (void)state;
-    load("deepseek-v3");
+    rig_golden_load(&desc, "deepseek-v3");
     assert_true(hdl_arch_skips(&desc, "model.layers.2.eh_proj.weight"));
     assert_true(hdl_arch_skips(&desc, "model.layers.2.mlp.experts.0.up_proj.weight_scale_inv"));
     assert_false(hdl_arch_skips(&desc, "model.layers.1.mlp.experts.0.up_proj.weight"));
@@ -148,7 +126,7 @@ static void test_kv_b(void **state)
     float value = 0;
     const uint32_t head = 2, each = 64, rank = 48; /* 32 + 32 rows of 48 */
     (void)state;
-    load("deepseek-v3");
+    rig_golden_load(&desc, "deepseek-v3");
     snprintf(path, sizeof(path), RIG_GOLDENS "deepseek-v3.json");
     char *config = rig_read(path, &len);
     rig_make_model(dir, config, HDL_DTYPE_BF16);
@@ -202,12 +180,11 @@ static void test_fp8_kv_b(void **state)
     hdl_found k;
     float value = 0;
     (void)state;
-    assert_int_equal(parse("deepseek-v3", "\"ep_size\": 1",
-                           "\"quantization_config\": {\"quant_method\": \"fp8\", \"fmt\": "
-                           "\"e4m3\", \"activation_scheme\": \"dynamic\", "
-                           "\"weight_block_size\": [128, 128]}",
-                           &why),
-                     HDL_OK);
+    const rig_edit fp8 = {"deepseek-v3", "\"ep_size\": 1",
+                          "\"quantization_config\": {\"quant_method\": \"fp8\", \"fmt\": "
+                          "\"e4m3\", \"activation_scheme\": \"dynamic\", "
+                          "\"weight_block_size\": [128, 128]}"};
+    assert_int_equal(rig_golden_desc(&desc, fp8, &why), HDL_OK);
     assert_int_equal(hdl_fs_mkdtemp(dir, sizeof(dir), "heddle-fp8-", &why), HDL_OK);
     write_fp8(dir, 256, 48);
     assert_int_equal(hdl_files_open(&files, dir, &why), HDL_OK);

@@ -9,37 +9,10 @@
 
 #include <cmocka.h>
 
-#include "goldens.h"
 #include "rig.h"
 #include "worker/model/arch.h"
 
 static hdl_model_desc desc;
-
-/* The golden NAME.json with one piece of its text replaced; NULL: as it is. */
-static hdl_err parse(const char *name, const char *from, const char *to, hdl_errmsg *why)
-{
-    char path[512], *text = malloc(8192);
-    size_t len = 0;
-    snprintf(path, sizeof(path), RIG_GOLDENS "%s.json", name);
-    char *file = rig_read(path, &len);
-    const char *at = from ? strstr(file, from) : file;
-    assert_non_null(text);
-    assert_non_null(at);
-    snprintf(text, 8192, "%.*s%s%s", (int)(at - file), file, from ? to : "",
-             at + (from ? strlen(from) : 0));
-    *why = (hdl_errmsg){0};
-    hdl_err err = hdl_model_desc_parse(&desc, text, strlen(text), why);
-    free(file);
-    free(text);
-    return err;
-}
-
-static void load(const char *name)
-{
-    hdl_errmsg why;
-    if (parse(name, NULL, NULL, &why) != HDL_OK)
-        fail_msg("%s: %s", name, why.text);
-}
 
 static void test_refusals(void **state)
 {
@@ -75,7 +48,8 @@ static void test_refusals(void **state)
     (void)state;
     for (size_t i = 0; i < HDL_ARRAY_LEN(cases); i++) {
         hdl_errmsg why;
-        hdl_err err = parse(cases[i].name, cases[i].from, cases[i].to, &why);
+        hdl_err err =
+            rig_golden_desc(&desc, (rig_edit){cases[i].name, cases[i].from, cases[i].to}, &why);
         if (err != cases[i].err || !strstr(why.text, cases[i].word))
             fail_msg("%s with %s: error %d, \"%s\"", cases[i].name, cases[i].to, (int)err,
                      why.text);
@@ -85,10 +59,10 @@ static void test_refusals(void **state)
 static void test_qwen2moe(void **state)
 {
     (void)state;
-    load("qwen2moe");
+    rig_golden_load(&desc, "qwen2moe");
     assert_true(desc.qkv_bias && desc.shared_gate && !desc.o_bias && !desc.router.renorm);
     assert_int_equal(desc.shared_inter, 128);
-    load("qwen2moe-odd"); /* decoder_sparse_step 2 */
+    rig_golden_load(&desc, "qwen2moe-odd"); /* decoder_sparse_step 2 */
     assert_int_equal(desc.layers[0].ffn, HDL_FFN_DENSE);
     assert_int_equal(desc.layers[1].ffn, HDL_FFN_MOE);
 }
@@ -96,13 +70,13 @@ static void test_qwen2moe(void **state)
 static void test_glm4moe(void **state)
 {
     (void)state;
-    load("glm4moe");
+    rig_golden_load(&desc, "glm4moe");
     assert_int_equal(desc.qk_norm, HDL_QK_NORM_HEAD);
     assert_int_equal(desc.ropes[0].dim, 8);
     assert_int_equal(desc.layers[0].ffn, HDL_FFN_DENSE);
     assert_int_equal(desc.layers[1].ffn, HDL_FFN_MOE);
     assert_true(desc.router.scale == 2.5f && desc.router.group_top2 && desc.router_correction);
-    load("glm4moe-groups");
+    rig_golden_load(&desc, "glm4moe-groups");
     assert_int_equal(desc.qk_norm, HDL_QK_NORM_NONE);
     assert_int_equal(desc.shared_inter, 64); /* two experts side by side */
     assert_int_equal(desc.layers[0].ffn, HDL_FFN_MOE);
@@ -111,7 +85,7 @@ static void test_glm4moe(void **state)
 static void test_gptoss(void **state)
 {
     (void)state;
-    load("gptoss");
+    rig_golden_load(&desc, "gptoss");
     assert_true(desc.qkv_bias && desc.o_bias && desc.router_bias && desc.expert_bias);
     assert_true(desc.glu_limit == 1.5f && desc.glu_alpha == 1.702f && desc.attn_sinks);
     assert_int_equal(desc.layers[0].window, 24);
@@ -124,7 +98,7 @@ static void test_llama4(void **state)
 {
     hdl_errmsg why;
     (void)state;
-    load("llama4-scout");
+    rig_golden_load(&desc, "llama4-scout");
     for (uint32_t i = 0; i < 5; i++) {
         bool rotates = i != 3;
         assert_int_equal(desc.layers[i].rope, rotates ? 0 : HDL_ROPE_NONE);
@@ -133,18 +107,23 @@ static void test_llama4(void **state)
         assert_int_equal(desc.layers[i].ffn, HDL_FFN_MOE);
     }
     assert_true(desc.ropes[0].interleaved && desc.q_temp.floor_scale == 32);
-    assert_int_equal(parse("llama4-scout", "\"no_rope_layers\": []",
-                           "\"no_rope_layers\": [0, 1, 1, 1, 0], \"moe_layers\": [2]", &why),
-                     HDL_OK);
+    assert_int_equal(
+        rig_golden_desc(&desc,
+                        (rig_edit){"llama4-scout", "\"no_rope_layers\": []",
+                                   "\"no_rope_layers\": [0, 1, 1, 1, 0], \"moe_layers\": [2]"},
+                        &why),
+        HDL_OK);
     assert_int_equal(desc.layers[0].rope, HDL_ROPE_NONE);
     assert_int_equal(desc.layers[3].rope, 0);
     assert_int_equal(desc.layers[1].ffn, HDL_FFN_DENSE);
     assert_int_equal(desc.layers[2].ffn, HDL_FFN_MOE);
-    assert_int_equal(parse("llama4-scout", "\"attn_temperature_tuning\": true",
-                           "\"attn_temperature_tuning\": 0", &why),
+    assert_int_equal(rig_golden_desc(&desc,
+                                     (rig_edit){"llama4-scout", "\"attn_temperature_tuning\": true",
+                                                "\"attn_temperature_tuning\": 0"},
+                                     &why),
                      HDL_OK);
     assert_false(desc.layers[3].q_temp);
-    load("llama4-maverick");
+    rig_golden_load(&desc, "llama4-maverick");
     assert_int_equal(desc.qk_norm, HDL_QK_NORM_NONE);
     assert_int_equal(desc.layers[0].ffn, HDL_FFN_DENSE);
     assert_int_equal(desc.layers[1].ffn, HDL_FFN_MOE);
@@ -154,17 +133,17 @@ static void test_llama4(void **state)
 static void test_skips(void **state)
 {
     (void)state;
-    load("glm4moe");
+    rig_golden_load(&desc, "glm4moe");
     assert_true(hdl_arch_skips(&desc, "model.layers.3.eh_proj.weight"));
     assert_true(hdl_arch_skips(&desc, "model.layers.10.embed_tokens.weight"));
     assert_false(hdl_arch_skips(&desc, "model.layers.2.eh_proj.weight"));
     assert_false(hdl_arch_skips(&desc, "model.layers.x"));
     assert_false(hdl_arch_skips(&desc, "model.layers.3"));
-    load("llama4-maverick");
+    rig_golden_load(&desc, "llama4-maverick");
     assert_true(hdl_arch_skips(&desc, "vision_model.class_embedding"));
     assert_true(hdl_arch_skips(&desc, "multi_modal_projector.linear_1.weight"));
     assert_false(hdl_arch_skips(&desc, "language_model.model.layers.9.extra"));
-    load("qwen2moe");
+    rig_golden_load(&desc, "qwen2moe");
     assert_false(hdl_arch_skips(&desc, "model.layers.3.eh_proj.weight"));
 }
 
