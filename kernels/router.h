@@ -9,6 +9,18 @@
 /* Joins the sum of the chosen scores, so that scores that are all zero do not become NaNs. */
 #define HDL_ROUTER_TINY 1e-20f
 
+/* A token of padding chooses nobody. */
+static inline bool hdl_router_skips(const hdl_router_args *a, size_t token)
+{
+    if (!a->n_live || token < *a->n_live)
+        return false;
+    for (uint32_t j = 0; j < a->topk; j++) {
+        a->ids[token * a->topk + j] = HDL_NONE_U32;
+        a->weights[token * a->topk + j] = 0;
+    }
+    return true;
+}
+
 static inline void hdl_router_check(const hdl_router_args *a)
 {
     const hdl_router_desc *d = &a->desc;

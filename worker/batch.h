@@ -19,7 +19,8 @@ typedef struct hdl_slot {
     bool started;  /* a row of it has run */
     bool has_last; /* `last` is the token last sampled for it */
     hdl_token last;
-    uint32_t next_pos; /* after the last row that ran, without guesses that did not come true */
+    bool last_on_device; /* that token is known there alone, until its step is collected */
+    uint32_t next_pos;   /* after the last row that ran, without guesses that did not come true */
     /* Entries [first, end) of its table in each cache group were granted. */
     uint32_t first[HDL_CACHE_GROUPS_MAX], end[HDL_CACHE_GROUPS_MAX];
 } hdl_slot;

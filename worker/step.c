@@ -39,7 +39,7 @@ static void open_slots(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *
     }
 }
 
-static void copy_layer(hdl_worker *w, uint32_t cache, uint32_t layer, const hdl_uploaded *up)
+static void copy_layer(hdl_worker *w, uint32_t cache, uint32_t layer, hdl_upload_copies copies)
 {
     hdl_kv_part parts[2];
     uint32_t n_parts = hdl_kvstore_parts(&w->kv, cache, layer, parts);
@@ -47,20 +47,21 @@ static void copy_layer(hdl_worker *w, uint32_t cache, uint32_t layer, const hdl_
         hdl_kv_copy_args args = {.memory = parts[i].memory,
                                  .block_bytes = parts[i].block_bytes,
                                  .n_blocks = w->kv.pools[cache].n_blocks,
-                                 .src = up->copies[cache].src,
-                                 .dst = up->copies[cache].dst,
-                                 .n = w->batch.groups[cache].n_copies};
+                                 .src = copies.src,
+                                 .dst = copies.dst,
+                                 .n = copies.n};
         w->model.ops->kv_copy(&args, w->forward.stream);
     }
 }
 
-static void copy_blocks(hdl_worker *w, const hdl_uploaded *up)
+static void copy_blocks(hdl_worker *w)
 {
-    for (uint32_t cache = 0; cache < w->kv.n_pools; cache++)
-        for (uint32_t layer = 0;
-             w->batch.groups[cache].n_copies != 0 && layer < w->kv.pools[cache].group.n_layers;
+    for (uint32_t cache = 0; cache < w->kv.n_pools; cache++) {
+        hdl_upload_copies copies = hdl_upload_copies_of(&w->upload, cache);
+        for (uint32_t layer = 0; copies.n != 0 && layer < w->kv.pools[cache].group.n_layers;
              layer++)
-            copy_layer(w, cache, layer, up);
+            copy_layer(w, cache, layer, copies);
+    }
 }
 
 /* ---- after it ----------------------------------------------------------------------------- */
@@ -188,13 +189,13 @@ static hdl_err run(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *open
     HDL_TRY(HDL_INJECT("worker.step"));
     hdl_batch_apply(&w->batch, plan);
     open_slots(w, plan, opens);
-    hdl_uploaded up;
-    HDL_TRY(hdl_upload_step(&w->upload, &w->batch, plan, &up));
-    copy_blocks(w, &up);
+    HDL_TRY(hdl_upload_send(&w->upload, plan));
+    copy_blocks(w);
+    hdl_tokens tokens = hdl_upload_build(&w->upload);
     if (w->batch.n_tokens == 0)
         return hdl_coll_poll(w->groups.world);
     hdl_err root_err = HDL_OK;
-    HDL_TRY(hdl_forward_run(&w->forward, &up.tokens));
+    HDL_TRY(hdl_forward_run(&w->forward, &tokens));
     HDL_TRY(run_head(w, &root_err));
     return share_tokens(w, root_err);
 }

@@ -1,45 +1,71 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "worker/upload.h"
 
-#include <stdlib.h>
+#include <string.h>
 
+#include "base/assert.h"
 #include "worker/carve.h"
 
-static void place(hdl_upload *u, const hdl_batch *b, hdl_carve *c)
+enum {
+    WORD = sizeof(uint32_t),
+    HEAD_WORDS = sizeof(hdl_step_head) / WORD,
+    ROW_WORDS = sizeof(hdl_step_row) / WORD,
+    GRANT_WORDS = sizeof(hdl_step_grant) / WORD,
+    BLOCKS_EXTRA = 8192, /* beside some for every sequence: of long prompts */
+};
+
+static void place(hdl_upload *u, hdl_carve *c)
 {
-    const hdl_batch_opts *o = &b->opts;
+    const hdl_batch_opts *o = &u->batch->opts;
     u->ids = hdl_carve_take(c, o->step_tokens, sizeof *u->ids);
+    u->last = hdl_carve_take(c, o->max_seqs, sizeof *u->last);
+    u->slots = hdl_carve_take(c, o->max_seqs, sizeof *u->slots);
+    u->n_live = hdl_carve_take(c, 1, sizeof *u->n_live);
+    u->words = hdl_carve_take(c, u->n_words, WORD);
     for (uint32_t i = 0; i < o->n_caches; i++) {
         hdl_upload_group *g = &u->groups[i];
         g->tables =
-            hdl_carve_take(c, (size_t)o->max_seqs * b->groups[i].per_seq, sizeof *g->tables);
+            hdl_carve_take(c, (size_t)o->max_seqs * u->batch->groups[i].per_seq, sizeof *g->tables);
         g->rows = hdl_carve_take(c, o->max_seqs, sizeof *g->rows);
         g->src = hdl_carve_take(c, o->caches[i].n_blocks, sizeof *g->src);
         g->dst = hdl_carve_take(c, o->caches[i].n_blocks, sizeof *g->dst);
     }
 }
 
+static hdl_err no_memory(hdl_upload *u, hdl_errmsg *why)
+{
+    size_t bytes = u->bytes;
+    hdl_upload_close(u);
+    return hdl_fail(HDL_NOMEM, why,
+                    "no memory for block tables of %zu bytes; the device is full; lower max_seqs",
+                    bytes);
+}
+
 hdl_err hdl_upload_open(hdl_upload *out, hdl_device *device, const hdl_batch *batch,
                         hdl_errmsg *why)
 {
-    *out = (hdl_upload){0};
+    const hdl_batch_opts *o = &batch->opts;
+    *out = (hdl_upload){.batch = batch};
     if (hdl_device_is_host(device))
         return HDL_OK;
-    hdl_carve c = {0};
-    place(out, batch, &c);
+    size_t grants = (size_t)o->max_seqs * o->n_caches;
     out->device = device;
+    out->n_blocks_max = (uint32_t)(2 * grants + BLOCKS_EXTRA);
+    out->n_words = HEAD_WORDS + (size_t)o->max_seqs * ROW_WORDS + grants * GRANT_WORDS +
+                   o->step_tokens + out->n_blocks_max;
+    hdl_carve c = {0};
+    place(out, &c);
     out->bytes = c.at;
-    out->rows = calloc(batch->opts.max_seqs, sizeof *out->rows);
     out->memory = c.overflow ? NULL : hdl_device_alloc(device, c.at);
-    if (!out->memory || !out->rows) {
-        hdl_upload_close(out);
-        return hdl_fail(HDL_NOMEM, why,
-                        "no memory for block tables of %zu bytes; the device is full; lower "
-                        "max_seqs",
-                        c.at);
-    }
+    if (!out->memory)
+        return no_memory(out, why);
     c = (hdl_carve){.base = out->memory};
-    place(out, batch, &c);
+    place(out, &c);
+    for (uint32_t i = 0; i < HDL_UPLOADS; i++) {
+        out->staged[i] = hdl_device_alloc_pinned(device, out->n_words * WORD);
+        if (!out->staged[i])
+            return no_memory(out, why);
+    }
     return HDL_OK;
 }
 
@@ -47,37 +73,63 @@ void hdl_upload_close(hdl_upload *u)
 {
     if (u->memory)
         hdl_device_free(u->device, u->memory, u->bytes);
-    free(u->rows);
+    for (uint32_t i = 0; i < HDL_UPLOADS && u->staged[i]; i++)
+        hdl_device_free_pinned(u->device, u->staged[i], u->n_words * WORD);
     *u = (hdl_upload){0};
 }
 
-/* What the plan granted: the entries as the batch has them now. */
-static hdl_err write_tables(const hdl_upload *u, const hdl_batch *b, const hdl_plan *p)
+/* ---- words -------------------------------------------------------------------------------- */
+
+/* Rows as the batch has them, which knows where their tokens lie in the step. */
+static void pack_rows(const hdl_upload *u, const hdl_plan *p, uint32_t *words, hdl_step_head *head)
+{
+    const hdl_attn_row *rows = u->batch->groups[0].rows;
+    uint32_t *ids = words + head->ids_at;
+    memcpy(ids, u->batch->ids, head->n_tokens * sizeof *ids);
+    for (uint32_t i = 0; i < head->n_rows; i++) {
+        const hdl_step_row row = {.slot = p->rows[i].slot,
+                                  .pos = rows[i].pos,
+                                  .token_at = rows[i].token_at,
+                                  .n_tokens = rows[i].n_tokens};
+        memcpy(words + head->rows_at + i * ROW_WORDS, &row, sizeof row);
+        if ((p->rows[i].flags & HDL_ROW_FEEDBACK) && u->batch->slots[row.slot].last_on_device)
+            ids[row.token_at] = ~row.slot;
+    }
+}
+
+/* A grant that the words have no room for, once in a long prompt: straight into the table. */
+static hdl_err write_table(const hdl_upload *u, const hdl_plan_grant *g)
+{
+    const hdl_batch_group *from = &u->batch->groups[g->cache];
+    size_t at = (size_t)g->slot * from->per_seq + g->table_at;
+    return hdl_device_write(u->device, u->groups[g->cache].tables + at, from->tables + at,
+                            g->n_blocks * sizeof *from->tables);
+}
+
+static hdl_err pack_grants(const hdl_upload *u, const hdl_plan *p, uint32_t *words,
+                           hdl_step_head *head)
 {
     for (uint32_t i = 0; i < p->n_grants; i++) {
         const hdl_plan_grant *g = &p->grants[i];
-        const hdl_batch_group *from = &b->groups[g->cache];
-        size_t at = (size_t)g->slot * from->per_seq + g->table_at;
-        HDL_TRY(hdl_device_write(u->device, u->groups[g->cache].tables + at, from->tables + at,
-                                 g->n_blocks * sizeof *from->tables));
+        if (g->n_blocks > u->n_blocks_max - head->n_blocks) {
+            HDL_TRY(write_table(u, g));
+            continue;
+        }
+        const hdl_step_grant grant = {.slot = g->slot,
+                                      .cache = g->cache,
+                                      .table_at = g->table_at,
+                                      .block_at = head->n_blocks};
+        memcpy(words + head->grants_at + head->n_grants++ * GRANT_WORDS, &grant, sizeof grant);
+        memcpy(words + head->blocks_at + head->n_blocks, p->blocks + g->block_at,
+               g->n_blocks * sizeof *words);
+        head->n_blocks += g->n_blocks;
     }
     return HDL_OK;
 }
 
-static hdl_err write_rows(const hdl_upload *u, const hdl_batch *b, uint32_t cache)
+static hdl_err write_copies(const hdl_upload *u, uint32_t cache)
 {
-    const hdl_batch_group *from = &b->groups[cache];
-    const hdl_upload_group *to = &u->groups[cache];
-    for (uint32_t i = 0; i < b->n_rows; i++) {
-        u->rows[i] = from->rows[i];
-        u->rows[i].table = to->tables + (from->rows[i].table - from->tables);
-    }
-    return hdl_device_write(u->device, to->rows, u->rows, b->n_rows * sizeof *u->rows);
-}
-
-static hdl_err write_copies(const hdl_upload *u, const hdl_batch *b, uint32_t cache)
-{
-    const hdl_batch_group *from = &b->groups[cache];
+    const hdl_batch_group *from = &u->batch->groups[cache];
     const hdl_upload_group *to = &u->groups[cache];
     size_t bytes = from->n_copies * sizeof *from->src;
     if (bytes == 0)
@@ -86,32 +138,72 @@ static hdl_err write_copies(const hdl_upload *u, const hdl_batch *b, uint32_t ca
     return hdl_device_write(u->device, to->dst, from->dst, bytes);
 }
 
-static hdl_err write_all(const hdl_upload *u, const hdl_batch *b, const hdl_plan *p)
+hdl_err hdl_upload_send(hdl_upload *u, const hdl_plan *p)
 {
-    HDL_TRY(write_tables(u, b, p));
-    HDL_TRY(hdl_device_write(u->device, u->ids, b->ids, b->n_tokens * sizeof *u->ids));
-    for (uint32_t i = 0; i < b->opts.n_caches; i++) {
-        HDL_TRY(write_rows(u, b, i));
-        HDL_TRY(write_copies(u, b, i));
-    }
-    return HDL_OK;
-}
-
-hdl_err hdl_upload_step(hdl_upload *u, const hdl_batch *b, const hdl_plan *p, hdl_uploaded *out)
-{
-    out->tokens = hdl_batch_tokens(b);
-    for (uint32_t i = 0; i < b->opts.n_caches; i++) {
-        out->copies[i].src = b->groups[i].src;
-        out->copies[i].dst = b->groups[i].dst;
-    }
     if (!u->device)
         return HDL_OK;
-    HDL_TRY(write_all(u, b, p));
-    out->tokens.ids = u->ids;
-    for (uint32_t i = 0; i < b->opts.n_caches; i++) {
-        out->tokens.rows[i] = u->groups[i].rows;
-        out->copies[i].src = u->groups[i].src;
-        out->copies[i].dst = u->groups[i].dst;
+    uint32_t *words = u->staged[u->turn++ % HDL_UPLOADS];
+    hdl_step_head head = {
+        .n_rows = u->batch->n_rows, .n_tokens = u->batch->n_tokens, .rows_at = HEAD_WORDS};
+    head.ids_at = head.rows_at + head.n_rows * ROW_WORDS;
+    head.grants_at = head.ids_at + head.n_tokens;
+    head.blocks_at = head.grants_at + p->n_grants * GRANT_WORDS;
+    pack_rows(u, p, words, &head);
+    HDL_TRY(pack_grants(u, p, words, &head));
+    memcpy(words, &head, sizeof head);
+    size_t n = head.blocks_at + head.n_blocks;
+    HDL_ASSERT_LE(n, u->n_words);
+    for (uint32_t i = 0; i < u->batch->opts.n_caches; i++)
+        HDL_TRY(write_copies(u, i));
+    return hdl_device_write(u->device, u->words, words, n * WORD);
+}
+
+/* ---- arrays ------------------------------------------------------------------------------- */
+
+static hdl_tokens build(hdl_upload *u, uint32_t n_tokens, uint32_t n_rows)
+{
+    const hdl_batch_opts *o = &u->batch->opts;
+    hdl_tokens t = {.ids = u->ids, .n_tokens = n_tokens, .n_rows = n_rows, .n_live = u->n_live};
+    hdl_batch_build_args args = {.step = u->words,
+                                 .last = u->last,
+                                 .n_rows = n_rows,
+                                 .n_tokens = n_tokens,
+                                 .n_caches = o->n_caches,
+                                 .ids = u->ids,
+                                 .slots = u->slots,
+                                 .n_live = u->n_live};
+    HDL_ASSERT(n_tokens <= o->step_tokens && n_rows <= o->max_seqs);
+    for (uint32_t i = 0; i < o->n_caches; i++) {
+        args.caches[i] = (hdl_batch_cache){.tables = u->groups[i].tables,
+                                           .per_seq = u->batch->groups[i].per_seq,
+                                           .rows = u->groups[i].rows};
+        t.rows[i] = u->groups[i].rows;
     }
-    return HDL_OK;
+    hdl_device_ops(u->device)->batch_build(&args, hdl_device_stream(u->device));
+    return t;
+}
+
+hdl_tokens hdl_upload_build(hdl_upload *u)
+{
+    if (!u->device)
+        return hdl_batch_tokens(u->batch);
+    hdl_tokens t = build(u, u->batch->n_tokens, u->batch->n_rows);
+    t.n_live = NULL; /* all are */
+    return t;
+}
+
+hdl_tokens hdl_upload_build_decode(hdl_upload *u, uint32_t n_rows)
+{
+    return build(u, n_rows, n_rows);
+}
+
+hdl_upload_copies hdl_upload_copies_of(const hdl_upload *u, uint32_t cache)
+{
+    const hdl_batch_group *g = &u->batch->groups[cache];
+    hdl_upload_copies c = {.src = g->src, .dst = g->dst, .n = g->n_copies};
+    if (u->device) {
+        c.src = u->groups[cache].src;
+        c.dst = u->groups[cache].dst;
+    }
+    return c;
 }

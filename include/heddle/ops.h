@@ -17,6 +17,7 @@
 #include <heddle/err.h>
 #include <heddle/kv.h>
 #include <heddle/limits.h>
+#include <heddle/rows.h>
 #include <heddle/source.h>
 
 /* CPU: thread team and scratch. CUDA: a stream and its scratch. Made by the backend's device
@@ -240,15 +241,6 @@ typedef struct hdl_linear_heads_args {
     uint32_t n_heads, n_tokens;
 } hdl_linear_heads_args;
 
-/* Where each token of the step belongs. Index arrays are built once per step by worker/batch.c and
- * shared by all layers. */
-typedef struct hdl_attn_row {
-    uint32_t token_at; /* first token of the row in the step */
-    uint32_t n_tokens;
-    uint32_t pos;          /* absolute position of the first token */
-    const uint32_t *table; /* block table of the sequence: covers positions [0, pos + n_tokens) */
-} hdl_attn_row;
-
 /* Norms of q and k. HEAD: RMS norm of each head before RoPE (Qwen3). PROJECTION: RMS norm of all
  * heads together before RoPE (OLMo 2, MiniMax-M2): the block's business, the op does nothing.
  * L2_AFTER: RMS norm of each head without weights after RoPE, where the layer has RoPE (Llama 4).
@@ -459,6 +451,7 @@ typedef struct hdl_router_args {
     const float *logits;     /* [n_tokens, n_experts] */
     const float *correction; /* [n_experts] or NULL */
     uint32_t n_tokens, n_experts, topk;
+    const uint32_t *n_live; /* [1] tokens from here on are padding: HDL_NONE_U32; NULL: none is */
     hdl_router_desc desc;
     uint32_t *ids;  /* [n_tokens, topk] */
     float *weights; /* [n_tokens, topk] */
@@ -531,7 +524,8 @@ typedef struct hdl_kv_copy_args {
     X(router, hdl_router_args)                                                                     \
     X(moe_experts, hdl_moe_experts_args)                                                           \
     X(moe_combine, hdl_moe_combine_args)                                                           \
-    X(kv_copy, hdl_kv_copy_args)
+    X(kv_copy, hdl_kv_copy_args)                                                                   \
+    X(batch_build, hdl_batch_build_args)
 
 #define HDL_OP_MEMBER(op, args) void (*op)(const args *, hdl_stream *);
 typedef struct hdl_ops_extent hdl_ops_extent;

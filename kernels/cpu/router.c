@@ -98,6 +98,8 @@ static void route_tokens(const void *args, size_t from, size_t to)
     float best[HDL_TOPK_MAX], weights[HDL_TOPK_MAX + HDL_LANES];
     bool apart = a->correction || a->desc.n_group > 1; /* what chooses is not the score */
     for (size_t t = from; t < to; t++) {
+        if (hdl_router_skips(a, t))
+            continue;
         uint32_t *ids = a->ids + t * a->topk;
         float *by = apart ? sums : score;
         memcpy(score, a->logits + t * a->n_experts, a->n_experts * sizeof *score);

@@ -113,6 +113,8 @@ GPU_DEVICE float *column_of(const hdl_gated_delta_args *a, const hdl_attn_row *r
 GPU_KERNEL(HELD) delta_held(hdl_gated_delta_args a)
 {
     const hdl_attn_row *row = &a.rows[gpu_block_y()];
+    if (row->n_tokens == 0)
+        return; /* padding */
     uint32_t head = gpu_block_x(), j = gpu_thread();
     size_t token = row->token_at, end = token + row->n_tokens;
     float *state = column_of(&a, row), *shared = gpu_shared<float>(), s[HELD];
@@ -137,6 +139,8 @@ GPU_KERNEL(HELD) delta_held(hdl_gated_delta_args a)
 GPU_KERNEL(1024) delta_far(hdl_gated_delta_args a)
 {
     const hdl_attn_row *row = &a.rows[gpu_block_y()];
+    if (row->n_tokens == 0)
+        return; /* padding */
     uint32_t head = gpu_block_x(), j = gpu_thread();
     bool mine = j < a.v_dim;
     float *state = column_of(&a, row), *q = gpu_shared<float>();

@@ -53,6 +53,8 @@ GPU_KERNEL(THREADS) gdn_conv(hdl_gdn_conv_args a)
     uint32_t token = gpu_block_x(), lane = gpu_thread() % HDL_LANES, channels = channels_of(&a);
     head_span s = span_of(&a, gpu_block_y() * HEADS + gpu_thread() / HDL_LANES);
     const hdl_attn_row *row = row_of_token(a.rows, a.n_rows, token);
+    if (row->n_tokens == 0)
+        return; /* padding */
     float *y = a.y + (size_t)token * channels, squares = 0;
     for (uint32_t ch = s.from + lane; ch < s.from + s.width; ch += HDL_LANES) {
         float sum = 0;
@@ -79,7 +81,7 @@ GPU_KERNEL(THREADS) gdn_keep(hdl_gdn_conv_args a)
     uint32_t channels = channels_of(&a);
     float *tail = tail_of(&a, row);
     size_t ch = gpu_index();
-    if (ch >= channels)
+    if (ch >= channels || row->n_tokens == 0)
         return;
     /* Ascending: what moves comes from a later place. */
     for (uint32_t i = 0; i + 1 < a.taps; i++)

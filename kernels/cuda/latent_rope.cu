@@ -48,6 +48,8 @@ GPU_KERNEL(256) latent_rope(hdl_latent_rope_args a)
     if (item > a.n_heads)
         return;
     const hdl_attn_row *row = row_of_token(a.rows, a.n_rows, token);
+    if (row->n_tokens == 0)
+        return; /* padding */
     uint32_t pos = row->pos + token - row->token_at, dim = a.nope_dim + a.rope_dim;
     if (item == a.n_heads) {
         store_row(&a, row, pos, a.kv + token * a.kv_stride);

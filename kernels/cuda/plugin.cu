@@ -26,6 +26,7 @@
     X(add)                                                                                         \
     X(add_row)                                                                                     \
     X(kv_copy)                                                                                     \
+    X(batch_build)                                                                                 \
     X(attention)                                                                                   \
     X(gdn_conv)                                                                                    \
     X(gated_delta)                                                                                 \

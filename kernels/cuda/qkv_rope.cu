@@ -45,6 +45,8 @@ GPU_KERNEL(256) qkv_rope(hdl_qkv_rope_args a)
     if (head >= a.n_heads + 2 * n_kv)
         return;
     const hdl_attn_row *row = row_of_token(a.rows, a.n_rows, token);
+    if (row->n_tokens == 0)
+        return; /* padding */
     uint32_t pos = row->pos + token - row->token_at;
     const float *from = a.qkv + token * a.qkv_stride + (size_t)head * dim;
     float *x = gpu_shared<float>() + (size_t)gpu_warp() * dim;

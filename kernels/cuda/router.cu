@@ -126,6 +126,13 @@ GPU_KERNEL(32) router(hdl_router_args a)
 {
     size_t t = gpu_block_x();
     route_memory *m = gpu_shared<route_memory>();
+    if (a.n_live && t >= *a.n_live) {
+        for (uint32_t j = gpu_lane(); j < a.topk; j += GPU_WARP) {
+            a.ids[t * a.topk + j] = HDL_NONE_U32;
+            a.weights[t * a.topk + j] = 0;
+        }
+        return;
+    }
     score_all(&a, a.logits + t * a.n_experts, m);
     if (a.desc.n_group > 1)
         keep_groups(&a, m);

@@ -99,8 +99,11 @@ static void route(const hdl_router_args *a, const float *logits, uint32_t *ids, 
 static void route_tokens(const void *args, size_t from, size_t to)
 {
     const hdl_router_args *a = args;
-    for (size_t t = from; t < to; t++)
+    for (size_t t = from; t < to; t++) {
+        if (hdl_router_skips(a, t))
+            continue;
         route(a, a->logits + t * a->n_experts, a->ids + t * a->topk, a->weights + t * a->topk);
+    }
 }
 
 void hdl_ref_router(const hdl_router_args *a, hdl_stream *stream)

@@ -67,7 +67,8 @@ typedef struct kt_suite {
     X(router) \
     X(moe_experts) \
     X(moe_combine) \
-    X(kv_copy)
+    X(kv_copy) \
+    X(batch_build)
 // clang-format on
 #define KT_SUITE_DECLARE(name) extern const kt_suite kt_##name;
 KT_SUITE_LIST(KT_SUITE_DECLARE)

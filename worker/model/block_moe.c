@@ -50,8 +50,9 @@ static hdl_err shared_expert(hdl_forward *f, const hdl_layer *w, const float *in
     return HDL_OK;
 }
 
-static void route(hdl_forward *f, const hdl_layer *w, const float *in, uint32_t n)
+static void route(hdl_forward *f, const hdl_layer *w, const float *in, const hdl_tokens *t)
 {
+    uint32_t n = t->n_tokens;
     const hdl_model_desc *desc = f->model->desc;
     hdl_forward_linear(
         f, &w->router,
@@ -61,6 +62,7 @@ static void route(hdl_forward *f, const hdl_layer *w, const float *in, uint32_t 
                               .n_tokens = n,
                               .n_experts = desc->n_experts,
                               .topk = desc->topk,
+                              .n_live = t->n_live,
                               .desc = desc->router,
                               .ids = f->ids,
                               .weights = f->weights};
@@ -76,7 +78,7 @@ hdl_err hdl_block_moe(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
     uint32_t n = t->n_tokens;
 
     const float *in = hdl_forward_enter(f, w->ffn_norm, n);
-    route(f, w, in, n);
+    route(f, w, in, t);
     if (desc->shared_inter != 0)
         HDL_TRY(shared_expert(f, w, in, n));
     hdl_moe_experts_args experts = {.x = in,

@@ -29,6 +29,7 @@ typedef struct hdl_tokens {
     uint32_t n_tokens, n_rows;
     /* [n_rows] for each cache group: the same tokens, that group's tables. */
     const hdl_attn_row *rows[HDL_CACHE_GROUPS_MAX];
+    const uint32_t *n_live; /* [1] of the device: tokens from here on are padding; NULL: none is */
 } hdl_tokens;
 
 typedef struct hdl_forward {
