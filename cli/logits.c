@@ -22,6 +22,10 @@ static const hdl_arg_opt logits_opts[] = {
     {.name = "batch-with",
      .value = "FILE",
      .doc = "run other sequences, one a line, in the same batches"},
+    {.name = "config",
+     .letter = 'c',
+     .value = "F",
+     .doc = "configuration file; options win over it"},
     CLI_ENGINE_OPTIONS,
 };
 

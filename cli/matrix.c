@@ -38,6 +38,7 @@ static const struct {
     {"arch", "architecture"},
     {"weights", "weights in safetensors"},
     {"gguf", "GGUF"},
+    {"gpu", "GPU, date, commit"},
 };
 
 static int print_json(void)
@@ -98,18 +99,21 @@ int cli_matrix(char **argv)
         return rc;
     if (hdl_args_has(&args, "json"))
         return print_json();
+    bool titled = false;
     for (size_t s = 0; s < HDL_ARRAY_LEN(sections); s++) {
-        bool titled = false;
+        titled = false;
         for (size_t i = 0; i < HDL_ARRAY_LEN(rows); i++) {
             if (strcmp(rows[i].kind, sections[s].kind) != 0)
                 continue;
             if (!titled)
-                printf("%s%-36s covered, on CPUs\n", s > 0 ? "\n" : "", sections[s].title);
+                printf("%s%-36s covered%s\n", s > 0 ? "\n" : "", sections[s].title,
+                       s + 1 < HDL_ARRAY_LEN(sections) ? ", on CPUs" : "");
             titled = true;
             printf("%-36s ", rows[i].name);
             print_checks(rows[i].checks);
         }
     }
-    printf("\nGPUs: nothing has run on one yet.\n");
+    if (!titled)
+        printf("\nGPUs: nothing has run on one yet.\n");
     return CLI_OK;
 }

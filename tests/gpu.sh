@@ -1,100 +1,219 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, on a machine that has one, in the order of cost. What has passed here may be said in README's
-# matrix to have run on this GPU; nothing else may.
+# Everything that needs a GPU, on a machine that has one. What has passed here may be said in README's matrix to have run
+# on this GPU; nothing else may.
 #
-#   tests/gpu.sh                 build, build check, kernels, models, score, server, memory checks
+#   tests/gpu.sh                 all suites below, at most 20 minutes once it is built
 #   tests/gpu.sh kernels models  only these
+#   tests/gpu.sh --build         only what needs no GPU: compile, so that a machine with one is not kept waiting
+#   tests/gpu.sh --fiber         the same script without a GPU: short forms on fibers, which prove the script and no speed
 #   tests/gpu.sh --list
 #
-# Needs NVIDIA's driver, the CUDA toolkit and what quickstart.sh installs. With the plugin built before it takes at most 20
-# minutes. The last line is `N passed, N failed, N skipped`; logs are build/gpu/logs/<suite>.log, the results go to
-# bench/results/<gpu>-<date>.json: add them to the repository with the line of README's matrix that they prove.
+# Needs NVIDIA's driver, the CUDA toolkit and what quickstart.sh installs. Each suite has a limit in seconds: one that hangs
+# costs no other. Logs are build/gpu/logs/<suite>.log; results go to bench/results/<gpu>-<date>.json where all suites ran (else
+# beside the logs): add that file to the repository, tests/golden/matrix.py makes README's table of GPUs of it.
+# The last line is `N passed, N failed, N skipped`.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+script=$PWD/tests/gpu.sh
 
-suites=(check kernels models score server sanitizer)
+suites=(check kernels models parallel score server kill sanitizer)
 declare -A about=(
     [check]="the plugin for all targets: no spills, no library missing; the GPU opens"
     [kernels]="the grid of tests/kernels on the GPU against ref"
     [models]="every golden configuration: the CPU's greedy tokens, the same bits for any chunk and batch"
-    [score]="the bundled model's held-out questions with --device cuda"
-    [server]="the bundled model served from the GPU: streams, and a killed worker"
+    [parallel]="tp 2 and ep 2 on one GPU, over NCCL: one rank's logits bit for bit"
+    [score]="the bundled model's held-out questions"
+    [server]="10,000 mixed requests, some of whose clients leave: no block is missing at the end"
+    [kill]="a rank of two dies by kill -9 under streams: they go on with the same tokens"
     [sanitizer]="compute-sanitizer's memcheck, racecheck and synccheck over the kernel grid"
 )
-build=build/gpu
-logs=$build/logs
-plugin=$build/bin/libheddle_cuda.so
+declare -A limit=([check]=60 [kernels]=120 [models]=120 [parallel]=90 [score]=60 [server]=150 [kill]=60 [sanitizer]=150)
 passed=0 failed=0 skipped=0
-rows=()
 
 fail() { echo "tests/gpu.sh: $*" >&2; exit 2; }
 
-prepare() {
-    command -v nvidia-smi >/dev/null || fail "there is no nvidia-smi; install NVIDIA's driver; on machines without a GPU tests/run.sh is all there is"
-    gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader -i 0 | tr ' /' '--') || fail "the driver does not answer; nvidia-smi says why"
+# ---- what differs between a GPU and fibers ----
+
+use_gpu() {
+    build=build/gpu plugin=build/gpu/bin/libheddle_cuda.so model=deploy/demo-model bin=build/gpu/bin on=gpu
+    kv=1GiB collectives=nccl
+}
+
+use_fiber() {
+    build=build/release plugin=build/release/tests/libheddle_fiber.so model=build/gpu/tiny bin=build/release/bin on=fiber
+    kv=64MiB collectives=auto
+    for name in "${suites[@]}"; do limit[$name]=120; done
+}
+
+compile() {
+    local cuda=ON
+    [ $on = fiber ] && cuda=OFF
     mkdir -p "$logs"
-    cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DHDL_CUDA=ON >"$logs/build.log" 2>&1 &&
+    cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DHDL_CUDA=$cuda >"$logs/build.log" 2>&1 &&
         cmake --build $build -j "$(nproc)" >>"$logs/build.log" 2>&1 || {
         tail -20 "$logs/build.log"
         fail "the build failed; $logs/build.log has all of it"
     }
 }
 
-suite_check() { # what ctest says of the build, and a device that opens
-    ctest --test-dir $build -R 'heddle_test_cuda_build' --output-on-failure &&
-        $build/tests/heddle_test_kernels --plugin $plugin --only add
+# The device as programs are told of it; two.yaml is for two ranks, which meet over NCCL or not at all.
+write_configs() {
+    local device="worker: {device: cuda:0, cuda_plugin: $PWD/$plugin"
+    printf '%s}\nkv: {bytes: %s}\n' "$device" $kv >build/gpu/one.yaml
+    printf '%s, collectives: %s}\nkv: {bytes: %s}\n' "$device" $collectives $kv >build/gpu/two.yaml
 }
 
-suite_kernels() { $build/tests/heddle_test_kernels --plugin $plugin; }
-
-suite_models() { $build/tests/heddle_test_worker_plugin $plugin; }
-
-suite_score() { python3 tests/golden/score.py --bin $build/bin --device cuda; }
-
-# An answer through the server; then the worker dies under a stream, which must end with the tokens that it would have had.
-suite_server() {
-    [ -x build/venv/bin/python ] || { echo "no build/venv; tests/run.sh api makes it"; return 77; }
-    build/venv/bin/python tests/fault/kill_workers.py --bin $build/bin --tp 1 --ep 1 --kills 3 --device cuda
-}
-
-suite_sanitizer() {
-    command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer in PATH"; return 77; }
-    local tool
-    for tool in memcheck racecheck synccheck; do
-        compute-sanitizer --tool $tool --error-exitcode 9 --print-limit 5 \
-            $build/tests/heddle_test_kernels --plugin $plugin || return 1
+# Programs whose workers each believe that they have a machine of their own: NCCL refuses two ranks on one GPU of one host.
+make_own_hosts() {
+    rm -rf build/gpu/own-hosts
+    mkdir -p build/gpu/own-hosts
+    local program
+    for program in $bin/*; do
+        [ "${program##*/}" = heddle-worker ] || ln "$program" build/gpu/own-hosts/ 2>/dev/null || cp "$program" build/gpu/own-hosts/
     done
+    cat >build/gpu/own-hosts/heddle-worker <<EOF
+#!/bin/sh
+export NCCL_HOSTID=heddle-\$\$ NCCL_SOCKET_IFNAME=lo NCCL_IB_DISABLE=1
+exec $PWD/$bin/heddle-worker "\$@"
+EOF
+    chmod +x build/gpu/own-hosts/heddle-worker
 }
 
+prepare() {
+    mkdir -p "$logs" build/gpu
+    if [ $on = gpu ]; then
+        gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader -i 0 | tr ' /' '--')
+        driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader -i 0)
+    else
+        gpu=fibers driver=none
+        python3 tests/fault/tiny_model.py $model
+    fi
+    rm -f "$logs"/*.json "$logs"/suites.tsv
+    write_configs
+    make_own_hosts
+}
+
+# ---- suites: exit status 0 passed, 77 skipped ----
+
+suite_check() {
+    if [ $on = gpu ]; then
+        ctest --test-dir $build -R 'heddle_test_cuda_build' --output-on-failure || return 1
+    fi
+    $build/tests/heddle_test_kernels --plugin $plugin --only add
+}
+
+suite_kernels() {
+    [ $on = gpu ] && exec $build/tests/heddle_test_kernels --plugin $plugin
+    local op
+    for op in rms_norm router kv_copy; do $build/tests/heddle_test_kernels --plugin $plugin --only $op || return 1; done
+}
+
+suite_models() {
+    local some=()
+    [ $on = fiber ] && some=(llama-bias)
+    $build/tests/heddle_test_worker_plugin $plugin "${some[@]}"
+}
+
+suite_parallel() {
+    local tokens=512 variants="tp 2;ep 2;tp 2 ep 2;chunks of 7, tp 2;31 others, chunks of 7, tp 2 ep 2"
+    [ $on = fiber ] && tokens=12 variants="tp 2;ep 2"
+    python3 tests/golden/exact.py --bin build/gpu/own-hosts --model $model --config build/gpu/two.yaml --tokens $tokens \
+        --variants "$variants"
+}
+
+suite_score() {
+    local short=()
+    [ $on = fiber ] && short=(--limit 1 --runs "tp 1")
+    python3 tests/golden/score.py --bin $bin --config build/gpu/one.yaml "${short[@]}"
+}
+
+suite_server() {
+    local n=10000 clients=128
+    [ $on = fiber ] && n=200 clients=16
+    python3 tests/fault/mixed_requests.py --bin $bin --model $model --config build/gpu/one.yaml --requests $n --clients $clients \
+        --tokens $([ $on = fiber ] && echo 4 || echo 32) --log "$logs/server-heddle.log"
+}
+
+suite_kill() {
+    local kills=6 streams=16 tokens=200
+    [ $on = fiber ] && kills=1 streams=2 tokens=12
+    python3 tests/fault/kill_workers.py --bin build/gpu/own-hosts --model $model --config build/gpu/two.yaml --tp 2 --ep 1 \
+        --kills $kills --streams $streams --tokens $tokens --log "$logs/kill-heddle.log"
+}
+
+# The quick ops by every tool first. What the time does not allow is named, not failed.
+suite_sanitizer() {
+    [ $on = gpu ] || { echo "sanitizers of the host have run on the same kernels: tests/run.sh asan"; return 77; }
+    command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer in PATH"; return 77; }
+    local ops=(add kv_copy embed rms_norm glu qkv_rope router moe_combine linear attention moe_experts latent_rope gdn_conv gated_delta)
+    local tool op missed='' end=$((SECONDS + limit[sanitizer] - 10))
+    for op in "${ops[@]}"; do
+        for tool in memcheck racecheck synccheck; do
+            [ $SECONDS -lt $end ] || { missed+=" $op:$tool"; continue; }
+            timeout $((end - SECONDS + 1)) compute-sanitizer --tool $tool --error-exitcode 9 --print-limit 5 \
+                $build/tests/heddle_test_kernels --plugin $plugin --only $op
+            case $? in
+            0) ;;
+            124) missed+=" $op:$tool" ;;
+            *) return 1 ;;
+            esac
+        done
+    done
+    echo "no fault; not reached:${missed:- none}"
+}
+
+# ---- running them ----
+
+# In a process group of its own, so that what hangs goes with all its children.
 run_suite() {
     local name=$1 log=$logs/$1.log begin=$SECONDS state
-    "suite_$name" >"$log" 2>&1
+    timeout -k 5 "${limit[$name]}" bash "$script" --one "$on" "$name" >"$log" 2>&1
     case $? in
     0) state=passed passed=$((passed + 1)) ;;
     77) state=skipped skipped=$((skipped + 1)) ;;
+    124 | 137) state=failed failed=$((failed + 1)) && echo "it did not end within ${limit[$name]} s" >>"$log" ;;
     *) state=failed failed=$((failed + 1)) ;;
     esac
-    printf '%-10s %-8s %4d s  %s\n' "$name" $state $((SECONDS - begin)) "$(tail -1 "$log" | cut -c1-100)"
-    rows+=("{\"suite\":\"$name\",\"state\":\"$state\",\"seconds\":$((SECONDS - begin))}")
+    printf '%s\t%s\t%d\n' "$name" $state $((SECONDS - begin)) >>"$logs/suites.tsv"
+    printf '%-13s %-8s %4d s  %s\n' "$name" $state $((SECONDS - begin)) "$(tail -1 "$log" | cut -c1-100)"
+    [ $state = failed ] && tail -15 "$log" | sed 's/^/    /'
+    return 0
 }
 
 write_results() {
-    local joined
-    joined=$(IFS=,; echo "${rows[*]}")
-    printf '{"gpu":"%s","driver":"%s","commit":"%s","date":"%s","suites":[%s]}\n' "$gpu" \
-        "$(nvidia-smi --query-gpu=driver_version --format=csv,noheader -i 0)" "$(git rev-parse --short HEAD)" \
-        "$(date -u +%F)" "$joined" >"bench/results/$gpu-$(date -u +%F).json"
+    local out=bench/results/$gpu-$(date -u +%F).json
+    [ $on = gpu ] && [ "$1" -eq ${#suites[@]} ] || out=$logs/results.json
+    python3 bench/results/collect.py "$logs" --gpu "$gpu" --driver "$driver" --out "$out"
 }
 
 if [ "${1:-}" = --list ]; then
-    for name in "${suites[@]}"; do printf '%-10s %s\n' "$name" "${about[$name]}"; done
+    for name in "${suites[@]}"; do printf '%-13s at most %3d s  %s\n' "$name" "${limit[$name]}" "${about[$name]}"; done
     exit 0
 fi
+logs=build/gpu/logs
+if [ "${1:-}" = --one ]; then
+    "use_$2"
+    "suite_$3"
+    exit
+fi
+use_gpu
+only_build=''
+case ${1:-} in
+--fiber) use_fiber && shift ;;
+--build) only_build=yes && shift ;;
+esac
 for name in "$@"; do
     [ -n "${about[$name]:-}" ] || fail "there is no suite $name; --list names them"
 done
+if [ $on = gpu ] && [ -z "$only_build" ]; then
+    command -v nvidia-smi >/dev/null || fail "there is no nvidia-smi; install NVIDIA's driver; on machines without a GPU tests/gpu.sh --fiber is all there is"
+    nvidia-smi -i 0 >/dev/null || fail "the driver does not answer; nvidia-smi says why"
+fi
+compile
+[ -n "$only_build" ] && exit 0
 prepare
-for name in "${@:-${suites[@]}}"; do run_suite "$name"; done
-write_results
+[ $# -gt 0 ] || set -- "${suites[@]}"
+for name in "$@"; do run_suite "$name"; done
+write_results $#
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]

@@ -11,7 +11,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-suites=(tidy unit asan tsan kernels cuda api exact score fault deploy quickstart)
+suites=(tidy unit asan tsan kernels cuda gpu api exact score fault deploy quickstart)
 by_name=(clang)
 declare -A about=(
     [tidy]="style, include walls, signposts"
@@ -20,6 +20,7 @@ declare -A about=(
     [tsan]="the same under ThreadSanitizer"
     [kernels]="kernel grid on the optimised build, every instruction set level that the CPU has"
     [cuda]="the CUDA plugin for all targets: no spills, no library missing; skipped without nvcc"
+    [gpu]="tests/gpu.sh --fiber: what a GPU runs, in short forms on fibers"
     [api]="HTTP and OpenAI API through real sockets and the openai package"
     [exact]="the same logits on every layout, chunking, thread count and batch; and transformers' logits"
     [score]="the bundled model's score on every layout and in q8"
@@ -121,6 +122,8 @@ suite_cuda() {
     }
     run_ctest cuda -R heddle_test_cuda_build
 }
+
+suite_gpu() { build release && tests/gpu.sh --fiber; }
 
 suite_api() { build release && venv && build/venv/bin/python tests/integration/run.py --bin build/release/bin; }
 

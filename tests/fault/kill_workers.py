@@ -32,7 +32,8 @@ class Server:
 
     def __init__(self, args):
         cmd = [os.path.join(args.bin, "heddle"), "serve", args.model, "--tp", str(args.tp), "--ep",
-               str(args.ep), "--port", "0", "--threads", "1", "--device", args.device]
+               str(args.ep), "--port", "0", "--threads", "1"]
+        cmd += ["--config", args.config] if getattr(args, "config", None) else ["--device", args.device]
         self.config = None
         if getattr(args, "plugin", None):
             self.config = tempfile.NamedTemporaryFile("w", suffix=".yaml")
@@ -204,6 +205,7 @@ def main():
     parser.add_argument("--ep", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--plugin", help="with --device cuda: the library, such as the one of fibers")
+    parser.add_argument("--config", help="a configuration file that names the device instead")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--streams", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=200)
