@@ -14,10 +14,11 @@
 #include <heddle/ops.h>
 
 /* Raised whenever this file or ops.h changes in what a compiled caller sees. */
-enum { HDL_PLUGIN_ABI = 3 };
+enum { HDL_PLUGIN_ABI = 4 };
 
 typedef struct hdl_plugin_device hdl_plugin_device;
 typedef struct hdl_plugin_event hdl_plugin_event;
+typedef struct hdl_plugin_graph hdl_plugin_graph;
 
 typedef struct hdl_plugin_opts {
     uint32_t index;       /* of the GPU, among those that the process sees */
@@ -126,6 +127,18 @@ typedef struct hdl_plugin {
      */
     hdl_plugin_event *(*event_new_timed)(hdl_plugin_device *device);
     hdl_err (*event_elapsed)(hdl_plugin_event *from, hdl_plugin_event *to, double *us);
+    /* Would wait return at once? */
+    bool (*event_done)(hdl_plugin_event *event);
+
+    /* Work recorded once and given to the device again and again as one launch. Between begin and
+     * end ops, fills, copies on the device and collectives are noted and not run; nothing else is
+     * asked of the device. Ops that never ran before may fail there: run them once first. end
+     * without success has recorded nothing, and harmed nothing. Cold but for graph_run. All are
+     * NULL where there are no graphs. */
+    hdl_err (*graph_begin)(hdl_plugin_device *device);
+    hdl_err (*graph_end)(hdl_plugin_device *device, hdl_plugin_graph **out);
+    hdl_err (*graph_run)(hdl_plugin_graph *graph);
+    void (*graph_free)(hdl_plugin_graph *graph);
 
     const hdl_plugin_colls *colls; /* NULL: none */
     const hdl_plugin_roofs *roofs;

@@ -55,16 +55,6 @@ void hdl_cuda_store(void *to, const void *from, size_t bytes)
         fprintf(stderr, "cuda: weights: %s\n", cudaGetErrorString(e)); /* sync tells the worker */
 }
 
-void *gpu_upload(hdl_stream *s, const void *from, size_t bytes)
-{
-    void *to = gpu_take(s, bytes);
-    if (s->err == HDL_OK)
-        (void)keep(s,
-                   cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, (cudaStream_t)s->queue),
-                   "an upload");
-    return to;
-}
-
 static void *take_as(hdl_plugin_device *d, size_t bytes, bool pinned)
 {
     taken *t = (taken *)malloc(sizeof *t);
@@ -107,6 +97,7 @@ static void close_device(hdl_plugin_device *d)
 {
     if (!d)
         return;
+    gpu_upload_forget(&d->stream);
     while (d->all)
         give_as(d, d->all->ptr);
     if (d->stream.queue)
@@ -160,6 +151,7 @@ static hdl_err open_device(hdl_plugin_device **out, const hdl_plugin_opts *opts,
         e = cudaStreamCreateWithFlags(&queue, cudaStreamNonBlocking);
     if (e == cudaSuccess)
         e = cudaDeviceGetAttribute(&n_sms, cudaDevAttrMultiProcessorCount, d->index);
+    d->stream.device = d;
     d->stream.queue = queue;
     d->stream.n_sms = (uint32_t)n_sms;
     if (e != cudaSuccess) {
@@ -273,6 +265,69 @@ static hdl_err event_elapsed(hdl_plugin_event *from, hdl_plugin_event *to, doubl
     return HDL_OK;
 }
 
+static bool event_done(hdl_plugin_event *e)
+{
+    if (cudaEventQuery(e->at) != cudaErrorNotReady)
+        return true;          /* an error, too: wait tells of it */
+    (void)cudaGetLastError(); /* it is none */
+    return false;
+}
+
+/* ---- graphs ---- */
+
+struct hdl_plugin_graph {
+    hdl_plugin_device *device;
+    cudaGraphExec_t exec;
+};
+
+static hdl_err graph_begin(hdl_plugin_device *d)
+{
+    hdl_stream *s = &d->stream;
+    if (s->err != HDL_OK)
+        return s->err;
+    return keep(s, cudaStreamBeginCapture((cudaStream_t)s->queue, cudaStreamCaptureModeThreadLocal),
+                "the beginning of a graph");
+}
+
+/* What went wrong while it was recorded has not run: the stream goes on as before. */
+static hdl_err graph_end(hdl_plugin_device *d, hdl_plugin_graph **out)
+{
+    hdl_stream *s = &d->stream;
+    hdl_plugin_graph *g = (hdl_plugin_graph *)calloc(1, sizeof *g);
+    cudaGraph_t graph = NULL;
+    *out = NULL;
+    cudaError_t e = cudaStreamEndCapture((cudaStream_t)s->queue, &graph);
+    if (e == cudaSuccess && s->err == HDL_OK && g)
+        e = cudaGraphInstantiate(&g->exec, graph, 0);
+    if (graph)
+        cudaGraphDestroy(graph);
+    if (e == cudaSuccess && s->err == HDL_OK && g) {
+        g->device = d;
+        *out = g;
+        return HDL_OK;
+    }
+    fprintf(stderr, "cuda: a graph: %s\n", cudaGetErrorString(e));
+    (void)cudaGetLastError();
+    s->err = HDL_OK;
+    free(g);
+    return HDL_UNSUPPORTED;
+}
+
+static hdl_err graph_run(hdl_plugin_graph *g)
+{
+    hdl_stream *s = &g->device->stream;
+    if (s->err != HDL_OK)
+        return s->err;
+    return keep(s, cudaGraphLaunch(g->exec, (cudaStream_t)s->queue), "a graph");
+}
+
+static void graph_free(hdl_plugin_graph *g)
+{
+    if (g)
+        cudaGraphExecDestroy(g->exec);
+    free(g);
+}
+
 const hdl_plugin hdl_cuda_device_layer = {
     HDL_PLUGIN_ABI,
     sizeof(hdl_plugin),
@@ -298,6 +353,11 @@ const hdl_plugin hdl_cuda_device_layer = {
     event_wait,
     event_new_timed,
     event_elapsed,
+    event_done,
+    graph_begin,
+    graph_end,
+    graph_run,
+    graph_free,
     NULL,
     NULL,
 };

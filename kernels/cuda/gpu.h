@@ -76,12 +76,16 @@ enum { GPU_WARP = 32 };
 /* The plugin's stream: the queue, and scratch that an op takes on the host and gives back when it
  * returns; kernels of later ops reuse it in stream order. */
 struct hdl_stream {
-    void *queue; /* cudaStream_t; fibers: NULL */
+    hdl_plugin_device *device;
+    void *queue; /* cudaStream_t; fibers: this stream */
     unsigned char *scratch;
     size_t scratch_bytes, scratch_at;
     uint32_t n_sms;
-    uint32_t order; /* fibers */
-    hdl_err err;    /* sticky: the first error of a launch or copy */
+    uint32_t order;        /* fibers */
+    hdl_err err;           /* sticky: the first error of a launch or copy */
+    struct gpu_kept *kept; /* of gpu_upload */
+    uint32_t n_kept;
+    struct fiber_notes *notes; /* fibers: what is being recorded; NULL: nothing */
 };
 
 /* Scratch of an op, 256-byte aligned, on the device. Asserts where scratch_bytes was no bound. */
@@ -93,8 +97,9 @@ static inline void *gpu_take(hdl_stream *s, size_t bytes)
     return s->scratch + at;
 }
 
-/* Host bytes (an array of hdl_weight, say) into scratch. */
+/* Host bytes that seldom change (an array of hdl_weight, say), on the device; see keep.cu. */
 void *gpu_upload(hdl_stream *s, const void *from, size_t bytes);
+void gpu_upload_forget(hdl_stream *s); /* before the device goes */
 
 static inline uint32_t gpu_div_up(size_t n, uint32_t unit)
 {

@@ -23,17 +23,11 @@ void hdl_cuda_store(void *to, const void *from, size_t bytes)
     fiber_memory_close();
 }
 
-void *gpu_upload(hdl_stream *s, const void *from, size_t bytes)
-{
-    void *to = gpu_take(s, bytes);
-    hdl_cuda_store(to, from, bytes);
-    return to;
-}
-
 static void close_device(hdl_plugin_device *d)
 {
     if (!d)
         return;
+    gpu_upload_forget(&d->stream);
     fiber_memory_give(d->stream.scratch);
     free(d);
 }
@@ -53,6 +47,8 @@ static hdl_err open_device(hdl_plugin_device **out, const hdl_plugin_opts *opts,
     hdl_plugin_device *d = (hdl_plugin_device *)calloc(1, sizeof *d);
     if (!d)
         return hdl_fail(HDL_NOMEM, why, "out of memory; the machine is full; stop other programs");
+    d->stream.device = d;
+    d->stream.queue = &d->stream;
     d->stream.scratch = (unsigned char *)fiber_memory_take(opts->scratch_bytes);
     d->stream.scratch_bytes = opts->scratch_bytes;
     d->stream.order = opts->order;
@@ -102,21 +98,30 @@ static void give_pinned(hdl_plugin_device *d, void *ptr)
 
 static hdl_err move(hdl_plugin_device *d, void *to, const void *from, size_t bytes)
 {
-    if (bytes > 0)
+    if (bytes == 0)
+        return d->stream.err;
+    return fiber_do(&d->stream, [to, from, bytes]() {
         hdl_cuda_store(to, from, bytes);
-    return d->stream.err;
+        return HDL_OK;
+    });
 }
 
 static hdl_err fill(hdl_plugin_device *d, uint32_t *to, uint32_t word, size_t count)
 {
-    fiber_memory_open();
-    for (size_t i = 0; i < count; i++)
-        to[i] = word;
-    fiber_memory_close();
-    return d->stream.err;
+    return fiber_do(&d->stream, [to, word, count]() {
+        fiber_memory_open();
+        for (size_t i = 0; i < count; i++)
+            to[i] = word;
+        fiber_memory_close();
+        return HDL_OK;
+    });
 }
 
-static hdl_err sync(hdl_plugin_device *d) { return d->stream.err; }
+static hdl_err sync(hdl_plugin_device *d)
+{
+    HDL_ASSERT(!d->stream.notes); /* nothing may wait for what is only being recorded */
+    return d->stream.err;
+}
 
 static hdl_plugin_event *event_new(hdl_plugin_device *d)
 {
@@ -138,6 +143,52 @@ static hdl_err event_elapsed(hdl_plugin_event *from, hdl_plugin_event *to, doubl
     return to->device->stream.err;
 }
 
+static bool event_done(hdl_plugin_event *e)
+{
+    (void)e;
+    return true;
+}
+
+/* ---- graphs ---- */
+
+struct hdl_plugin_graph {
+    fiber_notes notes;
+};
+
+static hdl_err graph_begin(hdl_plugin_device *d)
+{
+    HDL_ASSERT(!d->stream.notes);
+    hdl_plugin_graph *g = (hdl_plugin_graph *)calloc(1, sizeof *g);
+    if (!g)
+        return HDL_NOMEM;
+    d->stream.notes = &g->notes;
+    return HDL_OK;
+}
+
+static hdl_err graph_end(hdl_plugin_device *d, hdl_plugin_graph **out)
+{
+    HDL_ASSERT(d->stream.notes);
+    *out = (hdl_plugin_graph *)d->stream.notes; /* its first member */
+    d->stream.notes = NULL;
+    return HDL_OK;
+}
+
+static hdl_err graph_run(hdl_plugin_graph *g)
+{
+    for (fiber_note *n = g->notes.first; n; n = n->next)
+        HDL_TRY(n->run(n));
+    return HDL_OK;
+}
+
+static void graph_free(hdl_plugin_graph *g)
+{
+    for (fiber_note *n = g ? g->notes.first : NULL, *next; n; n = next) {
+        next = n->next;
+        free(n); /* arguments of kernels, without destructors */
+    }
+    free(g);
+}
+
 const hdl_plugin hdl_cuda_device_layer = {
     HDL_PLUGIN_ABI, sizeof(hdl_plugin),
     "fiber",        NULL,
@@ -151,5 +202,8 @@ const hdl_plugin hdl_cuda_device_layer = {
     event_new,      event_free,
     event_record,   event_wait,
     event_new,      event_elapsed,
-    NULL,           NULL,
+    event_done,     graph_begin,
+    graph_end,      graph_run,
+    graph_free,     NULL,
+    NULL,
 };

@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include <new>
 #include <tuple>
 #include <utility>
 
@@ -168,6 +169,33 @@ struct fiber_run {
 };
 void fiber_launch(const fiber_run *run);
 
+/* What is recorded of a graph, in order. */
+struct fiber_note {
+    fiber_note *next;
+    hdl_err (*run)(fiber_note *note);
+};
+struct fiber_notes {
+    fiber_note *first, *last;
+};
+
+/* Does f() -> hdl_err now, or notes it where the stream is being recorded. */
+template <class F> static hdl_err fiber_do(hdl_stream *s, F f)
+{
+    struct noted : fiber_note {
+        F f;
+        explicit noted(F with) : fiber_note{}, f(with) {}
+    };
+    if (!s || !s->notes)
+        return f();
+    void *memory = malloc(sizeof(noted));
+    HDL_ASSERT(memory != NULL);
+    noted *n = new (memory) noted(f);
+    n->run = [](fiber_note *note) { return ((noted *)note)->f(); };
+    (s->notes->last ? s->notes->last->next : s->notes->first) = n;
+    s->notes->last = n;
+    return HDL_OK;
+}
+
 template <class... P, class... A>
 static void gpu_launch(hdl_stream *s, const char *name, gpu_grid g, void (*kernel)(P...), A... args)
 {
@@ -175,12 +203,17 @@ static void gpu_launch(hdl_stream *s, const char *name, gpu_grid g, void (*kerne
         void (*kernel)(P...);
         std::tuple<P...> args;
     } c = {kernel, std::tuple<P...>((P)args...)};
-    fiber_run run = {name, g, s->order,
-                     [](void *arg) {
-                         call *mine = (call *)arg;
-                         std::apply(mine->kernel, mine->args);
-                     },
-                     &c};
-    fiber_launch(&run);
+    uint32_t order = s->order;
+    (void)fiber_do(s, [name, g, order, c]() {
+        call mine = c;
+        fiber_run run = {name, g, order,
+                         [](void *arg) {
+                             call *it = (call *)arg;
+                             std::apply(it->kernel, it->args);
+                         },
+                         &mine};
+        fiber_launch(&run);
+        return HDL_OK;
+    });
 }
 #define GPU_LAUNCH(stream, grid, kernel, ...) gpu_launch(stream, #kernel, grid, kernel, __VA_ARGS__)

@@ -8,10 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
-extern "C" {
-#include "base/assert.h"
-}
 #include "kernels/cuda/fiber/memory.h"
+#include "kernels/cuda/gpu.h"
 
 enum { RANKS = 64, OPS = 2 * RANKS };
 
@@ -55,6 +53,15 @@ static thread_local bool in_group;
 static thread_local op group_ops[OPS];
 static thread_local int n_group_ops;
 static thread_local ncclComm_t group_comm;
+static thread_local cudaStream_t group_stream;
+
+/* Now, or when the graph that is being recorded runs. */
+template <class F> static ncclResult_t in_stream(cudaStream_t stream, F f)
+{
+    hdl_err err = fiber_do((hdl_stream *)stream,
+                           [f]() { return f() == ncclSuccess ? HDL_OK : HDL_CANCELLED; });
+    return err == HDL_OK ? ncclSuccess : ncclRemoteError;
+}
 
 static size_t bytes_of(size_t count, ncclDataType_t type)
 {
@@ -223,17 +230,21 @@ static void take(void *to, const void *from, size_t bytes)
     fiber_memory_close();
 }
 
-ncclResult_t ncclAllGather(const void *in, void *out, size_t count, ncclDataType_t type,
-                           ncclComm_t comm, cudaStream_t stream)
+static ncclResult_t gather(ncclComm_t comm, const void *in, void *out, size_t bytes)
 {
-    (void)stream;
     meeting *m = comm->at;
-    size_t bytes = bytes_of(count, type);
     m->of[comm->rank].in = in;
     ncclResult_t result = meet(m);
     for (int r = 0; result == ncclSuccess && r < m->n; r++)
         take((char *)out + (size_t)r * bytes, m->of[r].in, bytes);
     return result == ncclSuccess ? meet(m) : result;
+}
+
+ncclResult_t ncclAllGather(const void *in, void *out, size_t count, ncclDataType_t type,
+                           ncclComm_t comm, cudaStream_t stream)
+{
+    size_t bytes = bytes_of(count, type);
+    return in_stream(stream, [=]() { return gather(comm, in, out, bytes); });
 }
 
 static void add_op(const op *o, ncclComm_t comm)
@@ -254,15 +265,21 @@ static const op *nth_send(const meeting *m, int from, int to, int n)
     return NULL;
 }
 
-static ncclResult_t run_ops(ncclComm_t comm)
+/* The ops of a group, for later. */
+struct op_list {
+    int n;
+    op ops[OPS];
+};
+
+static ncclResult_t run_ops(ncclComm_t comm, const op_list *list)
 {
     meeting *m = comm->at;
     int seen[RANKS] = {0};
-    m->of[comm->rank].ops = group_ops;
-    m->of[comm->rank].n_ops = n_group_ops;
+    m->of[comm->rank].ops = list->ops;
+    m->of[comm->rank].n_ops = list->n;
     ncclResult_t result = meet(m);
-    for (int i = 0; result == ncclSuccess && i < n_group_ops; i++) {
-        const op *o = &group_ops[i];
+    for (int i = 0; result == ncclSuccess && i < list->n; i++) {
+        const op *o = &list->ops[i];
         if (o->from)
             continue;
         const op *sent = nth_send(m, o->peer, comm->rank, seen[o->peer]++);
@@ -277,7 +294,7 @@ static ncclResult_t run_ops(ncclComm_t comm)
 ncclResult_t ncclSend(const void *in, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream)
 {
-    (void)stream;
+    group_stream = stream;
     op o = {in, NULL, bytes_of(count, type), peer};
     add_op(&o, comm);
     return in_group ? ncclSuccess : ncclGroupEnd();
@@ -286,7 +303,7 @@ ncclResult_t ncclSend(const void *in, size_t count, ncclDataType_t type, int pee
 ncclResult_t ncclRecv(void *out, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream)
 {
-    (void)stream;
+    group_stream = stream;
     op o = {NULL, out, bytes_of(count, type), peer};
     add_op(&o, comm);
     return in_group ? ncclSuccess : ncclGroupEnd();
@@ -302,7 +319,11 @@ ncclResult_t ncclGroupStart(void)
 ncclResult_t ncclGroupEnd(void)
 {
     ncclComm_t comm = group_comm;
-    ncclResult_t result = n_group_ops > 0 ? run_ops(comm) : ncclSuccess;
+    ncclResult_t result = ncclSuccess;
+    op_list list = {n_group_ops, {}};
+    memcpy(list.ops, group_ops, (size_t)n_group_ops * sizeof *group_ops);
+    if (n_group_ops > 0)
+        result = in_stream(group_stream, [comm, list]() { return run_ops(comm, &list); });
     in_group = false;
     n_group_ops = 0;
     return result;

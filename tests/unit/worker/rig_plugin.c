@@ -215,6 +215,12 @@ static hdl_err event_now(hdl_plugin_event *event)
     return HDL_OK;
 }
 
+static bool event_is_done(hdl_plugin_event *event)
+{
+    (void)event;
+    return true;
+}
+
 const hdl_plugin *rig_plugin(void)
 {
     static const hdl_plugin plugin = {
@@ -240,6 +246,7 @@ const hdl_plugin *rig_plugin(void)
         .event_free = event_free,
         .event_record = event_now,
         .event_wait = event_now,
+        .event_done = event_is_done,
     };
     return &plugin;
 }
