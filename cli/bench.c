@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <heddle/device.h>
 #include <heddle/types.h>
 
 #include "base/config.h"
@@ -47,6 +48,24 @@ static int bench_sched(char **argv)
     hdl_bench_sched_opts opts = {.steps = (uint32_t)steps, .json = hdl_args_has(&args, "json")};
     opts.running[0] = (uint32_t)running;
     return hdl_bench_sched(&opts);
+}
+
+/* ---- the device ---------------------------------------------------------------------------- */
+
+#define DEVICE_OPTIONS                                                                             \
+    {.name = "device", .value = "KIND", .config = "worker.device", .doc = "cpu, cuda or cuda:N"},  \
+    {                                                                                              \
+        .name = "config", .letter = 'c', .value = "F",                                             \
+        .doc = "configuration file, which may name the plugin; options win over it"                \
+    }
+
+/* NULL for the CPU. */
+static hdl_err load_plugin(const hdl_plugin **plugin, const hdl_config *config, hdl_errmsg *why)
+{
+    *plugin = NULL;
+    if (config->device == HDL_DEVICE_CPU)
+        return HDL_OK;
+    return hdl_plugin_load(plugin, config->cuda_plugin, why);
 }
 
 /* ---- model --------------------------------------------------------------------------------- */
@@ -154,7 +173,12 @@ static int bench_model(char **argv)
 
 static const hdl_arg_opt kernels_opts[] = {
     {.name = "only", .value = "NAME", .doc = "rows whose name begins so"},
-    {.name = "threads", .value = "N", .doc = "0: all CPUs that may be used"},
+    DEVICE_OPTIONS,
+    {.name = "threads",
+     .value = "N",
+     .config = "worker.threads",
+     .doc = "0: all CPUs that may be used"},
+    {.name = "short", .doc = "a few small shapes, one sample: what fibers can do"},
     {.name = "samples", .value = "N", .doc = "for each row (9)"},
     {.name = "json", .doc = "one JSON document"},
 };
@@ -163,7 +187,8 @@ static const hdl_args_spec kernels_spec = {
     .command = "heddle bench kernels",
     .usage = "[options]",
     .about = "Every operation over shapes of real models, each row beside the read stream and the "
-             "arithmetic peak measured next to its samples.",
+             "arithmetic peak measured next to its samples (of a GPU its read kernel and the best "
+             "product that cuBLASLt finds).",
     .opts = kernels_opts,
     .opts_count = HDL_ARRAY_LEN(kernels_opts),
 };
@@ -175,15 +200,25 @@ static int bench_kernels(char **argv)
     if (rc >= 0)
         return rc;
     hdl_errmsg why = {0};
-    int64_t threads = 0, samples = 0;
-    if (hdl_args_int(&args, (hdl_args_int_opt){"threads", 0, 256}, &threads, &why) != HDL_OK ||
-        hdl_args_int(&args, (hdl_args_int_opt){"samples", 1, 1000}, &samples, &why) != HDL_OK)
+    hdl_cfg *cfg = NULL;
+    hdl_config config;
+    int64_t samples = 0;
+    if (cli_config_open(&cfg, &config, &args, &why) != HDL_OK ||
+        hdl_args_int(&args, (hdl_args_int_opt){"samples", 1, 1000}, &samples, &why) != HDL_OK) {
+        hdl_cfg_close(cfg);
         return cli_usage(&kernels_spec, &why);
-    hdl_bench_kernels_opts opts = {.n_threads = (uint32_t)threads,
+    }
+    hdl_bench_kernels_opts opts = {.n_threads = (uint32_t)config.threads,
+                                   .isa = (hdl_isa)config.isa,
+                                   .gpu = hdl_device_gpu(config.device),
+                                   .is_short = hdl_args_has(&args, "short"),
                                    .only = hdl_args_str(&args, "only", NULL),
                                    .samples = (uint32_t)samples,
                                    .json = hdl_args_has(&args, "json")};
-    return hdl_bench_kernels(&opts);
+    hdl_err err = load_plugin(&opts.plugin, &config, &why);
+    rc = err == HDL_OK ? hdl_bench_kernels(&opts) : cli_fail(err, &why);
+    hdl_cfg_close(cfg);
+    return rc;
 }
 
 /* ---- text ---------------------------------------------------------------------------------- */

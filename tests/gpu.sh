@@ -16,7 +16,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 script=$PWD/tests/gpu.sh
 
-suites=(check kernels models parallel score server kill sanitizer)
+suites=(check kernels models parallel score server kill sanitizer bench_kernels)
 declare -A about=(
     [check]="the plugin for all targets: no spills, no library missing; the GPU opens"
     [kernels]="the grid of tests/kernels on the GPU against ref"
@@ -26,8 +26,10 @@ declare -A about=(
     [server]="10,000 mixed requests, some of whose clients leave: no block is missing at the end"
     [kill]="a rank of two dies by kill -9 under streams: they go on with the same tokens"
     [sanitizer]="compute-sanitizer's memcheck, racecheck and synccheck over the kernel grid"
+    [bench_kernels]="heddle bench kernels: each op beside the read kernel and the best product"
 )
-declare -A limit=([check]=60 [kernels]=120 [models]=120 [parallel]=90 [score]=60 [server]=150 [kill]=60 [sanitizer]=150)
+declare -A limit=([check]=60 [kernels]=120 [models]=120 [parallel]=90 [score]=60 [server]=150 [kill]=60 [sanitizer]=150
+    [bench_kernels]=120)
 passed=0 failed=0 skipped=0
 
 fail() { echo "tests/gpu.sh: $*" >&2; exit 2; }
@@ -160,6 +162,12 @@ suite_sanitizer() {
         done
     done
     echo "no fault; not reached:${missed:- none}"
+}
+
+suite_bench_kernels() {
+    local short=()
+    [ $on = fiber ] && short=(--short)
+    $bin/heddle bench kernels --config build/gpu/one.yaml --json "${short[@]}" >"$logs/kernels.json"
 }
 
 # ---- running them ----

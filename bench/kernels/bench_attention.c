@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
 #include <string.h>
 
 #include "bench/kernels/bench_op.h"
@@ -18,80 +19,116 @@ static const heads kinds[] = {
     {"int8 attention", 32, 4, 128, 0, HDL_KV_INT8},
     {"latent attention", 16, 1, 576, 512, HDL_KV_BF16}, /* DeepSeek-V3 on 8 ranks */
 };
+static const heads kinds_gpu[] = {
+    {"attention", 32, 8, 128, 0, HDL_KV_BF16}, /* Llama-3.1-8B */
+    {"attention of 4 heads", 32, 4, 128, 0, HDL_KV_BF16},
+    {"latent attention", 16, 1, 576, 512, HDL_KV_BF16},
+};
+static const heads kinds_short[] = {{"attention", 2, 1, 32, 0, HDL_KV_BF16},
+                                    {"latent attention", 2, 1, 96, 64, HDL_KV_BF16}};
 
-/* n_rows sequences of n_tokens new tokens each, after `context` cached ones. */
+/* n_rows sequences of n_tokens new tokens each, after `context` cached ones; with `longest` from
+ * the one to the other, each longer than the last by the same factor. */
 typedef struct step {
-    uint32_t n_rows, n_tokens, context;
+    uint32_t n_rows, n_tokens, context, longest;
 } step;
 
-/* Numbers of both types: codes, scales around 1 / 127; NaNs would not be faster or slower. */
-static void fill(hdl_kv_view *kv, size_t tokens)
+static uint32_t context_of(step at, uint32_t row)
 {
-    size_t n = tokens * (size_t)hdl_kv_bytes(kv->type, kv->head_dim);
-    if (kv->type == HDL_KV_BF16) {
-        for (size_t i = 0; i < n / 2; i++)
-            kv->k[i] = kv->v[i] = (uint16_t)(0x3f00 + i % 97);
-        return;
+    if (!at.longest)
+        return at.context;
+    double share = at.n_rows > 1 ? (double)row / (at.n_rows - 1) : 0;
+    return (uint32_t)(at.context * pow((double)at.longest / at.context, share));
+}
+
+/* Numbers of both types: codes, scales around 1 / 127; NaNs would not be faster or slower. The
+ * memory of one tile of keys, which is the pattern of all. */
+static void *make_cache(hdl_bench *b, heads of, size_t tokens)
+{
+    size_t per_token = (size_t)hdl_kv_bytes(of.type, of.dim), n = per_token * HDL_ATTN_TILE;
+    unsigned char *tile = hdl_bench_host(b, n);
+    if (b->failed)
+        return NULL;
+    for (size_t i = 0; i < n / 2; i++) {
+        uint16_t value = (uint16_t)(0x3f00 | (hdl_rng_u64(&b->rng) & 0x807f));
+        memcpy(tile + i * sizeof value, &value, sizeof value);
     }
-    size_t tile = n / tokens * HDL_ATTN_TILE, codes = hdl_kv8_scale_at(kv->head_dim, 0);
-    for (size_t i = 0; i < n; i++)
-        kv->k8[i] = kv->v8[i] = (unsigned char)(i % 97);
-    for (size_t at = codes; at < n; at += tile)
-        for (size_t i = 0; i < HDL_ATTN_TILE; i++) {
-            const float scale = 0.007f;
-            memcpy(kv->k8 + at + i * sizeof scale, &scale, sizeof scale);
-            memcpy(kv->v8 + at + i * sizeof scale, &scale, sizeof scale);
-        }
+    for (size_t i = 0; of.type == HDL_KV_INT8 && i < HDL_ATTN_TILE; i++) {
+        const float scale = 0.007f;
+        memcpy(tile + hdl_kv8_scale_at(of.dim, 0) + i * sizeof scale, &scale, sizeof scale);
+    }
+    return hdl_bench_repeat(b, tokens * per_token, tile, n);
+}
+
+/* Rows of which each has blocks of its own. -> their number */
+static uint32_t make_rows(hdl_bench *b, step at, const hdl_attn_row **out)
+{
+    uint32_t n_blocks = 0;
+    for (uint32_t r = 0; r < at.n_rows; r++)
+        n_blocks += hdl_div_ceil_u32(context_of(at, r) + at.n_tokens, HDL_BLOCK_TOKENS);
+    hdl_attn_row *rows = hdl_bench_host(b, at.n_rows * sizeof *rows);
+    uint32_t *table = hdl_bench_host(b, n_blocks * sizeof *table);
+    if (b->failed)
+        return 0;
+    for (uint32_t i = 0; i < n_blocks; i++)
+        table[i] = i;
+    const uint32_t *there = hdl_bench_put(b, table, n_blocks * sizeof *table);
+    for (uint32_t r = 0; r < at.n_rows; r++) {
+        uint32_t context = context_of(at, r);
+        rows[r] = (hdl_attn_row){
+            .token_at = r * at.n_tokens, .n_tokens = at.n_tokens, .pos = context, .table = there};
+        there += hdl_div_ceil_u32(context + at.n_tokens, HDL_BLOCK_TOKENS);
+    }
+    *out = hdl_bench_put(b, rows, at.n_rows * sizeof *rows);
+    return n_blocks;
+}
+
+static hdl_bench_row *add_row(hdl_bench *b, heads of, step at)
+{
+    if (at.longest)
+        return hdl_bench_add(b, "%s %u rows, %u tokens at %u to %u", of.name, at.n_rows,
+                             at.n_tokens, at.context, at.longest);
+    return hdl_bench_add(b, "%s %u rows, %u tokens at %u", of.name, at.n_rows, at.n_tokens,
+                         at.context);
 }
 
 static void add(hdl_bench *b, heads of, step at)
 {
-    const uint32_t block = HDL_BLOCK_TOKENS;
-    uint32_t n_rows = at.n_rows, n_tokens = at.n_tokens, context = at.context;
+    uint32_t n_tokens = at.n_tokens, total = at.n_rows * n_tokens;
     uint32_t value_dim = of.latent ? of.latent : of.dim;
-    hdl_bench_row *row =
-        hdl_bench_add(b, "%s %u rows, %u tokens at %u", of.name, n_rows, n_tokens, context);
+    hdl_bench_row *row = add_row(b, of, at);
     if (!row)
         return;
-    uint32_t per_row = hdl_div_ceil_u32(context + n_tokens, block), total = n_rows * n_tokens;
-    hdl_attn_row *rows = hdl_bench_alloc(b, n_rows * sizeof *rows);
-    uint32_t *table = hdl_bench_alloc(b, (size_t)n_rows * per_row * sizeof *table);
-    size_t tokens = (size_t)n_rows * per_row * of.n_kv * block;
-    size_t bytes = tokens * (size_t)hdl_kv_bytes(of.type, of.dim);
-    unsigned char *k = hdl_bench_alloc(b, bytes), *v = hdl_bench_alloc(b, bytes);
-    hdl_attention_args *a = hdl_bench_alloc(b, sizeof *a);
+    const hdl_attn_row *rows = NULL;
+    uint32_t n_blocks = make_rows(b, at, &rows);
+    size_t tokens = (size_t)n_blocks * HDL_BLOCK_TOKENS * of.n_kv;
+    void *k = make_cache(b, of, tokens), *v = of.latent ? k : make_cache(b, of, tokens);
+    hdl_attention_args *a = hdl_bench_host(b, sizeof *a);
     *a = (hdl_attention_args){.q = hdl_bench_floats(b, (size_t)total * of.n * of.dim),
                               .rows = rows,
-                              .n_rows = n_rows,
+                              .n_rows = at.n_rows,
                               .n_tokens = total,
                               .n_heads = of.n,
                               .latent = of.latent,
                               .scale = 0.088f,
                               .kv = {.type = of.type,
-                                     .k = (uint16_t *)(void *)k,
-                                     .v = (uint16_t *)(void *)v,
+                                     .k = k,
+                                     .v = v,
                                      .k8 = k,
                                      .v8 = v,
-                                     .n_blocks = n_rows * per_row,
+                                     .n_blocks = n_blocks,
                                      .n_kv_heads = of.n_kv,
-                                     .block_tokens = block,
+                                     .block_tokens = HDL_BLOCK_TOKENS,
                                      .head_dim = of.dim},
                               .out = hdl_bench_floats(b, (size_t)total * of.n * value_dim)};
-    if (b->failed)
-        return;
-    for (uint32_t i = 0; i < n_rows * per_row; i++)
-        table[i] = i;
-    for (uint32_t r = 0; r < n_rows; r++)
-        rows[r] = (hdl_attn_row){.token_at = r * n_tokens,
-                                 .n_tokens = n_tokens,
-                                 .pos = context,
-                                 .table = table + (size_t)r * per_row};
-    fill(&a->kv, tokens);
-    double keys = n_rows * ((double)n_tokens * context + 0.5 * n_tokens * (n_tokens + 1.0));
-    row->bytes = (double)n_rows * (context + n_tokens) * of.n_kv * (of.latent ? 1 : 2) *
-                 (double)hdl_kv_bytes(of.type, of.dim);
+    double keys = 0, cached = 0;
+    for (uint32_t r = 0; r < at.n_rows; r++) {
+        keys += (double)n_tokens * context_of(at, r) + 0.5 * n_tokens * (n_tokens + 1.0);
+        cached += context_of(at, r) + n_tokens;
+    }
+    row->bytes = cached * of.n_kv * (of.latent ? 1 : 2) * (double)hdl_kv_bytes(of.type, of.dim);
     row->flop = 2.0 * keys * of.n * (of.dim + value_dim);
-    row->arith = HDL_ARITH_F32;
+    row->arith = hdl_device_is_host(b->device) ? HDL_ARITH_F32 : HDL_ARITH_BF16;
     row->call = call;
     row->args = a;
 }
@@ -99,8 +136,20 @@ static void add(hdl_bench *b, heads of, step at)
 void hdl_bench_attention(hdl_bench *b)
 {
     static const step steps[] = {
-        {1, 1, 128}, {1, 1, 16384}, {32, 1, 2048}, {1, 512, 0}, {1, 512, 4096}};
-    for (size_t k = 0; k < HDL_ARRAY_LEN(kinds); k++)
+        {1, 1, 128, 0}, {1, 1, 16384, 0}, {32, 1, 2048, 0}, {1, 512, 0, 0}, {1, 512, 4096, 0}};
+    static const step steps_gpu[] = {{64, 1, 1024, 65536},
+                                     {1, 1, 16384, 0},
+                                     {32, 1, 2048, 0},
+                                     {1, 2048, 0, 0},
+                                     {1, 2048, 6144, 0}};
+    static const step steps_short[] = {{4, 1, 16, 96}, {1, 9, 8, 0}};
+    for (size_t k = 0; b->scale == HDL_BENCH_CPU && k < HDL_ARRAY_LEN(kinds); k++)
         for (size_t i = kinds[k].latent ? 1 : 0; i < HDL_ARRAY_LEN(steps); i++)
             add(b, kinds[k], steps[i]);
+    for (size_t k = 0; b->scale == HDL_BENCH_GPU && k < HDL_ARRAY_LEN(kinds_gpu); k++)
+        for (size_t i = 0; i < HDL_ARRAY_LEN(steps_gpu); i++)
+            add(b, kinds_gpu[k], steps_gpu[i]);
+    for (size_t k = 0; b->scale == HDL_BENCH_SHORT && k < HDL_ARRAY_LEN(kinds_short); k++)
+        for (size_t i = 0; i < HDL_ARRAY_LEN(steps_short); i++)
+            add(b, kinds_short[k], steps_short[i]);
 }

@@ -14,7 +14,7 @@ static void add_rms_norm(hdl_bench *b, uint32_t n_tokens)
     hdl_bench_row *row = hdl_bench_add(b, "rms_norm %ux%u", n_tokens, dim);
     if (!row)
         return;
-    hdl_rms_norm_args *a = hdl_bench_alloc(b, sizeof *a);
+    hdl_rms_norm_args *a = hdl_bench_host(b, sizeof *a);
     *a = (hdl_rms_norm_args){.x = hdl_bench_floats(b, (size_t)n_tokens * dim),
                              .w = hdl_bench_floats(b, dim),
                              .out = hdl_bench_floats(b, (size_t)n_tokens * dim),
@@ -37,7 +37,7 @@ static void add_int8_rows(hdl_bench *b, uint32_t n_tokens)
     hdl_bench_row *row = hdl_bench_add(b, "int8_rows %ux%u", n_tokens, dim);
     if (!row)
         return;
-    hdl_int8_rows_args *a = hdl_bench_alloc(b, sizeof *a);
+    hdl_int8_rows_args *a = hdl_bench_host(b, sizeof *a);
     *a = (hdl_int8_rows_args){.x = hdl_bench_floats(b, (size_t)n_tokens * dim),
                               .out = hdl_bench_floats(b, (size_t)n_tokens * dim),
                               .absmax = hdl_bench_floats(b, n_tokens),
@@ -58,7 +58,7 @@ static void add_glu(hdl_bench *b, uint32_t n_tokens)
     hdl_bench_row *row = hdl_bench_add(b, "glu %ux%u", n_tokens, inter);
     if (!row)
         return;
-    hdl_glu_args *a = hdl_bench_alloc(b, sizeof *a);
+    hdl_glu_args *a = hdl_bench_host(b, sizeof *a);
     *a = (hdl_glu_args){.gate_up = hdl_bench_floats(b, (size_t)n_tokens * inter * 2),
                         .out = hdl_bench_floats(b, (size_t)n_tokens * inter),
                         .n_tokens = n_tokens,
@@ -79,7 +79,7 @@ static void add_router(hdl_bench *b, uint32_t n_tokens)
     hdl_bench_row *row = hdl_bench_add(b, "router %ux%u top %u", n_tokens, n_experts, topk);
     if (!row)
         return;
-    hdl_router_args *a = hdl_bench_alloc(b, sizeof *a);
+    hdl_router_args *a = hdl_bench_host(b, sizeof *a);
     *a = (hdl_router_args){.logits = hdl_bench_floats(b, (size_t)n_tokens * n_experts),
                            .n_tokens = n_tokens,
                            .n_experts = n_experts,
@@ -105,9 +105,12 @@ static void add_qkv_rope(hdl_bench *b, uint32_t n_tokens)
         return;
     uint32_t n_blocks = hdl_div_ceil_u32(n_tokens, block), width = (n_heads + 2 * n_kv) * dim;
     size_t count = (size_t)n_blocks * n_kv * block * dim;
-    uint32_t *table = hdl_bench_alloc(b, n_blocks * sizeof *table);
-    hdl_attn_row *rows = hdl_bench_alloc(b, sizeof *rows);
-    hdl_qkv_rope_args *a = hdl_bench_alloc(b, sizeof *a);
+    uint32_t *table = hdl_bench_host(b, n_blocks * sizeof *table);
+    for (uint32_t i = 0; !b->failed && i < n_blocks; i++)
+        table[i] = i;
+    hdl_attn_row of_row = {.n_tokens = n_tokens,
+                           .table = hdl_bench_put(b, table, n_blocks * sizeof *table)};
+    hdl_qkv_rope_args *a = hdl_bench_host(b, sizeof *a);
     *a = (hdl_qkv_rope_args){.qkv = hdl_bench_floats(b, (size_t)n_tokens * width),
                              .q_norm = hdl_bench_floats(b, dim),
                              .k_norm = hdl_bench_floats(b, dim),
@@ -116,7 +119,7 @@ static void add_qkv_rope(hdl_bench *b, uint32_t n_tokens)
                              .rope_sin = hdl_bench_floats(b, (size_t)n_tokens * dim / 2),
                              .rope_dim = dim,
                              .n_heads = n_heads,
-                             .rows = rows,
+                             .rows = hdl_bench_put(b, &of_row, sizeof of_row),
                              .n_rows = 1,
                              .n_tokens = n_tokens,
                              .kv = {.k = hdl_bench_alloc(b, count * 2),
@@ -126,11 +129,6 @@ static void add_qkv_rope(hdl_bench *b, uint32_t n_tokens)
                                     .block_tokens = block,
                                     .head_dim = dim},
                              .q = hdl_bench_floats(b, (size_t)n_tokens * n_heads * dim)};
-    if (b->failed)
-        return;
-    for (uint32_t i = 0; i < n_blocks; i++)
-        table[i] = i;
-    *rows = (hdl_attn_row){.n_tokens = n_tokens, .table = table};
     row->bytes = 4.0 * n_tokens * (width + n_heads * dim + n_kv * dim);
     row->call = call_qkv_rope;
     row->args = a;
@@ -138,7 +136,7 @@ static void add_qkv_rope(hdl_bench *b, uint32_t n_tokens)
 
 void hdl_bench_elementwise(hdl_bench *b)
 {
-    const uint32_t tokens[] = {1, 512};
+    const uint32_t tokens[] = {1, b->scale == HDL_BENCH_SHORT ? 2 : 512};
     for (size_t i = 0; i < HDL_ARRAY_LEN(tokens); i++) {
         add_rms_norm(b, tokens[i]);
         add_int8_rows(b, tokens[i]);

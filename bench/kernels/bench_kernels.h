@@ -6,14 +6,17 @@
  * that a machine whose speed changes, or is shared, still gives the same shares. Main thread. */
 #pragma once
 
-#include <heddle/ops.h>
+#include <heddle/plugin.h>
 #include <stdio.h>
 
 typedef struct hdl_bench_kernels_opts {
     uint32_t n_threads; /* 0: all CPUs that the process may use */
     hdl_isa isa;
+    const hdl_plugin *plugin; /* a GPU through its plugin; NULL: the CPU */
+    uint32_t gpu;
+    bool is_short;    /* a few small shapes, one sample: fibers */
     const char *only; /* rows whose name begins so; NULL: all */
-    uint32_t samples; /* per row; 0: 9 */
+    uint32_t samples; /* per row; 0: 9, short 1 */
     bool json;
     FILE *out; /* NULL: stdout */
 } hdl_bench_kernels_opts;

@@ -4,7 +4,7 @@
 /* Decode must come from memory, as in a model: several weights take turns, so that none is in the
  * cache when its turn comes. */
 enum { WEIGHTS_MAX = 32 };
-static const size_t TURN_BYTES = 200u << 20;
+static const size_t TURN_BYTES = 200u << 20, TURN_BYTES_SHORT = 1;
 
 typedef struct weight_set {
     hdl_wformat format;
@@ -30,30 +30,26 @@ static void need_set(hdl_bench *b, weight_set **set, hdl_wformat format, uint32_
     if (*set && (*set)->format == format && (*set)->k == k && (*set)->n == n)
         return;
     size_t bytes = b->ops->weight_bytes(format, n, k, 1);
-    weight_set *s = *set = hdl_bench_alloc(b, sizeof *s);
+    size_t turn = b->scale == HDL_BENCH_SHORT ? TURN_BYTES_SHORT : TURN_BYTES;
+    weight_set *s = *set = hdl_bench_host(b, sizeof *s);
     *s = (weight_set){.format = format, .n = n, .k = k};
-    s->count = (uint32_t)hdl_min_size(TURN_BYTES / bytes + 1, WEIGHTS_MAX);
+    s->count = (uint32_t)hdl_min_size(turn / bytes + 1, WEIGHTS_MAX);
     for (uint32_t i = 0; i < s->count; i++)
         s->w[i] = hdl_bench_weight(b, format, n, k, 1);
-}
-
-static hdl_arith arith_of(hdl_wformat format)
-{
-    if (hdl_wformat_is_int(format))
-        return HDL_ARITH_INT8;
-    return format == HDL_WFORMAT_BF16 ? HDL_ARITH_BF16 : HDL_ARITH_F32;
 }
 
 static void add(hdl_bench *b, weight_set **set, const hdl_weight *shape, uint32_t n_tokens)
 {
     hdl_wformat format = shape->format;
     uint32_t k = shape->k, n = shape->n;
+    if (b->ops->weight_bytes(format, n, k, 1) == 0) /* a format that the backend lacks */
+        return;
     hdl_bench_row *row =
         hdl_bench_add(b, "linear %s %ux%ux%u", hdl_wformat_info_of(format)->name, n_tokens, k, n);
     if (!row)
         return;
     need_set(b, set, format, k, n);
-    linear_case *c = hdl_bench_alloc(b, sizeof *c);
+    linear_case *c = hdl_bench_host(b, sizeof *c);
     c->set = *set;
     c->a = (hdl_linear_args){.x = hdl_bench_floats(b, (size_t)n_tokens * k),
                              .x_stride = k,
@@ -62,9 +58,29 @@ static void add(hdl_bench *b, weight_set **set, const hdl_weight *shape, uint32_
                              .n_tokens = n_tokens};
     row->bytes = (double)(*set)->w[0].bytes;
     row->flop = 2.0 * n * k * n_tokens;
-    row->arith = arith_of(format);
+    row->arith = hdl_bench_arith(b, format);
     row->call = call;
     row->args = c;
+}
+
+/* Matrices of a model: the widest one and the deepest one, and how many tokens meet them. */
+typedef struct shapes {
+    uint32_t wide_k, wide_n, deep_k, deep_n, deep_tokens[3];
+    uint32_t tokens[8]; /* 0 ends */
+    uint32_t tokens_of_others[3];
+} shapes;
+
+static const shapes of_scale[] = {
+    [HDL_BENCH_CPU] = {2048, 5632, 5632, 2048, {512}, {1, 2, 4, 8, 16, 64, 512}, {1, 512}},
+    /* Llama-3.1-8B's gate and up together, and down. */
+    [HDL_BENCH_GPU] = {4096, 28672, 14336, 4096, {1, 512}, {1, 4, 8, 32, 64, 512, 4096}, {1, 512}},
+    [HDL_BENCH_SHORT] = {128, 64, 64, 64, {1}, {1, 9}, {1}},
+};
+
+static void add_all(hdl_bench *b, weight_set **set, const hdl_weight *shape, const uint32_t *tokens)
+{
+    for (size_t i = 0; tokens[i] != 0; i++)
+        add(b, set, shape, tokens[i]);
 }
 
 void hdl_bench_linear(hdl_bench *b)
@@ -74,21 +90,21 @@ void hdl_bench_linear(hdl_bench *b)
     const hdl_wformat others[] = {HDL_WFORMAT_FP8_32, HDL_WFORMAT_Q8M,   HDL_WFORMAT_Q8_16,
                                   HDL_WFORMAT_Q4M,    HDL_WFORMAT_Q4_16, HDL_WFORMAT_Q4M_16,
                                   HDL_WFORMAT_Q2};
-    const uint32_t tokens[] = {1, 2, 4, 8, 16, 64, 512};
+    const shapes *s = &of_scale[b->scale];
     weight_set *set = NULL;
     for (size_t f = 0; f < HDL_ARRAY_LEN(formats); f++) {
-        hdl_weight wide = {.format = formats[f], .k = 2048, .n = 5632};
-        hdl_weight deep = {.format = formats[f], .k = 5632, .n = 2048};
-        for (size_t i = 0; i < HDL_ARRAY_LEN(tokens); i++)
-            add(b, &set, &wide, tokens[i]);
-        add(b, &set, &deep, 512);
+        hdl_weight wide = {.format = formats[f], .k = s->wide_k, .n = s->wide_n};
+        hdl_weight deep = {.format = formats[f], .k = s->deep_k, .n = s->deep_n};
+        add_all(b, &set, &wide, s->tokens);
+        add_all(b, &set, &deep, s->deep_tokens);
     }
     for (size_t f = 0; f < HDL_ARRAY_LEN(others); f++) {
-        hdl_weight wide = {.format = others[f], .k = 2048, .n = 5632};
-        add(b, &set, &wide, 1);
-        add(b, &set, &wide, 512);
+        hdl_weight wide = {.format = others[f], .k = s->wide_k, .n = s->wide_n};
+        add_all(b, &set, &wide, s->tokens_of_others);
     }
     /* Small: what a call costs. */
+    if (b->scale == HDL_BENCH_SHORT)
+        return;
     add(b, &set, &(hdl_weight){.format = HDL_WFORMAT_BF16, .k = 256, .n = 256}, 1);
     hdl_weight gate = {.format = HDL_WFORMAT_F32, .k = 2048, .n = 128}; /* of a router */
     add(b, &set, &gate, 1);

@@ -4,7 +4,8 @@
 typedef struct moe_case {
     hdl_moe_experts_args a;
     uint32_t n_experts, turn;
-    uint32_t *ids; /* [TURNS, n_tokens, topk]: other experts at every call, as in a model */
+    const uint32_t
+        *ids; /* device [TURNS, n_tokens, topk]: other experts at every call, as in a model */
 } moe_case;
 
 enum { TURNS = 16 };
@@ -16,31 +17,42 @@ static void call(void *args, const hdl_ops *ops, hdl_stream *stream)
     ops->moe_experts(&c->a, stream);
 }
 
-static void choose(hdl_bench *b, const moe_case *c)
+static const uint32_t *choose(hdl_bench *b, const moe_case *c)
 {
-    for (size_t i = 0; i < (size_t)TURNS * c->a.n_tokens; i++)
+    size_t n = (size_t)TURNS * c->a.n_tokens;
+    uint32_t *ids = hdl_bench_host(b, n * c->a.topk * sizeof *ids);
+    for (size_t i = 0; !b->failed && i < n; i++)
         for (uint32_t j = 0; j < c->a.topk; j++) /* distinct: one of each stride */
-            c->ids[i * c->a.topk + j] =
+            ids[i * c->a.topk + j] =
                 (uint32_t)hdl_rng_below(&b->rng, c->n_experts / c->a.topk) * c->a.topk + j;
+    return hdl_bench_put(b, ids, n * c->a.topk * sizeof *ids);
 }
 
-/* 64 experts of Qwen3-30B-A3B's size, 8 chosen. */
+/* Qwen3-30B-A3B's experts, half of them on a CPU. */
+static const struct {
+    uint32_t n_experts, topk, hidden, inter, tokens[5]; /* 0 ends */
+} of_scale[] = {
+    [HDL_BENCH_CPU] = {64, 8, 2048, 768, {1, 512}},
+    [HDL_BENCH_GPU] = {128, 8, 2048, 768, {1, 32, 512, 4096}},
+    [HDL_BENCH_SHORT] = {4, 2, 64, 64, {1, 9}},
+};
+
 static void add(hdl_bench *b, hdl_wformat format, uint32_t n_tokens)
 {
-    const uint32_t n_experts = 64, topk = 8, hidden = 2048, inter = 768;
+    const uint32_t n_experts = of_scale[b->scale].n_experts, topk = of_scale[b->scale].topk;
+    const uint32_t hidden = of_scale[b->scale].hidden, inter = of_scale[b->scale].inter;
     hdl_bench_row *row =
         hdl_bench_add(b, "moe_experts %s %u tokens", hdl_wformat_info_of(format)->name, n_tokens);
     if (!row)
         return;
-    moe_case *c = hdl_bench_alloc(b, sizeof *c);
-    hdl_weight *up = hdl_bench_alloc(b, n_experts * sizeof *up);
-    hdl_weight *down = hdl_bench_alloc(b, n_experts * sizeof *down);
+    moe_case *c = hdl_bench_host(b, sizeof *c);
+    hdl_weight *up = hdl_bench_host(b, n_experts * sizeof *up);
+    hdl_weight *down = hdl_bench_host(b, n_experts * sizeof *down);
     for (uint32_t e = 0; e < n_experts && !b->failed; e++) {
         up[e] = hdl_bench_weight(b, format, 2 * inter, hidden, 1);
         down[e] = hdl_bench_weight(b, format, hidden, inter, hdl_leaf_count(inter));
     }
     c->n_experts = n_experts;
-    c->ids = hdl_bench_alloc(b, (size_t)TURNS * n_tokens * topk * sizeof *c->ids);
     c->a = (hdl_moe_experts_args){.x = hdl_bench_floats(b, (size_t)n_tokens * hidden),
                                   .n_tokens = n_tokens,
                                   .topk = topk,
@@ -52,21 +64,23 @@ static void add(hdl_bench *b, hdl_wformat format, uint32_t n_tokens)
                                   .ye = hdl_bench_floats(b, (size_t)n_tokens * topk * hidden)};
     if (b->failed)
         return;
-    choose(b, c);
+    c->ids = choose(b, c);
     double experts = n_tokens * topk < n_experts ? n_tokens * topk : n_experts; /* about */
     row->bytes = experts * (double)(up[0].bytes + down[0].bytes);
     row->flop = 2.0 * 3 * hidden * inter * n_tokens * topk;
-    row->arith = hdl_wformat_is_int(format) ? HDL_ARITH_INT8 : HDL_ARITH_BF16;
+    row->arith = hdl_bench_arith(b, format);
     row->call = call;
     row->args = c;
 }
 
 void hdl_bench_moe_experts(hdl_bench *b)
 {
-    add(b, HDL_WFORMAT_BF16, 1);
-    add(b, HDL_WFORMAT_BF16, 512);
-    add(b, HDL_WFORMAT_Q8, 1);
-    add(b, HDL_WFORMAT_Q8, 512);
-    add(b, HDL_WFORMAT_Q4, 1);
-    add(b, HDL_WFORMAT_Q4, 512);
+    const hdl_wformat formats[] = {HDL_WFORMAT_BF16, HDL_WFORMAT_FP8, HDL_WFORMAT_Q8,
+                                   HDL_WFORMAT_Q4};
+    for (size_t f = 0; f < HDL_ARRAY_LEN(formats); f++) {
+        if (formats[f] == HDL_WFORMAT_FP8 && b->scale != HDL_BENCH_GPU) /* groups of 128 */
+            continue;
+        for (size_t i = 0; of_scale[b->scale].tokens[i] != 0; i++)
+            add(b, formats[f], of_scale[b->scale].tokens[i]);
+    }
 }

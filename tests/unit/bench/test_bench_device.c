@@ -6,11 +6,16 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include <heddle/device.h>
+
+#include "base/json.h"
+#include "bench/kernels/bench_kernels.h"
+#include "bench/kernels/made.h"
 
 static const hdl_plugin *plugin;
 
@@ -78,10 +83,114 @@ static void test_times(void **state)
     plugin->close(device);
 }
 
+static double number_of(const hdl_jv *object, const char *key)
+{
+    hdl_errmsg why = {0};
+    double number = 0;
+    hdl_jv v = hdl_jv_get(object, key);
+    if (hdl_jv_double(&v, &number, &why) != HDL_OK)
+        fail_msg("%s", why.text);
+    return number;
+}
+
+static const char *text_of(const hdl_jv *object, const char *key)
+{
+    hdl_errmsg why = {0};
+    const char *text = NULL;
+    hdl_jv v = hdl_jv_get(object, key);
+    if (hdl_jv_string(&v, &text, NULL, &why) != HDL_OK)
+        fail_msg("%s", why.text);
+    return text;
+}
+
+/* What a bench prints as one JSON document. */
+static hdl_json *document_of(int (*bench)(FILE *out))
+{
+    char *text = NULL;
+    size_t len = 0;
+    hdl_json *doc = NULL;
+    hdl_errmsg why = {0};
+    FILE *out = open_memstream(&text, &len);
+    assert_int_equal(bench(out), 0);
+    fclose(out);
+    if (hdl_json_parse(text, len, 1 << 24, &doc, &why) != HDL_OK)
+        fail_msg("%s in %s", why.text, text);
+    free(text);
+    return doc;
+}
+
+static int kernels(FILE *out)
+{
+    return hdl_bench_kernels(&(hdl_bench_kernels_opts){
+        .n_threads = 1, .plugin = plugin, .is_short = true, .json = true, .out = out});
+}
+
+/* Every row that reads or multiplies has its share of a roof. */
+static void test_kernels(void **state)
+{
+    (void)state;
+    hdl_json *doc = document_of(kernels);
+    hdl_jv root = hdl_json_root(doc), rows = hdl_jv_get(&root, "rows");
+    uint32_t n_read = 0, n_done = 0;
+    assert_string_equal(text_of(&root, "peak_by"), "mma.sync");
+    for (size_t i = 0; i < hdl_jv_len(&rows); i++) {
+        hdl_jv row = hdl_jv_at(&rows, i);
+        const char *name = text_of(&row, "name");
+        bool reads = number_of(&row, "bytes_per_s") > 0,
+             is_matrix = strncmp(name, "linear", 6) == 0;
+        assert_true(number_of(&row, "call_us") > 0);
+        assert_true(!reads || number_of(&row, "stream_bytes_per_s") > 0);
+        assert_true(!is_matrix || (reads && number_of(&row, "peak_flop_per_s") > 0));
+        n_read += reads;
+        n_done += is_matrix;
+    }
+    assert_true(n_read > 20 && n_done > 10);
+    hdl_json_close(doc);
+}
+
+/* Rows of one shape are copies, and what is repeated is the pattern. */
+static void test_made(void **state)
+{
+    (void)state;
+    enum { N = 24, K = 64, PATTERN = 96, BYTES = 1000 };
+    hdl_device *device = NULL;
+    hdl_errmsg why = {0};
+    hdl_plugin_device_opts opts = {
+        .plugin = plugin, .device = {.scratch_bytes = 1 << 20}, .host = {.n_threads = 2}};
+    assert_int_equal(hdl_device_open_plugin(&device, &opts, &why), HDL_OK);
+    hdl_made made = {.device = device};
+    hdl_weight w[2];
+    unsigned char *bytes[2];
+    for (int i = 0; i < 2; i++) {
+        w[i] = (hdl_weight){.format = HDL_WFORMAT_Q4, .n = N, .k = K, .n_leaves = 1};
+        w[i].bytes = hdl_device_ops(device)->weight_bytes(HDL_WFORMAT_Q4, N, K, 1);
+        w[i].data = hdl_device_alloc(device, w[i].bytes);
+        bytes[i] = calloc(1, w[i].bytes);
+        assert_int_equal(hdl_made_weight(&made, &w[i]), HDL_OK);
+        assert_int_equal(hdl_device_read(device, bytes[i], w[i].data, w[i].bytes), HDL_OK);
+    }
+    assert_int_equal(made.n_shapes, 1);
+    assert_memory_equal(bytes[0], bytes[1], w[0].bytes);
+    assert_memory_not_equal(bytes[0], bytes[0] + K / 4, K / 4); /* not one value all over */
+    assert_memory_equal(bytes[0], bytes[0] + K / 2, K / 2);     /* the next row */
+    unsigned char pattern[PATTERN], got[BYTES];
+    for (size_t i = 0; i < PATTERN; i++)
+        pattern[i] = (unsigned char)(i * 7);
+    void *memory = hdl_device_alloc(device, BYTES);
+    assert_int_equal(hdl_made_repeat(device, memory, BYTES, pattern, PATTERN), HDL_OK);
+    assert_int_equal(hdl_device_read(device, got, memory, BYTES), HDL_OK);
+    for (size_t i = 0; i < BYTES; i++)
+        assert_int_equal(got[i], pattern[i % PATTERN]);
+    free(bytes[0]);
+    free(bytes[1]);
+    hdl_device_close(device);
+}
+
 int main(int argc, char **argv)
 {
     hdl_errmsg why = {0};
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_roofs), cmocka_unit_test(test_times)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_roofs), cmocka_unit_test(test_times),
+                                       cmocka_unit_test(test_kernels), cmocka_unit_test(test_made)};
     if (argc < 2 || hdl_plugin_load(&plugin, argv[1], &why) != HDL_OK) {
         fprintf(stderr, "usage: test_bench_device FILE; %s\n", why.text);
         return 2;
