@@ -71,6 +71,11 @@ static hdl_err load_plugin(const hdl_plugin **plugin, const hdl_config *config, 
 /* ---- model --------------------------------------------------------------------------------- */
 
 static const hdl_arg_opt model_opts[] = {
+    {.name = "shape",
+     .value = "NAME",
+     .doc = "instead of MODEL: 8b, qwen3-30b-a3b, gpt-oss-20b, tiny, tiny-moe or a folder with a "
+            "config.json, with made-up weights; NAME:FORMAT for f32, bf16, fp8, q8 or q4"},
+    DEVICE_OPTIONS,
     {.name = "pp",
      .value = "LIST",
      .doc = "prompt lengths, e.g. 64,512 (the default)",
@@ -100,13 +105,12 @@ static const hdl_arg_opt model_opts[] = {
 
 static const hdl_args_spec model_spec = {
     .command = "heddle bench model",
-    .usage = "MODEL [options]",
+    .usage = "MODEL|--shape NAME [options]",
     .about =
         "Prefill and decode of one rank, without scheduler and network. Each row stands beside "
         "the read stream and the arithmetic peak measured between its samples.",
     .opts = model_opts,
     .opts_count = HDL_ARRAY_LEN(model_opts),
-    .positionals_min = 1,
     .positionals_max = 1,
 };
 
@@ -138,6 +142,13 @@ static hdl_wformat format_of(int choice)
     return format[choice];
 }
 
+static hdl_err check_model(const hdl_bench_model_opts *opts, hdl_errmsg *why)
+{
+    if ((opts->model_path != NULL) != (opts->shape != NULL))
+        return HDL_OK;
+    return hdl_fail(HDL_INVALID, why, "which model? give a folder, a .gguf file or --shape NAME");
+}
+
 static int bench_model(char **argv)
 {
     hdl_args args;
@@ -148,9 +159,11 @@ static int bench_model(char **argv)
     hdl_cfg *cfg = NULL;
     hdl_config config;
     int64_t decode = 0;
-    hdl_bench_model_opts opts = {.model_path = args.positionals[0],
+    hdl_bench_model_opts opts = {.model_path = args.positionals_count ? args.positionals[0] : NULL,
+                                 .shape = hdl_args_str(&args, "shape", NULL),
                                  .json = hdl_args_has(&args, "json")};
-    if (cli_config_open(&cfg, &config, &args, &why) != HDL_OK ||
+    if (check_model(&opts, &why) != HDL_OK ||
+        cli_config_open(&cfg, &config, &args, &why) != HDL_OK ||
         read_list(&args, "pp", 1, &opts.prefill, &why) != HDL_OK ||
         read_list(&args, "batch", 1, &opts.batches, &why) != HDL_OK ||
         read_list(&args, "ctx", 0, &opts.contexts, &why) != HDL_OK ||
@@ -164,7 +177,9 @@ static int bench_model(char **argv)
     opts.weights = format_of(config.model_weights);
     opts.n_threads = (uint32_t)config.threads;
     opts.isa = (hdl_isa)config.isa;
-    rc = hdl_bench_model(&opts);
+    opts.gpu = hdl_device_gpu(config.device);
+    hdl_err err = load_plugin(&opts.plugin, &config, &why);
+    rc = err == HDL_OK ? hdl_bench_model(&opts) : cli_fail(err, &why);
     hdl_cfg_close(cfg);
     return rc;
 }

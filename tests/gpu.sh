@@ -16,7 +16,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 script=$PWD/tests/gpu.sh
 
-suites=(check kernels models parallel score server kill sanitizer bench_kernels)
+suites=(check kernels models parallel score server kill sanitizer bench_kernels bench_model)
 declare -A about=(
     [check]="the plugin for all targets: no spills, no library missing; the GPU opens"
     [kernels]="the grid of tests/kernels on the GPU against ref"
@@ -27,9 +27,10 @@ declare -A about=(
     [kill]="a rank of two dies by kill -9 under streams: they go on with the same tokens"
     [sanitizer]="compute-sanitizer's memcheck, racecheck and synccheck over the kernel grid"
     [bench_kernels]="heddle bench kernels: each op beside the read kernel and the best product"
+    [bench_model]="heddle bench model: shapes of 8B, Qwen3-30B-A3B and gpt-oss-20b with made-up weights; energy per token"
 )
 declare -A limit=([check]=60 [kernels]=120 [models]=120 [parallel]=90 [score]=60 [server]=150 [kill]=60 [sanitizer]=150
-    [bench_kernels]=120)
+    [bench_kernels]=120 [bench_model]=270)
 passed=0 failed=0 skipped=0
 
 fail() { echo "tests/gpu.sh: $*" >&2; exit 2; }
@@ -168,6 +169,19 @@ suite_bench_kernels() {
     local short=()
     [ $on = fiber ] && short=(--short)
     $bin/heddle bench kernels --config build/gpu/one.yaml --json "${short[@]}" >"$logs/kernels.json"
+}
+
+bench_shape() { # shape[:format]
+    local rows=(--pp 8192 --batch 1,32 --ctx 0,1024 --tg 128 --kv-bytes 16GiB)
+    [ $on = fiber ] && rows=(--pp 8 --batch 1,2 --ctx 8 --tg 14 --kv-bytes 16MiB)
+    $bin/heddle bench model --shape "$1" --config build/gpu/one.yaml --json "${rows[@]}" >"$logs/model-${1/:/-}.json" && echo "$1"
+}
+
+suite_bench_model() {
+    local bad=0 shape shapes=(8b:bf16 8b:fp8 8b:q4 qwen3-30b-a3b gpt-oss-20b)
+    [ $on = fiber ] && shapes=(tiny tiny-moe:q4)
+    for shape in "${shapes[@]}"; do bench_shape $shape || bad=1; done
+    return $bad
 }
 
 # ---- running them ----

@@ -111,23 +111,32 @@ static hdl_err budget_of(hdl_worker *w, hdl_budget *out, hdl_errmsg *why)
     return hdl_kvstore_least(&kv, &out->cache, why);
 }
 
+static hdl_err build(hdl_worker *w, const hdl_wkinds *kinds, hdl_errmsg *why)
+{
+    hdl_model_opts model = {.desc = &w->desc,
+                            .shard = w->shard,
+                            .device = w->device,
+                            .kinds = kinds,
+                            .max_len = w->opts.max_len};
+    HDL_TRY(budget_of(w, &model.budget, why));
+    return hdl_model_build(&w->model, &model, why);
+}
+
 static hdl_err load(hdl_worker *w, hdl_errmsg *why)
 {
     const hdl_worker_opts *o = &w->opts;
     uint64_t start_us = hdl_clock_now_us();
+    if (o->made) {
+        HDL_TRY(build(w, o->made->kinds, why));
+        return o->made->fill(o->made->arg, &w->model, why);
+    }
     HDL_TRY(hdl_files_open(&w->files, o->model_path, why));
     hdl_quant quant = {.kinds = {.of = hdl_quant_kind_of},
                        .files = w->files,
                        .desc = &w->desc,
                        .asked = o->weights,
                        .ops = hdl_device_ops(w->device)};
-    hdl_model_opts model = {.desc = &w->desc,
-                            .shard = w->shard,
-                            .device = w->device,
-                            .kinds = &quant.kinds,
-                            .max_len = o->max_len};
-    HDL_TRY(budget_of(w, &model.budget, why));
-    HDL_TRY(hdl_model_build(&w->model, &model, why));
+    HDL_TRY(build(w, &quant.kinds, why));
     hdl_place_opts place = {.stream = hdl_device_host(w->device),
                             .progress = o->progress,
                             .progress_arg = o->progress_arg,
@@ -215,6 +224,7 @@ hdl_err hdl_worker_open(hdl_worker **out, const hdl_worker_opts *opts, hdl_errms
     HDL_TRY_GOTO(open_results(w, why), fail);
     /* Borrowed for the call only. */
     w->opts.model_path = w->opts.logits_dump_path = NULL;
+    w->opts.made = NULL;
     w->opts.cpus = NULL;
     w->opts.progress = NULL;
     *out = w;

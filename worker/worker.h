@@ -27,11 +27,22 @@ typedef void hdl_worker_progress_fn(void *arg, uint64_t bytes_done, uint64_t byt
  * there are none. */
 typedef enum hdl_nccl { HDL_NCCL_AUTO, HDL_NCCL_NEVER, HDL_NCCL_REQUIRED } hdl_nccl;
 
+/* Weights without files, for measurements: how each matrix is held, and what fills the built model,
+ * its embedding too. The model's configuration is read all the same. */
+struct hdl_model;
+struct hdl_wkinds;
+typedef struct hdl_worker_made {
+    const struct hdl_wkinds *kinds;
+    hdl_err (*fill)(void *arg, struct hdl_model *model, hdl_errmsg *why);
+    void *arg;
+} hdl_worker_made;
+
 typedef struct hdl_worker_opts {
-    const char *model_path; /* folder */
-    hdl_layout layout;      /* zeroes read as 1; dp does not concern a rank */
-    uint32_t rank;          /* of the group */
-    hdl_wformat weights;    /* HDL_WFORMAT_COUNT: auto, as the files store them */
+    const char *model_path;      /* folder */
+    const hdl_worker_made *made; /* borrowed for the call; NULL: the folder's files */
+    hdl_layout layout;           /* zeroes read as 1; dp does not concern a rank */
+    uint32_t rank;               /* of the group */
+    hdl_wformat weights;         /* HDL_WFORMAT_COUNT: auto, as the files store them */
 
     /* Cache: n_blocks for each group of pages, or what fits in kv_bytes, or (both 0) enough for
      * max_seqs sequences of max_len, at most 1 GiB. */

@@ -5,10 +5,11 @@
 
 #include "base/rng.h"
 
-/* The longest row of any encoding: two bytes a value. */
-enum { ROW_WORDS = 65536 };
+/* Words that rows are cut out of, each at a place of its own, so that they differ: a row of any
+ * encoding has at most two bytes a value. */
+enum { ROW_WORDS = 131072, ROW_STEP = 61 };
 
-/* One row of a checkpoint in an encoding that the format takes as it is (bf16 is quantised to Q8
+/* Rows of a checkpoint in an encoding that the format takes as it is (bf16 is quantised to Q8
  * and Q4). */
 static hdl_source source_for(const hdl_weight *w, const uint16_t *row, const float *scale)
 {
@@ -48,19 +49,25 @@ static void pack_share(void *arg, uint32_t thread, uint32_t n_threads)
     const packing *p = arg;
     uint64_t rows = hdl_weight_rows(p->w);
     uint32_t end = (uint32_t)(rows * (thread + 1) / n_threads);
-    for (uint32_t row = (uint32_t)(rows * thread / n_threads); row < end; row++)
-        p->ops->weight_pack(&(hdl_pack_args){.src = p->src, .dst = p->w, .row_at = row});
+    for (uint32_t row = (uint32_t)(rows * thread / n_threads); row < end; row++) {
+        hdl_pack_args args = {.src = p->src, .dst = p->w, .row_at = row};
+        size_t at = (size_t)row * ROW_STEP % (ROW_WORDS - p->w->k);
+        args.src.codes.data = (const uint16_t *)p->src.codes.data + at;
+        p->ops->weight_pack(&args);
+    }
 }
 
 static hdl_err pack(hdl_device *device, hdl_weight *w)
 {
     const float scale = 0.01f;
-    static uint16_t row[ROW_WORDS];
+    static uint16_t row[ROW_WORDS]; /* of the opening thread */
     hdl_rng rng;
     hdl_rng_init(&rng, w->k);
-    /* bf16: 0.5 .. 1 and -1 .. -0.5; no NaN in other encodings either */
+    if (w->k > ROW_WORDS / 2)
+        return HDL_UNSUPPORTED;
+    /* bf16: 0.5 .. 1 and -1 .. -0.5; no NaN in other encodings either (0x7f is one of E4M3) */
     for (size_t i = 0; i < HDL_ARRAY_LEN(row); i++)
-        row[i] = (uint16_t)(0x3f00 | (hdl_rng_u64(&rng) & 0x807f));
+        row[i] = (uint16_t)(0x3f00 | (hdl_rng_u64(&rng) & 0x807e));
     packing p = {.ops = hdl_device_ops(device), .w = w, .src = source_for(w, row, &scale)};
     if (hdl_wformat_info_of(w->format)->bits <= 4 && !w->codebook) {
         const int8_t *codebook = hdl_codec_of(p.src.encoding)->codebook;

@@ -6,6 +6,8 @@
 #include "base/clock.h"
 #include "base/thread.h"
 #include "bench/model/cost.h"
+#include "bench/model/energy.h"
+#include "bench/model/idle.h"
 #include "bench/model/report.h"
 #include "bench/model/steps.h"
 
@@ -19,12 +21,19 @@ static const double SAMPLE_S = 0.3;
 /* and a row that has enough of them ends then. */
 static const double ROW_S = 8;
 static const uint32_t SAMPLES_MIN = 3;
+/* Energy is counted some ten times a second: steps without probes between them for so long, */
+static const double ENERGY_S = 1.5;
+/* but no more of them than this. */
+enum { ENERGY_STEPS_MAX = 4096 };
 
 /* What the samples of one row measured. Probe i stands before sample i, the last one after it. */
 typedef struct samples {
     uint32_t n, n_steps;
     double step_s[SAMPLES_MAX], total_s;
     double stream[SAMPLES_MAX + 1], peak[SAMPLES_MAX + 1];
+    hdl_idle_sum idle; /* of a GPU */
+    double joule;
+    uint64_t joule_tokens; /* 0: unmeasured */
 } samples;
 
 typedef struct bench {
@@ -32,6 +41,7 @@ typedef struct bench {
     hdl_bench_steps steps;
     hdl_bench_model_row rows[2 * HDL_BENCH_MODEL_LIST_MAX * HDL_BENCH_MODEL_LIST_MAX];
     uint32_t n_rows;
+    hdl_energy *energy; /* owned; NULL: unmeasured */
     hdl_errmsg why;
 } bench;
 
@@ -47,17 +57,20 @@ static double median(double *v, size_t n)
     return v[n / 2];
 }
 
-static hdl_arith arith_of(hdl_wformat format)
+static hdl_arith arith_of(const bench *b)
 {
+    hdl_wformat format = b->steps.info.weights;
     if (hdl_wformat_is_int(format))
         return HDL_ARITH_INT8;
+    if (b->opts->plugin) /* which multiplies FP8 as bf16 */
+        return HDL_ARITH_BF16;
     return format == HDL_WFORMAT_BF16 ? HDL_ARITH_BF16 : HDL_ARITH_F32;
 }
 
 static void probe(bench *b, samples *s)
 {
     s->stream[s->n] = hdl_probe_stream(b->steps.probe);
-    s->peak[s->n] = hdl_probe_peak(b->steps.probe, arith_of(b->steps.info.weights));
+    s->peak[s->n] = hdl_probe_peak(b->steps.probe, arith_of(b));
 }
 
 static void end_sample(bench *b, samples *s, double spent, uint32_t n_steps)
@@ -87,7 +100,8 @@ static void finish(bench *b, hdl_bench_model_row r, samples *s)
                                               .context = r.context + seen / 2});
     for (uint32_t i = 0; i < s->n; i++) {
         of_stream[i] = cost.bytes / s->step_s[i] * 2 / (s->stream[i] + s->stream[i + 1]);
-        of_peak[i] = cost.flop / s->step_s[i] * 2 / (s->peak[i] + s->peak[i + 1]);
+        double peak = (s->peak[i] + s->peak[i + 1]) / 2;
+        of_peak[i] = peak > 0 ? cost.flop / s->step_s[i] / peak : 0;
     }
     double step_s = median(s->step_s, s->n);
     r.steps = s->n_steps;
@@ -99,7 +113,31 @@ static void finish(bench *b, hdl_bench_model_row r, samples *s)
     r.peak_flop_per_s = median(s->peak, s->n + 1);
     r.stream_share = median(of_stream, s->n);
     r.peak_share = median(of_peak, s->n);
+    r.has_idle = s->idle.n_gaps > 0;
+    if (r.has_idle)
+        r.host_idle_share = s->idle.idle_us / s->idle.all_us;
+    r.has_energy = s->joule_tokens > 0;
+    if (r.has_energy)
+        r.joule_per_token = s->joule / (double)s->joule_tokens;
     b->rows[b->n_rows++] = r;
+}
+
+/* Steps at positions that they have had, without probes between them, until the energy counter says
+ * something. States of recurrent layers cannot go back: unmeasured. */
+static hdl_err measure_energy(bench *b, const hdl_bench_model_row *r, uint32_t at, samples *s)
+{
+    double before = 0, after = 0, spent = 0, step_s = 0;
+    uint32_t n_seqs = r->prefill ? 1 : r->batch, n_tokens = r->prefill ? r->tokens : 1;
+    uint64_t n = 0;
+    if (b->steps.has_states || !hdl_energy_read(b->energy, &before))
+        return HDL_OK;
+    for (; spent < ENERGY_S && n < ENERGY_STEPS_MAX; n++, spent += step_s)
+        HDL_TRY(hdl_bench_steps_run(&b->steps, n_seqs, at, n_tokens, &step_s));
+    if (!hdl_energy_read(b->energy, &after) || after <= before)
+        return HDL_OK;
+    s->joule = after - before;
+    s->joule_tokens = n * n_seqs * n_tokens;
+    return HDL_OK;
 }
 
 /* A prompt again and again at the same positions. */
@@ -123,7 +161,10 @@ static hdl_err prefill_samples(bench *b, const hdl_bench_model_row *r, hdl_bench
         }
         end_sample(b, s, spent, n);
     }
-    return again ? HDL_OK : hdl_bench_steps_end(steps, 1);
+    if (again)
+        return HDL_OK;
+    HDL_TRY(measure_energy(b, r, r->context, s));
+    return hdl_bench_steps_end(steps, 1);
 }
 
 static hdl_err decode_samples(bench *b, const hdl_bench_model_row *r, hdl_bench_shape shape,
@@ -135,10 +176,15 @@ static hdl_err decode_samples(bench *b, const hdl_bench_model_row *r, hdl_bench_
     while (at < total && !is_done(s)) {
         double spent = 0, step_s = 0;
         uint32_t n = 0;
+        if (b->opts->plugin)
+            hdl_idle_begin();
         for (; n < piece && at < total && spent < SAMPLE_S; n++, at++, spent += step_s)
             HDL_TRY(hdl_bench_steps_run(&b->steps, r->batch, r->context + at, 1, &step_s));
+        if (b->opts->plugin)
+            HDL_TRY(hdl_idle_end(&s->idle));
         end_sample(b, s, spent, n);
     }
+    HDL_TRY(measure_energy(b, r, r->context + at - 1, s));
     return hdl_bench_steps_end(&b->steps, r->batch);
 }
 
@@ -161,6 +207,14 @@ static hdl_err bench_row(bench *b, hdl_bench_model_row r)
     return err;
 }
 
+static void open_energy(bench *b)
+{
+    hdl_plugin_info info;
+    hdl_device *device = hdl_worker_device(b->steps.worker);
+    if (b->opts->plugin && b->opts->plugin->info(hdl_device_remote(device), &info) == HDL_OK)
+        b->energy = hdl_energy_open(NULL, info.bus_id);
+}
+
 static hdl_err run_all(bench *b)
 {
     const hdl_bench_model_opts *o = b->opts;
@@ -171,6 +225,7 @@ static hdl_err run_all(bench *b)
         context = hdl_max_u32(context, o->contexts.v[i]);
     uint32_t max_len = hdl_max_u32(context + longest + 1, LENGTH_MIN);
     HDL_TRY(hdl_bench_steps_open(&b->steps, o, max_len, &b->why));
+    open_energy(b);
     for (uint32_t c = 0; c < o->contexts.n; c++)
         for (uint32_t i = 0; i < o->prefill.n; i++)
             HDL_TRY(bench_row(b, (hdl_bench_model_row){.prefill = true,
@@ -205,21 +260,29 @@ int hdl_bench_model(const hdl_bench_model_opts *opts)
         o.decode = 64;
     if (o.n_threads == 0)
         o.n_threads = (uint32_t)hdl_cpus_allowed(cpus, HDL_CPUS_MAX);
+    if (o.plugin)
+        o.plugin = hdl_idle_wrap(o.plugin);
     b->opts = &o;
     hdl_thread_set_role(HDL_ROLE_STEP);
     hdl_err err = run_all(b);
     hdl_bench_model_report report = {.device = b->steps.info.device,
+                                     .is_gpu = o.plugin != NULL,
                                      .n_threads = o.n_threads,
                                      .n_rows = b->n_rows,
                                      .rows = b->rows};
-    if (err == HDL_OK)
+    if (err == HDL_OK) {
         report.weights = hdl_wformat_info_of(b->steps.info.weights)->name;
+        report.peak_by = hdl_probe_peak_by(b->steps.probe);
+    }
     if (err != HDL_OK)
         fprintf(stderr, "heddle bench model: %s\n", b->why.text);
     else if (o.json)
         hdl_bench_model_print_json(&report, out);
     else
         hdl_bench_model_print_table(&report, out);
+    hdl_energy_close(b->energy);
+    if (o.plugin)
+        hdl_idle_close();
     hdl_bench_steps_close(&b->steps);
     free(b);
     return err != HDL_OK;

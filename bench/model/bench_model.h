@@ -6,7 +6,7 @@
  * (weights, cache), the peak of the format's arithmetic for what must be computed. Main thread. */
 #pragma once
 
-#include <heddle/ops.h>
+#include <heddle/plugin.h>
 #include <stdio.h>
 
 enum { HDL_BENCH_MODEL_LIST_MAX = 16 };
@@ -17,12 +17,15 @@ typedef struct hdl_bench_model_list {
 
 typedef struct hdl_bench_model_opts {
     const char *model_path;
-    hdl_wformat weights; /* HDL_WFORMAT_COUNT: auto */
-    uint32_t n_threads;  /* 0: one per core */
-    const int *cpus;     /* [n_cpus] to pin to; NULL: not pinned */
+    const char *shape;        /* instead of a model: shapes.h; NULL: none */
+    hdl_wformat weights;      /* HDL_WFORMAT_COUNT: auto */
+    const hdl_plugin *plugin; /* a GPU through its plugin; NULL: the CPU */
+    uint32_t gpu;
+    uint32_t n_threads; /* 0: one per core */
+    const int *cpus;    /* [n_cpus] to pin to; NULL: not pinned */
     uint32_t n_cpus;
     hdl_isa isa;
-    uint64_t kv_bytes; /* of the cache; 0: a quarter of the machine's memory */
+    uint64_t kv_bytes; /* of the cache; 0: a quarter of the machine's memory, 4 GiB on a GPU */
     hdl_kv_type kv_type;
     /* A row for each prompt and context, and for each batch and context. Empty: prompts 64 and 512,
      * batches 1, 8, 32, context 256. */

@@ -33,6 +33,14 @@ static void json_row(hdl_json_writer *w, const hdl_bench_model_row *r)
             hdl_jw_key(w, fields[k].key);
             hdl_jw_fixed(w, fields[k].value, fields[k].digits);
         }
+        if (r->has_idle) {
+            hdl_jw_key(w, "host_idle_share");
+            hdl_jw_fixed(w, r->host_idle_share, 4);
+        }
+        if (r->has_energy) {
+            hdl_jw_key(w, "joule_per_token");
+            hdl_jw_fixed(w, r->joule_per_token, 6);
+        }
     }
     hdl_jw_end_object(w);
 }
@@ -47,6 +55,7 @@ void hdl_bench_model_print_json(const hdl_bench_model_report *report, FILE *out)
     hdl_jw_kv_cstr(&w, "device", report->device);
     hdl_jw_kv_cstr(&w, "weights", report->weights);
     hdl_jw_kv_uint(&w, "threads", report->n_threads);
+    hdl_jw_kv_cstr(&w, "peak_by", report->peak_by);
     hdl_jw_key(&w, "rows");
     hdl_jw_begin_array(&w);
     for (uint32_t i = 0; i < report->n_rows; i++)
@@ -57,11 +66,25 @@ void hdl_bench_model_print_json(const hdl_bench_model_report *report, FILE *out)
     hdl_buf_deinit(&buf);
 }
 
+static void print_gpu(const hdl_bench_model_row *r, FILE *out)
+{
+    if (r->has_idle)
+        fprintf(out, " %8.1f %%", r->host_idle_share * 100);
+    else
+        fprintf(out, " %10s", "-");
+    if (r->has_energy)
+        fprintf(out, " %9.4f J", r->joule_per_token);
+    else
+        fprintf(out, "  unmeasured");
+}
+
 void hdl_bench_model_print_table(const hdl_bench_model_report *report, FILE *out)
 {
-    fprintf(out, "%s, %s, %u threads\n", report->device, report->weights, report->n_threads);
-    fprintf(out, "%-8s %6s %6s %8s %10s %8s %8s %10s %9s %9s %8s\n", "phase", "tokens", "batch",
-            "context", "tokens/s", "GB/s", "stream", "of stream", "GFLOP/s", "peak", "of peak");
+    fprintf(out, "%s, %s, %u threads, peak by %s\n", report->device, report->weights,
+            report->n_threads, report->peak_by);
+    fprintf(out, "%-8s %6s %6s %8s %10s %8s %8s %10s %9s %9s %8s%s\n", "phase", "tokens", "batch",
+            "context", "tokens/s", "GB/s", "stream", "of stream", "GFLOP/s", "peak", "of peak",
+            report->is_gpu ? "  host idle   per token" : "");
     for (uint32_t i = 0; i < report->n_rows; i++) {
         const hdl_bench_model_row *r = &report->rows[i];
         fprintf(out, "%-8s %6u %6u %8u ", r->prefill ? "prefill" : "decode", r->tokens, r->batch,
@@ -69,8 +92,12 @@ void hdl_bench_model_print_table(const hdl_bench_model_report *report, FILE *out
         if (r->skipped)
             fprintf(out, "skipped: %s\n", r->skipped);
         else
-            fprintf(out, "%10.1f %8.2f %8.2f %10.2f %9.1f %9.1f %8.2f\n", r->tokens_per_s,
+            fprintf(out, "%10.1f %8.2f %8.2f %10.2f %9.1f %9.1f %8.2f", r->tokens_per_s,
                     r->bytes_per_s * 1e-9, r->stream_bytes_per_s * 1e-9, r->stream_share,
                     r->flop_per_s * 1e-9, r->peak_flop_per_s * 1e-9, r->peak_share);
+        if (!r->skipped && report->is_gpu)
+            print_gpu(r, out);
+        if (!r->skipped)
+            fputc('\n', out);
     }
 }

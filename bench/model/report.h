@@ -15,10 +15,16 @@ typedef struct hdl_bench_model_row {
     const char *skipped; /* why nothing was measured; NULL */
     double tokens_per_s, bytes_per_s, stream_bytes_per_s, stream_share;
     double flop_per_s, peak_flop_per_s, peak_share;
+    /* Of a GPU; 0 where nothing could be measured. */
+    bool has_idle, has_energy;
+    double
+        host_idle_share; /* of the device's time between the first and the last work of a sample */
+    double joule_per_token;
 } hdl_bench_model_row;
 
 typedef struct hdl_bench_model_report {
-    const char *device, *weights;
+    const char *device, *weights, *peak_by;
+    bool is_gpu;
     uint32_t n_threads, n_rows;
     const hdl_bench_model_row *rows;
 } hdl_bench_model_report;

@@ -10,7 +10,7 @@
 
 enum { FILL_TOKENS = 512 };
 static const size_t STREAM_BYTES = 128u << 20;
-static const uint64_t KV_LEAST = (uint64_t)2 << 30;
+static const uint64_t KV_LEAST = (uint64_t)2 << 30, KV_GPU = (uint64_t)4 << 30;
 
 /* ---- plans -------------------------------------------------------------------------------- */
 
@@ -200,8 +200,8 @@ hdl_err hdl_bench_steps_end(hdl_bench_steps *s, uint32_t n_seqs)
 static uint64_t kv_bytes(const hdl_bench_model_opts *o)
 {
     uint64_t quarter = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 4;
-    if (o->kv_bytes)
-        return o->kv_bytes;
+    if (o->kv_bytes || o->plugin)
+        return o->kv_bytes ? o->kv_bytes : KV_GPU;
     return quarter > KV_LEAST ? quarter : KV_LEAST;
 }
 
@@ -211,14 +211,22 @@ static hdl_err open_worker(hdl_bench_steps *s, const hdl_bench_model_opts *o, ui
     hdl_worker_opts opts = {.model_path = o->model_path,
                             .weights = o->weights,
                             .max_seqs = HDL_BENCH_SEQS_MAX,
-                            .step_tokens = HDL_BENCH_STEP_TOKENS,
+                            .step_tokens =
+                                o->plugin ? HDL_BENCH_STEP_TOKENS_GPU : HDL_BENCH_STEP_TOKENS,
                             .max_len = max_len,
                             .kv_bytes = kv_bytes(o),
                             .kv_type = o->kv_type,
+                            .plugin = o->plugin,
+                            .gpu = o->gpu,
                             .n_threads = o->n_threads,
                             .cpus = o->cpus,
                             .n_cpus = o->n_cpus,
                             .isa = o->isa};
+    if (o->shape) {
+        HDL_TRY(hdl_bench_made_open(&s->made, o->shape, why));
+        opts.model_path = s->made.path;
+        opts.made = &s->made.hook;
+    }
     HDL_TRY(hdl_worker_open(&s->worker, &opts, why));
     return hdl_worker_join(s->worker, &(hdl_coll_opts){.backend = "self"}, 1, why);
 }
@@ -244,5 +252,6 @@ void hdl_bench_steps_close(hdl_bench_steps *s)
 {
     hdl_probe_close(s->probe);
     hdl_worker_close(s->worker);
+    hdl_bench_made_close(&s->made);
     free(s->blocks);
 }

@@ -10,17 +10,20 @@
 
 #include "bench/kernels/probe.h"
 #include "bench/model/bench_model.h"
+#include "bench/model/shapes.h"
 #include "worker/worker.h"
 
 enum {
-    HDL_BENCH_STEP_TOKENS = 1024,
+    HDL_BENCH_STEP_TOKENS = 1024, /* a GPU's are more */
+    HDL_BENCH_STEP_TOKENS_GPU = 4096,
     HDL_BENCH_SEQS_MAX = 256,
     HDL_BENCH_COPIES_MAX = 4096 /* of one plan */
 };
 
 typedef struct hdl_bench_steps {
-    hdl_worker *worker; /* owned */
-    hdl_probe *probe;   /* owned */
+    hdl_worker *worker;  /* owned */
+    hdl_probe *probe;    /* owned */
+    hdl_bench_made made; /* the model, where it has no files */
     hdl_worker_info info;
     hdl_shard shard;
     bool has_states;
@@ -34,7 +37,7 @@ typedef struct hdl_bench_steps {
     hdl_plan_copy copies[HDL_BENCH_COPIES_MAX];
     hdl_sampling sampling[HDL_BENCH_SEQS_MAX];
     uint32_t closes[HDL_BENCH_SEQS_MAX];
-    hdl_token tokens[HDL_BENCH_STEP_TOKENS];
+    hdl_token tokens[HDL_BENCH_STEP_TOKENS_GPU];
     uint32_t *blocks; /* owned */
     size_t blocks_max;
     uint32_t given[HDL_BENCH_SEQS_MAX]; /* blocks that a slot has; s owns [s * each, ...) */
