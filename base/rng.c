@@ -4,32 +4,6 @@
 #include "base/assert.h"
 #include "base/hash.h"
 
-/* Salmon et al. 2011, section 3.3: multipliers and Weyl increments of Philox4x32. */
-static const uint32_t PHILOX_M0 = 0xD2511F53u;
-static const uint32_t PHILOX_M1 = 0xCD9E8D57u;
-static const uint32_t PHILOX_W0 = 0x9E3779B9u;
-static const uint32_t PHILOX_W1 = 0xBB67AE85u;
-
-void hdl_philox(const uint32_t ctr[4], const uint32_t key[2], uint32_t out[4])
-{
-    uint32_t x0 = ctr[0], x1 = ctr[1], x2 = ctr[2], x3 = ctr[3];
-    uint32_t k0 = key[0], k1 = key[1];
-    for (int round = 0; round < 10; round++) {
-        uint64_t p0 = (uint64_t)PHILOX_M0 * x0;
-        uint64_t p1 = (uint64_t)PHILOX_M1 * x2;
-        x0 = (uint32_t)(p1 >> 32) ^ x1 ^ k0;
-        x2 = (uint32_t)(p0 >> 32) ^ x3 ^ k1;
-        x1 = (uint32_t)p1;
-        x3 = (uint32_t)p0;
-        k0 += PHILOX_W0;
-        k1 += PHILOX_W1;
-    }
-    out[0] = x0;
-    out[1] = x1;
-    out[2] = x2;
-    out[3] = x3;
-}
-
 float hdl_philox_unit(uint32_t word)
 {
     /* 23 bits and the half step make an odd 24-bit integer, which a float holds exactly. */

@@ -9,10 +9,29 @@
  * cryptographic. Pure; a hdl_rng belongs to one thread. */
 #pragma once
 
-#include <stddef.h>
-#include <stdint.h>
+#include <heddle/types.h>
 
-void hdl_philox(const uint32_t ctr[4], const uint32_t key[2], uint32_t out[4]);
+/* Multipliers and Weyl increments of Philox4x32: Salmon et al. 2011, section 3.3. A GPU's kernels
+ * call it, too. */
+HDL_INLINE void hdl_philox(const uint32_t ctr[4], const uint32_t key[2], uint32_t out[4])
+{
+    uint32_t x0 = ctr[0], x1 = ctr[1], x2 = ctr[2], x3 = ctr[3];
+    uint32_t k0 = key[0], k1 = key[1];
+    for (int round = 0; round < 10; round++) {
+        uint64_t p0 = (uint64_t)0xD2511F53u * x0;
+        uint64_t p1 = (uint64_t)0xCD9E8D57u * x2;
+        x0 = (uint32_t)(p1 >> 32) ^ x1 ^ k0;
+        x2 = (uint32_t)(p0 >> 32) ^ x3 ^ k1;
+        x1 = (uint32_t)p1;
+        x3 = (uint32_t)p0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    out[0] = x0;
+    out[1] = x1;
+    out[2] = x2;
+    out[3] = x3;
+}
 
 /* Uniform in (0, 1): 24 bits plus a half, so that neither end is reached and floats are exact. */
 float hdl_philox_unit(uint32_t word);

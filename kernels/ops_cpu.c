@@ -29,7 +29,8 @@
     X(moe_experts, hdl_moe_experts_args)                                                           \
     X(moe_combine, hdl_moe_combine_args)
 
-#define HDL_CPU_REF_OPS .kv_copy = hdl_ref_kv_copy, .batch_build = hdl_ref_batch_build
+#define HDL_CPU_REF_OPS                                                                            \
+    .kv_copy = hdl_ref_kv_copy, .batch_build = hdl_ref_batch_build, .sample = hdl_ref_sample
 
 #define HDL_CPU_LEVEL(isa)                                                                         \
     size_t hdl_##isa##_weight_bytes(hdl_wformat, uint32_t n, uint32_t k, uint32_t n_leaves);       \

@@ -2,7 +2,6 @@
 /* Request path 11 of 14: logits -> token ids. */
 #include "worker/sampler.h"
 
-#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,17 +130,6 @@ void hdl_sampler_set(hdl_sampler *s, const hdl_sampler_tenant *t)
 
 /* ---- one token ---------------------------------------------------------------------------- */
 
-enum { SEEN = 1u << 31 }; /* in a mark: the token occurs; the low bits count it in the output */
-
-static float penalise(const hdl_sampling *p, float z, uint32_t mark)
-{
-    uint32_t count = mark & ~(uint32_t)SEEN;
-    z = z > 0 ? z / p->repetition_penalty : z * p->repetition_penalty;
-    if (count != 0)
-        z -= p->frequency_penalty * (float)count + p->presence_penalty;
-    return z;
-}
-
 /* Two walks over the history: count, then act once per distinct token and clear its mark. */
 static void apply_penalties(const hdl_sampler *s, hdl_sample_scratch *x, uint32_t slot)
 {
@@ -149,13 +137,13 @@ static void apply_penalties(const hdl_sampler *s, hdl_sample_scratch *x, uint32_
     const hdl_token *history = history_of(s, slot);
     for (uint32_t i = 0; i < t->n_history; i++) {
         uint32_t *mark = &x->marks[history[i]];
-        *mark = (*mark | SEEN) + (i >= t->n_prompt);
+        *mark = (*mark | HDL_SAMPLE_SEEN) + (i >= t->n_prompt);
     }
     for (uint32_t i = 0; i < t->n_history; i++) {
         hdl_token id = history[i];
         if (x->marks[id] == 0)
             continue;
-        x->z[id] = penalise(&t->params, x->z[id], x->marks[id]);
+        x->z[id] = hdl_sample_penalise(&t->params, x->z[id], x->marks[id]);
         x->marks[id] = 0;
     }
 }
@@ -189,7 +177,10 @@ static bool sample(const hdl_sampler *s, hdl_sample_scratch *x, const hdl_sample
     uint32_t key[2] = {(uint32_t)p->seed, (uint32_t)(p->seed >> 32)};
     uint32_t ctr[4] = {job->pos, 0, 0, 0}, word[4];
     hdl_philox(ctr, key, word);
-    best->token = hdl_sample_draw(x, p, s->opts.vocab, hdl_philox_unit(word[0]));
+    hdl_sample_drawn drawn = {.most = best->most, .word = word[0]};
+    if (!hdl_sample_draw(x, p, s->opts.vocab, &drawn))
+        return false;
+    best->token = drawn.token;
     return true;
 }
 
@@ -221,7 +212,7 @@ static void add_logprobs(hdl_sample_scratch *x, const hdl_sample_run *run, uint3
     hdl_logprob *probs = run->probs + (size_t)i * HDL_ROW_PROBS_MAX;
     uint32_t vocab = want.vocab;
     float most = want.most;
-    double norm = (double)most + log(hdl_sample_exps(job->logits, vocab, most, x->p));
+    double norm = hdl_sample_norm(most, hdl_sample_exps(job->logits, vocab, most, x->p));
     const uint32_t n_top = hdl_min_u32(want.n_top, vocab);
     probs[0] = (hdl_logprob){.token = out->token, .logprob = job->logits[out->token]};
     if (n_top > 0)

@@ -15,8 +15,9 @@
  *   9. One Philox word keyed by (seed, position) picks from what is left.
  * Log-probabilities are those of the logits as the model gave them, before 1.
  *
- * Arithmetic: logits and exp in f32, every sum in double in a fixed order, no libm function over
- * the vocabulary; nothing depends on the batch or the number of threads (numerics contract N5).
+ * Arithmetic: kernels/sample.h. Logits and exp in f32, sums of integers, no libm function over the
+ * vocabulary; nothing depends on the batch or the number of threads (numerics contract N5), and op
+ * `sample` gives the same tokens on a device.
  * Owner: the worker, on its step thread; jobs of one run are shared by the stream's threads.
  * Nothing allocates after open. */
 #pragma once

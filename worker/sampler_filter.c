@@ -47,31 +47,22 @@ static void sort(hdl_candidate *c, size_t n)
     }
 }
 
-static uint32_t bucket_of(float most, float z)
-{
-    float distance = (most - z) * HDL_SAMPLE_BUCKETS_PER_UNIT;
-    return distance < HDL_SAMPLE_BUCKETS - 1 ? (uint32_t)distance : HDL_SAMPLE_BUCKETS - 1;
-}
-
 /* Everything is kept: walk the vocabulary in order of id, first in strides, then inside one. */
 enum { STRIDE = 512 };
 
-static hdl_token draw_all(const float *p, uint32_t vocab, double total, float unit)
+static hdl_token draw_all(const float *p, uint32_t vocab, uint64_t target)
 {
-    double target = total * (double)unit, sum = 0;
-    uint32_t at = 0;
-    for (; at + STRIDE < vocab; at += STRIDE) {
-        double next = sum + hdl_sample_sum(p + at, STRIDE);
+    uint64_t sum = 0;
+    uint32_t i = 0;
+    for (; i + STRIDE < vocab; i += STRIDE) {
+        uint64_t next = sum + hdl_sample_sum(p + i, STRIDE);
         if (next > target)
             break;
         sum = next;
     }
-    for (uint32_t i = at; i < vocab; i++) {
-        sum += (double)p[i];
-        if (sum > target)
-            return (hdl_token)i;
-    }
-    return (hdl_token)vocab - 1; /* rounding left the target past the end */
+    while ((sum += hdl_sample_mass(p[i])) <= target)
+        i++;
+    return (hdl_token)i;
 }
 
 static void fill_buckets(hdl_sample_scratch *s, uint32_t vocab, float most)
@@ -79,27 +70,35 @@ static void fill_buckets(hdl_sample_scratch *s, uint32_t vocab, float most)
     memset(s->counts, 0, sizeof(s->counts));
     memset(s->masses, 0, sizeof(s->masses));
     for (uint32_t i = 0; i < vocab; i++) {
-        uint32_t b = bucket_of(most, s->z[i]);
+        uint32_t b = hdl_sample_bucket(most, s->z[i]);
         s->counts[b]++;
-        s->masses[b] += (double)s->p[i];
+        s->masses[b] += hdl_sample_mass(s->p[i]);
     }
 }
 
-/* The first buckets that surely hold whatever the filters keep. */
-static uint32_t buckets_needed(const hdl_sample_scratch *s, const hdl_sampling *params,
-                               uint32_t top_k, double total)
+/* vocab: all. */
+static uint32_t top_k_of(const hdl_sampling *params, uint32_t vocab)
 {
-    uint64_t count = 0;
-    double mass = 0;
-    /* Masses were added in another order than the walk below adds them: the slack covers it. */
-    double want = total * ((double)params->top_p + 1e-9);
+    return params->top_k > 0 ? hdl_min_u32((uint32_t)params->top_k, vocab) : vocab;
+}
+
+/* The first buckets that hold whatever the filters keep, and all of top_k where top_p is a share of
+ * that. */
+static uint32_t buckets_needed(const hdl_sample_scratch *s, const hdl_sampling *params,
+                               uint32_t vocab, uint64_t total)
+{
+    const uint32_t top_k = top_k_of(params, vocab);
+    uint64_t count = 0, mass = 0, want = hdl_sample_share(total, params->top_p);
     float deepest = params->min_p > 0 ? -logf(params->min_p) : INFINITY;
-    uint32_t last_min_p = bucket_of(0, -deepest);
+    uint32_t last_min_p = hdl_sample_bucket(0, -deepest);
     for (uint32_t b = 0; b < HDL_SAMPLE_BUCKETS; b++) {
         count += s->counts[b];
         mass += s->masses[b];
-        if (count >= top_k || (params->top_p < 1 && mass >= want) ||
-            (params->min_p > 0 && b > last_min_p))
+        if (count >= top_k)
+            return b + 1;
+        if (top_k < vocab && params->top_p < 1)
+            continue;
+        if ((params->top_p < 1 && mass >= want) || (params->min_p > 0 && b > last_min_p))
             return b + 1;
     }
     return HDL_SAMPLE_BUCKETS;
@@ -116,67 +115,60 @@ static uint32_t collect(hdl_sample_scratch *s, uint32_t vocab, float most, uint3
     return n;
 }
 
-/* Length of the run that top_p keeps, of n sorted candidates. */
-static uint32_t cut_top_p(const hdl_sample_scratch *s, uint32_t n, double want)
+/* The first of n sorted candidates with which the mass reaches `want`, or the last; the mass is
+ * left in *sum. */
+static uint32_t walk(const hdl_sample_scratch *s, uint32_t n, uint64_t want, uint64_t *sum)
 {
-    double sum = 0;
+    *sum = 0;
     for (uint32_t i = 0; i < n; i++) {
-        sum += (double)s->p[s->kept[i].token];
-        if (sum >= want)
-            return i + 1;
+        *sum += hdl_sample_mass(s->p[s->kept[i].token]);
+        if (*sum >= want)
+            return i;
     }
-    return n;
+    return n - 1;
 }
 
-static double mass_of(const hdl_sample_scratch *s, uint32_t n)
-{
-    double sum = 0;
-    for (uint32_t i = 0; i < n; i++)
-        sum += (double)s->p[s->kept[i].token];
-    return sum;
-}
-
+/* Candidates that are kept, sorted; their mass. */
 static uint32_t filter(hdl_sample_scratch *s, const hdl_sampling *params, uint32_t vocab,
-                       double total)
+                       uint64_t *mass)
 {
-    bool has_top_k = params->top_k > 0 && (uint32_t)params->top_k < vocab;
-    uint32_t top_k = has_top_k ? (uint32_t)params->top_k : vocab;
+    const uint32_t top_k = top_k_of(params, vocab);
     float most = s->kept[0].z; /* put there by the caller */
+    uint64_t of = *mass;
     fill_buckets(s, vocab, most);
-    uint32_t n = collect(s, vocab, most, buckets_needed(s, params, top_k, total));
+    uint32_t n = collect(s, vocab, most, buckets_needed(s, params, vocab, of));
     sort(s->kept, n);
     n = hdl_min_u32(n, top_k);
+    HDL_ASSERT_LT(0u, n);
     if (params->top_p < 1) {
-        double of = has_top_k ? mass_of(s, n) : total;
-        n = cut_top_p(s, n, of * (double)params->top_p);
+        if (top_k < vocab)
+            walk(s, n, UINT64_MAX, &of);
+        n = walk(s, n, hdl_sample_share(of, params->top_p), mass) + 1;
     }
     if (params->min_p > 0) {
         float least = most + logf(params->min_p);
         while (n > 1 && s->kept[n - 1].z < least)
             n--;
     }
+    walk(s, n, UINT64_MAX, mass);
     return n;
 }
 
-hdl_token hdl_sample_draw(hdl_sample_scratch *s, const hdl_sampling *params, uint32_t vocab,
-                          float unit)
+bool hdl_sample_draw(hdl_sample_scratch *s, const hdl_sampling *params, uint32_t vocab,
+                     hdl_sample_drawn *out)
 {
-    float most = 0;
-    hdl_token best = 0;
+    const float most = out->most / params->temperature;
+    if (!hdl_sample_is_finite(most))
+        return false;
     for (uint32_t i = 0; i < vocab; i++)
         s->z[i] /= params->temperature;
-    HDL_ASSERT(hdl_sample_largest(s->z, vocab, &most, &best));
-    double total = hdl_sample_exps(s->z, vocab, most, s->p);
-    if (params->top_k <= 0 && params->top_p >= 1 && params->min_p <= 0)
-        return draw_all(s->p, vocab, total, unit);
-    s->kept[0] = (hdl_candidate){.z = most, .token = best};
-    uint32_t n = filter(s, params, vocab, total);
-    HDL_ASSERT_LT(0u, n);
-    double target = mass_of(s, n) * (double)unit, sum = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        sum += (double)s->p[s->kept[i].token];
-        if (sum > target)
-            return s->kept[i].token;
+    uint64_t mass = hdl_sample_exps(s->z, vocab, most, s->p);
+    if (params->top_k <= 0 && params->top_p >= 1 && params->min_p <= 0) {
+        out->token = draw_all(s->p, vocab, hdl_sample_target(mass, out->word));
+        return true;
     }
-    return s->kept[n - 1].token;
+    s->kept[0].z = most;
+    uint32_t n = filter(s, params, vocab, &mass);
+    out->token = s->kept[walk(s, n, hdl_sample_target(mass, out->word) + 1, &mass)].token;
+    return true;
 }

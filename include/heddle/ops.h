@@ -18,6 +18,7 @@
 #include <heddle/kv.h>
 #include <heddle/limits.h>
 #include <heddle/rows.h>
+#include <heddle/sampling.h>
 #include <heddle/source.h>
 
 /* CPU: thread team and scratch. CUDA: a stream and its scratch. Made by the backend's device
@@ -525,7 +526,8 @@ typedef struct hdl_kv_copy_args {
     X(moe_experts, hdl_moe_experts_args)                                                           \
     X(moe_combine, hdl_moe_combine_args)                                                           \
     X(kv_copy, hdl_kv_copy_args)                                                                   \
-    X(batch_build, hdl_batch_build_args)
+    X(batch_build, hdl_batch_build_args)                                                           \
+    X(sample, hdl_sample_args)
 
 #define HDL_OP_MEMBER(op, args) void (*op)(const args *, hdl_stream *);
 typedef struct hdl_ops_extent hdl_ops_extent;

@@ -89,7 +89,7 @@ typedef struct hdl_sample_args {
 
 enum { HDL_SAMPLE_VOCAB_MAX = 1 << 19, HDL_SAMPLE_PEAKS = 64 };
 
-static inline size_t hdl_sample_work_bytes(uint32_t n_tasks, uint32_t vocab)
+HDL_INLINE size_t hdl_sample_work_bytes(uint32_t n_tasks, uint32_t vocab)
 {
     return (size_t)n_tasks * (((size_t)vocab + 3) / 4 * 4 + HDL_SAMPLE_PEAKS * 2) * sizeof(float);
 }

@@ -33,7 +33,8 @@
     X(qkv_rope)                                                                                    \
     X(latent_rope)                                                                                 \
     X(router)                                                                                      \
-    X(moe_combine)
+    X(moe_combine)                                                                                 \
+    X(sample)
 
 static hdl_ops ops;
 static hdl_plugin plugin;

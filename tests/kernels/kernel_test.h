@@ -68,7 +68,8 @@ typedef struct kt_suite {
     X(moe_experts) \
     X(moe_combine) \
     X(kv_copy) \
-    X(batch_build)
+    X(batch_build) \
+    X(sample)
 // clang-format on
 #define KT_SUITE_DECLARE(name) extern const kt_suite kt_##name;
 KT_SUITE_LIST(KT_SUITE_DECLARE)

@@ -391,6 +391,96 @@ static void test_a_chain_is_as_single_draws(void **state)
     assert_int_equal(draw(logits[RIGHT + 1], RIGHT + 1), single[RIGHT + 1]);
 }
 
+/* ---- the same as op sample ---------------------------------------------------------------- */
+
+enum { HISTORY = MAX_LEN + 1, CHAIN = 4 };
+
+/* What the op keeps of slot 0, beside what the sampler has. */
+static struct {
+    hdl_sample_tenant tenant;
+    hdl_bias biases[HDL_LOGIT_BIAS_MAX];
+    hdl_token history[HISTORY], last;
+    float work[CHAIN * (VOCAB + 3 + HDL_SAMPLE_PEAKS * 2)];
+} kept;
+
+static void open_tenant(hdl_rng *rng, hdl_sampling *p, uint64_t c)
+{
+    hdl_token history[20];
+    hdl_bias bias[40];
+    *p = params_default();
+    p->seed = hdl_rng_u64(rng);
+    p->temperature = c % 5 == 0 ? 0 : (float)hdl_rng_unit(rng) * 3 + 0.01f;
+    p->top_p = c % 2 ? 1 : (float)hdl_rng_unit(rng) * 0.99f + 0.01f;
+    p->top_k = c % 3 ? 0 : (int32_t)hdl_rng_range(rng, 1, VOCAB + 2);
+    p->min_p = c % 7 < 4 ? 0 : (float)hdl_rng_unit(rng);
+    p->repetition_penalty = c % 4 < 2 ? 1 : (float)hdl_rng_unit(rng) + 0.6f;
+    p->frequency_penalty = c % 4 == 3 ? (float)hdl_rng_unit(rng) : 0;
+    p->n_logprobs = (int32_t)hdl_rng_range(rng, 0, HDL_TOP_LOGPROBS_MAX + 1) - 1;
+    p->bias = bias;
+    p->n_bias = c % 6 == 1 ? HDL_ARRAY_LEN(bias) : 0;
+    for (uint32_t i = 0; i < HDL_ARRAY_LEN(bias); i++)
+        bias[i] = (hdl_bias){.token = (hdl_token)hdl_rng_below(rng, 50),
+                             .bias = (float)hdl_rng_unit(rng) * 6 - 3};
+    for (uint32_t i = 0; i < HDL_ARRAY_LEN(history); i++)
+        history[i] = (hdl_token)hdl_rng_below(rng, 40);
+    set(p, history, HDL_ARRAY_LEN(history), 12);
+    memcpy(kept.history, history, sizeof history);
+    memcpy(kept.biases, bias, sizeof bias);
+    kept.tenant = (hdl_sample_tenant){.params = *p, .log_min_p = logf(p->min_p)};
+    kept.tenant.keeps_history = c % 4 >= 2;
+    kept.tenant.n_prompt = 12;
+    kept.tenant.n_history = kept.tenant.keeps_history ? HDL_ARRAY_LEN(history) : 0;
+}
+
+static void test_the_op_draws_the_same(void **state)
+{
+    static float logits[CHAIN][VOCAB];
+    hdl_rng rng;
+    hdl_sampling p;
+    hdl_device *device = NULL;
+    hdl_errmsg why = {0};
+    hdl_cpu_device_opts opts = {.n_threads = 1, .scratch_bytes = 1 << 16};
+    (void)state;
+    hdl_rng_init(&rng, 11);
+    assert_int_equal(hdl_device_open_cpu(&device, &opts, &why), HDL_OK);
+    for (uint64_t c = 0; c < 420; c++) {
+        hdl_sample_job jobs[CHAIN];
+        hdl_sample_task tasks[CHAIN];
+        hdl_result_row mine[CHAIN], its[CHAIN];
+        hdl_logprob my_probs[CHAIN * HDL_ROW_PROBS_MAX] = {0},
+                                     its_probs[CHAIN * HDL_ROW_PROBS_MAX] = {0};
+        open_tenant(&rng, &p, c);
+        for (uint32_t i = 0; i < CHAIN; i++) {
+            random_logits(logits[i], 1000 * c + i, c % 3 == 0);
+            logits[i][i] = 9; /* what a greedy request guesses rightly */
+            jobs[i] = (hdl_sample_job){.pos = i, .logits = logits[i], .score = -1, .hangs = i > 0};
+            jobs[i].guess = i > 0 ? (hdl_token)i - 1 : -1;
+            tasks[i] = (hdl_sample_task){.pos = i, .score = -1, .guess = jobs[i].guess};
+        }
+        if (c % 10 == 9)
+            jobs[0].score = tasks[0].score = 17;
+        hdl_sample_run run = {.jobs = jobs, .n = CHAIN, .out = mine, .probs = my_probs};
+        assert_int_equal(hdl_sampler_run(sampler, hdl_device_stream(device), &run), HDL_OK);
+        hdl_sample_args args = {.logits = logits[0],
+                                .tasks = tasks,
+                                .n_tasks = CHAIN,
+                                .vocab = VOCAB,
+                                .state = {.max_seqs = 1,
+                                          .max_history = HISTORY,
+                                          .tenants = &kept.tenant,
+                                          .biases = kept.biases,
+                                          .histories = kept.history,
+                                          .last = &kept.last},
+                                .work = kept.work,
+                                .out = its,
+                                .probs = its_probs};
+        hdl_ops_ref()->sample(&args, hdl_device_stream(device));
+        assert_memory_equal(mine, its, sizeof mine);
+        assert_memory_equal(my_probs, its_probs, sizeof my_probs);
+    }
+    hdl_device_close(device);
+}
+
 static int setup(void **state)
 {
     hdl_errmsg why = {0};
@@ -421,6 +511,7 @@ int main(void)
         cmocka_unit_test(test_broken_logits_are_an_error),
         cmocka_unit_test(test_a_chain_is_as_single_draws),
         cmocka_unit_test(test_bad_parameters_are_refused),
+        cmocka_unit_test(test_the_op_draws_the_same),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
