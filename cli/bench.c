@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <heddle/device.h>
 #include <heddle/types.h>
 
 #include "base/config.h"
@@ -15,9 +14,9 @@
 #include "bench/sched/bench_sched.h"
 #include "bench/text/bench_text.h"
 #include "bench/text/beside.h"
+#include "cli/bench_device.h"
 #include "cli/bench_serve.h"
 #include "cli/cli.h"
-#include "cli/engine_options.h"
 
 static const hdl_arg_opt sched_opts[] = {
     {.name = "running", .value = "N", .doc = "running sequences (default: 1000, then 10000)"},
@@ -50,24 +49,6 @@ static int bench_sched(char **argv)
     return hdl_bench_sched(&opts);
 }
 
-/* ---- the device ---------------------------------------------------------------------------- */
-
-#define DEVICE_OPTIONS                                                                             \
-    {.name = "device", .value = "KIND", .config = "worker.device", .doc = "cpu, cuda or cuda:N"},  \
-    {                                                                                              \
-        .name = "config", .letter = 'c', .value = "F",                                             \
-        .doc = "configuration file, which may name the plugin; options win over it"                \
-    }
-
-/* NULL for the CPU. */
-static hdl_err load_plugin(const hdl_plugin **plugin, const hdl_config *config, hdl_errmsg *why)
-{
-    *plugin = NULL;
-    if (config->device == HDL_DEVICE_CPU)
-        return HDL_OK;
-    return hdl_plugin_load(plugin, config->cuda_plugin, why);
-}
-
 /* ---- model --------------------------------------------------------------------------------- */
 
 static const hdl_arg_opt model_opts[] = {
@@ -75,7 +56,7 @@ static const hdl_arg_opt model_opts[] = {
      .value = "NAME",
      .doc = "instead of MODEL: 8b, qwen3-30b-a3b, gpt-oss-20b, tiny, tiny-moe or a folder with a "
             "config.json, with made-up weights; NAME:FORMAT for f32, bf16, fp8, q8 or q4"},
-    DEVICE_OPTIONS,
+    CLI_DEVICE_OPTIONS,
     {.name = "pp",
      .value = "LIST",
      .doc = "prompt lengths, e.g. 64,512 (the default)",
@@ -178,7 +159,7 @@ static int bench_model(char **argv)
     opts.n_threads = (uint32_t)config.threads;
     opts.isa = (hdl_isa)config.isa;
     opts.gpu = hdl_device_gpu(config.device);
-    hdl_err err = load_plugin(&opts.plugin, &config, &why);
+    hdl_err err = cli_bench_plugin(&opts.plugin, &config, &why);
     rc = err == HDL_OK ? hdl_bench_model(&opts) : cli_fail(err, &why);
     hdl_cfg_close(cfg);
     return rc;
@@ -188,7 +169,7 @@ static int bench_model(char **argv)
 
 static const hdl_arg_opt kernels_opts[] = {
     {.name = "only", .value = "NAME", .doc = "rows whose name begins so"},
-    DEVICE_OPTIONS,
+    CLI_DEVICE_OPTIONS,
     {.name = "threads",
      .value = "N",
      .config = "worker.threads",
@@ -230,7 +211,7 @@ static int bench_kernels(char **argv)
                                    .only = hdl_args_str(&args, "only", NULL),
                                    .samples = (uint32_t)samples,
                                    .json = hdl_args_has(&args, "json")};
-    hdl_err err = load_plugin(&opts.plugin, &config, &why);
+    hdl_err err = cli_bench_plugin(&opts.plugin, &config, &why);
     rc = err == HDL_OK ? hdl_bench_kernels(&opts) : cli_fail(err, &why);
     hdl_cfg_close(cfg);
     return rc;

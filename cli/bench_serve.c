@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/units.h"
+#include "cli/bench_device.h"
 #include "cli/bench_serve.h"
 #include "cli/cli.h"
 
@@ -96,6 +97,7 @@ static const hdl_arg_opt opts[] = {
     {.name = "plot", .value = "FILE", .doc = "SVG of a sweep", .group = "Results"},
     {.name = "title", .value = "TEXT", .doc = "of the plot", .group = "Results"},
     {.name = "json", .doc = "one JSON document on stdout", .group = "Results"},
+    CLI_DEVICE_OPTIONS,
     {.name = "self-check",
      .doc = "hold the generator against a server of known latency, and end",
      .group = "Results"},
@@ -302,6 +304,21 @@ static hdl_err read_all(const hdl_args *args, hdl_bench_serve_opts *o, hdl_errms
     return HDL_OK;
 }
 
+/* With the GPU that the options name, whose energy and read kernel stand beside the figures. */
+static int run(const hdl_args *args, hdl_bench_serve_opts *o)
+{
+    hdl_errmsg why = {0};
+    hdl_cfg *cfg = NULL;
+    hdl_config config;
+    if (cli_config_open(&cfg, &config, args, &why) != HDL_OK)
+        return cli_usage(&spec, &why);
+    o->gpu = hdl_device_gpu(config.device);
+    hdl_err err = cli_bench_plugin(&o->plugin, &config, &why);
+    int rc = err == HDL_OK ? hdl_bench_serve(o) : cli_fail(err, &why);
+    hdl_cfg_close(cfg);
+    return rc;
+}
+
 int cli_bench_serve(char **argv)
 {
     hdl_args args;
@@ -327,7 +344,7 @@ int cli_bench_serve(char **argv)
     if (read_key(&args, &key, &why) != HDL_OK)
         return cli_fail(HDL_INVALID, &why);
     o.target.api_key = key;
-    rc = hdl_bench_serve(&o);
+    rc = run(&args, &o);
     free(key);
     return rc;
 }

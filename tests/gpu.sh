@@ -11,12 +11,14 @@
 # Needs NVIDIA's driver, the CUDA toolkit and what quickstart.sh installs. Each suite has a limit in seconds: one that hangs
 # costs no other. Logs are build/gpu/logs/<suite>.log; results go to bench/results/<gpu>-<date>.json where all suites ran (else
 # beside the logs): add that file to the repository, tests/golden/matrix.py makes README's table of GPUs of it.
+# For a comparison with others name what they run, and where they are:
+#   MODEL=folder PYTHON=venv/bin/python GGUF=file.gguf LLAMA=llama.cpp/build/bin tests/gpu.sh compare
 # The last line is `N passed, N failed, N skipped`.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 script=$PWD/tests/gpu.sh
 
-suites=(check kernels models parallel score server kill sanitizer bench_kernels bench_model)
+suites=(check kernels models parallel score server kill sanitizer bench_kernels bench_model bench_serve compare)
 declare -A about=(
     [check]="the plugin for all targets: no spills, no library missing; the GPU opens"
     [kernels]="the grid of tests/kernels on the GPU against ref"
@@ -28,9 +30,11 @@ declare -A about=(
     [sanitizer]="compute-sanitizer's memcheck, racecheck and synccheck over the kernel grid"
     [bench_kernels]="heddle bench kernels: each op beside the read kernel and the best product"
     [bench_model]="heddle bench model: shapes of 8B, Qwen3-30B-A3B and gpt-oss-20b with made-up weights; energy per token"
+    [bench_serve]="heddle bench serve against a server on the GPU"
+    [compare]="transformers and llama.cpp in turn, where MODEL and GGUF name something to compare with"
 )
 declare -A limit=([check]=60 [kernels]=120 [models]=120 [parallel]=90 [score]=60 [server]=150 [kill]=60 [sanitizer]=150
-    [bench_kernels]=120 [bench_model]=270)
+    [bench_kernels]=120 [bench_model]=270 [bench_serve]=60 [compare]=300)
 passed=0 failed=0 skipped=0
 
 fail() { echo "tests/gpu.sh: $*" >&2; exit 2; }
@@ -181,6 +185,27 @@ suite_bench_model() {
     local bad=0 shape shapes=(8b:bf16 8b:fp8 8b:q4 qwen3-30b-a3b gpt-oss-20b)
     [ $on = fiber ] && shapes=(tiny tiny-moe:q4)
     for shape in "${shapes[@]}"; do bench_shape $shape || bad=1; done
+    return $bad
+}
+
+suite_bench_serve() {
+    local load=()
+    [ $on = fiber ] && load=(--requests 4 --clients 2 --prompt 8 --answer 4)
+    python3 bench/serve/on_device.py --bin $bin --model $model --config build/gpu/one.yaml --out "$logs/serve.json" "${load[@]}"
+}
+
+# A comparison of one engine: its name, what it runs, its arguments.
+compare_with() {
+    local more=(--batch 32 --rounds 3 --pp 512)
+    [ $on = fiber ] && more=(--batch 2 --rounds 1 --pp 2 --tg 2 --eager)
+    python3 bench/model/compare.py --config build/gpu/one.yaml --bin $bin --json "${more[@]}" "$2" "${@:3}" >"$logs/compare-$1.json"
+}
+
+suite_compare() {
+    [ -n "${GGUF:-}${MODEL:-}" ] || { echo "MODEL and GGUF name nothing"; return 77; }
+    local bad=0
+    [ -z "${MODEL:-}" ] || compare_with transformers "$MODEL" --transformers "${PYTHON:-python3}" || bad=1
+    [ -z "${GGUF:-}" ] || compare_with llama "$GGUF" --llama "${LLAMA:?the folder of llama-bench}" || bad=1
     return $bad
 }
 

@@ -5,8 +5,8 @@
 
 #include "base/clock.h"
 #include "base/thread.h"
+#include "bench/kernels/energy.h"
 #include "bench/model/cost.h"
-#include "bench/model/energy.h"
 #include "bench/model/idle.h"
 #include "bench/model/report.h"
 #include "bench/model/steps.h"

@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""heddle and llama.cpp in turn, on the same GGUF files.
+"""heddle and another engine in turn, on the same files: llama.cpp, or PyTorch transformers (static cache, compiled).
 
   compare.py --llama DIR MODEL.gguf... [--bin build/release/bin] [--rounds 5] [--pp 512] [--tg 64] [--batch 4,8,32]
-             [--threads N] [--run "chrt -f 10"] [--json]
+             [--threads N] [--run "chrt -f 10"] [--config FILE] [--json]
+  compare.py --transformers PYTHON MODEL-FOLDER... [the same] [--eager]
+
+With --config both run on the device: heddle on the one that the file names, the others on the first GPU (llama.cpp's CUDA build,
+all layers there; more of its arguments with --llama-args).
 
 DIR holds llama-bench and, for more than one sequence, llama-batched-bench of a Release build with native flags. Each round
 measures one thing with heddle (`bench model`, no server) and right after it with llama.cpp, so that both meet the machine in
@@ -33,7 +37,8 @@ def run(args, command):
 def heddle(args, model, phase, n):
     """The row of one measurement. A prompt of one token keeps decode runs from measuring much else, and the reverse."""
     prompt, batch, context = (n, 1, 0) if phase == "prefill" else (1, n, CONTEXT)
-    command = [os.path.join(args.bin, "heddle"), "bench", "model", model, "--threads", str(args.threads), "--json",
+    device = ["--config", args.config] if args.config else ["--threads", str(args.threads)]
+    command = [os.path.join(args.bin, "heddle"), "bench", "model", model, *device, "--json",
                "--pp", str(prompt), "--batch", str(batch), "--ctx", str(context), "--tg", str(args.tg if phase == "decode" else 1)]
     rows = json.loads(run(args, command))["rows"]
     return next(r for r in rows if r["phase"] == phase)
@@ -41,7 +46,7 @@ def heddle(args, model, phase, n):
 
 def llama(args, model, phase, n):
     """Tokens per second of the same measurement."""
-    common = ["-m", model, "-t", str(args.threads)]
+    common = ["-m", model, "-t", str(args.threads), *(["-ngl", "99"] if args.config else []), *shlex.split(args.llama_args)]
     if phase == "prefill" or n == 1:
         which = ["-p", str(n), "-n", "0"] if phase == "prefill" else ["-p", "0", "-n", str(args.tg), "-d", str(CONTEXT)]
         out = run(args, [os.path.join(args.llama, "llama-bench"), *common, *which, "-r", "1", "-o", "json"])
@@ -54,22 +59,35 @@ def llama(args, model, phase, n):
     return rows[-1]["speed_tg"]
 
 
+def transformers(args, model, phase, n):
+    """Tokens per second of the same measurement."""
+    command = [args.transformers, os.path.join(os.path.dirname(os.path.abspath(__file__)), "transformers_speed.py"), model, "--phase", phase,
+               "--n", str(n), "--context", str(CONTEXT), "--tg", str(args.tg), *(["--eager"] if args.eager else [])]
+    command += ["--device", "cuda"] if args.config else ["--device", "cpu", "--threads", str(args.threads)]
+    return json.loads(run(args, command).splitlines()[-1])["tokens_per_s"]
+
+
+def other(args):
+    return ("llama.cpp", llama) if args.llama else ("transformers", transformers)
+
+
 def measure(args, model, phase, n):
+    name, theirs_of = other(args)
     ours, theirs, shares = [], [], []
     for _ in range(args.rounds):
         row = heddle(args, model, phase, n)
         ours.append(row["tokens_per_s"])
         shares.append((row["stream_share"], row["peak_share"]))
-        theirs.append(llama(args, model, phase, n))
+        theirs.append(theirs_of(args, model, phase, n))
     ratios = sorted(a / b for a, b in zip(ours, theirs))
     return {"model": os.path.basename(model), "phase": phase, "n": n, "heddle": statistics.median(ours),
-            "llama.cpp": statistics.median(theirs), "ratio": statistics.median(ratios),
+            name: statistics.median(theirs), "ratio": statistics.median(ratios),
             "quartiles": [ratios[len(ratios) // 4], ratios[(3 * len(ratios)) // 4]],
             "of_stream": statistics.median(s for s, _ in shares), "of_peak": statistics.median(p for _, p in shares)}
 
 
-def print_row(row):
-    print(f"{row['model']:<28} {row['phase']:<8} {row['n']:>4} {row['heddle']:>10.1f} {row['llama.cpp']:>10.1f} {row['ratio']:>6.2f}"
+def print_row(args, row):
+    print(f"{row['model']:<28} {row['phase']:<8} {row['n']:>4} {row['heddle']:>10.1f} {row[other(args)[0]]:>10.1f} {row['ratio']:>6.2f}"
           f"  {row['quartiles'][0]:.2f}-{row['quartiles'][1]:.2f} {row['of_stream']:>9.2f} {row['of_peak']:>8.2f}", flush=True)
 
 
@@ -80,7 +98,12 @@ def numbers(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--llama", required=True)
+    engine = parser.add_mutually_exclusive_group(required=True)
+    engine.add_argument("--llama", help="folder of llama-bench and llama-batched-bench")
+    engine.add_argument("--transformers", help="python that has torch and transformers")
+    parser.add_argument("--eager", action="store_true", help="transformers without compiling")
+    parser.add_argument("--llama-args", default="", help='such as "-fa on"')
+    parser.add_argument("--config", help="configuration file that names a device")
     parser.add_argument("--bin", default=os.path.join(ROOT, "build/release/bin"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pp", type=numbers, default=[512])
@@ -91,7 +114,7 @@ def main():
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     batches = [1] + args.batch
-    if not os.path.exists(os.path.join(args.llama, "llama-batched-bench")):
+    if args.llama and not os.path.exists(os.path.join(args.llama, "llama-batched-bench")):
         print(f"no llama-batched-bench in {args.llama}: one sequence only", file=sys.stderr)
         batches = [1]
     if not args.json:
@@ -101,7 +124,7 @@ def main():
         for phase, n in [("prefill", n) for n in args.pp] + [("decode", n) for n in batches]:
             rows.append(measure(args, model, phase, n))
             if not args.json:
-                print_row(rows[-1])
+                print_row(args, rows[-1])
     if args.json:
         print(json.dumps({"rows": rows}))
 

@@ -86,7 +86,8 @@ def print_table(result):
                   f" {share(row['peak_share']):>8} {'-' if idle is None else f'{100 * idle:.1f} %':>10} {energy(row):>11}")
     serve = result["serve"]
     if serve:
-        print(f"\nserved: {serve['output_throughput']:.1f} tokens/s of {serve['max_concurrency']} clients, {energy(serve)} a token")
+        print(f"\nserved: {serve['output_throughput']:.1f} tokens/s of {serve['max_concurrency']} clients, {share(serve['rank_alone_share'])} of a rank"
+              f" alone, {energy(serve)} a token")
     print()
 
 

@@ -40,10 +40,17 @@ static hdl_err warm_up(const hdl_bench_serve_opts *o, const hdl_load_set *set, h
     return HDL_OK;
 }
 
+typedef struct bench {
+    const hdl_bench_serve_opts *opts;
+    hdl_load_set *set;
+    hdl_load_device *device; /* owned; NULL: not asked */
+} bench;
+
 /* One run at a value of the sweep; its JSON goes to w. */
-static hdl_err one_run(const hdl_bench_serve_opts *o, hdl_load_set *set, hdl_json_writer *w,
-                       hdl_load_row *row, hdl_errmsg *why)
+static hdl_err one_run(const bench *b, hdl_json_writer *w, hdl_load_row *row, hdl_errmsg *why)
 {
+    const hdl_bench_serve_opts *o = b->opts;
+    hdl_load_set *set = b->set;
     hdl_load_run run;
     hdl_load_spec spec = o->spec;
     hdl_load_target target = o->target;
@@ -54,10 +61,12 @@ static hdl_err one_run(const hdl_bench_serve_opts *o, hdl_load_set *set, hdl_jso
     if (isatty(STDERR_FILENO))
         target.progress = progress;
     hdl_load_arrive(set, &spec);
+    hdl_load_device_begin(b->device);
     HDL_TRY(hdl_load_go(&run, set, &target, why));
+    const hdl_load_drawn *drawn = hdl_load_device_end(b->device);
     hdl_err err = hdl_load_figure(&row->figures, &run, &o->slo, why);
     hdl_load_asked asked = {
-        .spec = &spec, .target = &target, .slo = &o->slo, .detailed = o->detailed};
+        .spec = &spec, .target = &target, .slo = &o->slo, .drawn = drawn, .detailed = o->detailed};
     if (err == HDL_OK) {
         if (!o->json)
             hdl_load_print(&row->figures, &run, &asked);
@@ -70,13 +79,13 @@ static hdl_err one_run(const hdl_bench_serve_opts *o, hdl_load_set *set, hdl_jso
     return err;
 }
 
-static hdl_err all_runs(const hdl_bench_serve_opts *o, hdl_load_set *set, hdl_buf *out,
-                        hdl_load_row *rows, hdl_errmsg *why)
+static hdl_err all_runs(const bench *b, hdl_buf *out, hdl_load_row *rows, hdl_errmsg *why)
 {
+    const hdl_bench_serve_opts *o = b->opts;
     hdl_json_writer w;
     hdl_jw_init(&w, out);
     if (o->n_sweep == 0)
-        return one_run(o, set, &w, rows, why);
+        return one_run(b, &w, rows, why);
     hdl_jw_begin_object(&w);
     hdl_jw_key(&w, "rows");
     hdl_jw_begin_array(&w);
@@ -84,7 +93,7 @@ static hdl_err all_runs(const hdl_bench_serve_opts *o, hdl_load_set *set, hdl_bu
         rows[i].at = o->sweep[i];
         if (!o->json)
             printf("\n%s %g\n", o->sweep_rate ? "Request rate" : "Concurrent requests", rows[i].at);
-        HDL_TRY(one_run(o, set, &w, &rows[i], why));
+        HDL_TRY(one_run(b, &w, &rows[i], why));
     }
     hdl_jw_end_array(&w);
     hdl_jw_end_object(&w);
@@ -106,13 +115,15 @@ static hdl_err write_plot(const hdl_bench_serve_opts *o, const hdl_load_row *row
     return err;
 }
 
-static hdl_err bench(const hdl_bench_serve_opts *o, hdl_load_set *set, hdl_buf *out,
-                     hdl_errmsg *why)
+static hdl_err run(bench *b, hdl_buf *out, hdl_errmsg *why)
 {
+    const hdl_bench_serve_opts *o = b->opts;
     hdl_load_row rows[HDL_BENCH_SERVE_SWEEP_MAX] = {0};
-    HDL_TRY(hdl_load_make(set, &o->spec, why));
-    HDL_TRY(warm_up(o, set, why));
-    HDL_TRY(all_runs(o, set, out, rows, why));
+    HDL_TRY(hdl_load_make(b->set, &o->spec, why));
+    if (o->plugin)
+        HDL_TRY(hdl_load_device_open(&b->device, o->plugin, o->gpu, why));
+    HDL_TRY(warm_up(o, b->set, why));
+    HDL_TRY(all_runs(b, out, rows, why));
     hdl_buf_puts(out, "\n");
     if (!hdl_buf_ok(out))
         return hdl_fail(HDL_NOMEM, why, "the result is too long; leave out --save-detailed");
@@ -128,10 +139,12 @@ int hdl_bench_serve(const hdl_bench_serve_opts *opts)
     hdl_load_set set = {0};
     hdl_buf out;
     hdl_buf_init(&out, OUT_BYTES_MAX);
-    int rc = bench(opts, &set, &out, &why) == HDL_OK ? 0 : failed(&why);
+    bench b = {.opts = opts, .set = &set};
+    int rc = run(&b, &out, &why) == HDL_OK ? 0 : failed(&why);
     if (rc == 0 && opts->json)
         rc = fwrite(hdl_buf_data(&out), 1, out.len, stdout) == out.len ? 0 : 1;
     hdl_buf_deinit(&out);
+    hdl_load_device_close(b.device);
     hdl_load_free(&set);
     return rc;
 }

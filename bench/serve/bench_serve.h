@@ -11,6 +11,8 @@ typedef struct hdl_bench_serve_opts {
     hdl_load_spec spec;
     hdl_load_target target;
     hdl_load_slo slo;
+    const hdl_plugin *plugin; /* whose GPU the server runs on, on this machine; NULL: not asked */
+    uint32_t gpu;
     /* Values of target.max_concurrency or of spec.rate, one run each; n 0: one run as asked. */
     double sweep[HDL_BENCH_SERVE_SWEEP_MAX];
     size_t n_sweep;

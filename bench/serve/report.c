@@ -157,6 +157,18 @@ static void section(const char *title, const char *name, const hdl_load_stat *s)
     }
 }
 
+static void print_drawn(const hdl_load_figures *f, const hdl_load_drawn *d)
+{
+    rule("Device", '-');
+    printf("%-40s %s\n", "GPU:", d->name);
+    line_real("Read kernel before the run (GB/s):", d->read_before / 1e9);
+    line_real("Read kernel after the run (GB/s):", d->read_after / 1e9);
+    if (d->has_energy && f->n_output > 0)
+        line_real("Energy per generated token (J):", d->joule / (double)f->n_output);
+    else
+        printf("%-40s unmeasured\n", "Energy per generated token (J):");
+}
+
 void hdl_load_print(const hdl_load_figures *f, const hdl_load_run *run, const hdl_load_asked *asked)
 {
     const hdl_load_slo *slo = asked->slo;
@@ -181,6 +193,8 @@ void hdl_load_print(const hdl_load_figures *f, const hdl_load_run *run, const hd
     section("Time per Output Token (excl. 1st token)", "TPOT", &f->tpot);
     section("Inter-token Latency", "ITL", &f->itl);
     section("End-to-end Latency", "E2EL", &f->e2el);
+    if (asked->drawn)
+        print_drawn(f, asked->drawn);
     rule("", '=');
     if (!run->counted && f->completed > 0)
         printf("The server tells no usage: tokens are pieces of text.\n");
@@ -280,6 +294,13 @@ void hdl_load_json(hdl_json_writer *w, const hdl_load_figures *f, const hdl_load
     stat_json(w, "tpot", &f->tpot);
     stat_json(w, "itl", &f->itl);
     stat_json(w, "e2el", &f->e2el);
+    if (asked->drawn) {
+        hdl_jw_kv_cstr(w, "device", asked->drawn->name);
+        real(w, "read_bytes_per_s_before", asked->drawn->read_before);
+        real(w, "read_bytes_per_s_after", asked->drawn->read_after);
+        if (asked->drawn->has_energy && f->n_output > 0)
+            real(w, "joule_per_token", asked->drawn->joule / (double)f->n_output);
+    }
     if (asked->detailed)
         details(w, run);
     hdl_jw_end_object(w);

@@ -5,6 +5,7 @@
 
 #include "base/json_write.h"
 #include "bench/serve/load.h"
+#include "bench/serve/on_device.h"
 
 /* Milliseconds. */
 typedef struct hdl_load_stat {
@@ -36,7 +37,8 @@ typedef struct hdl_load_asked {
     const hdl_load_spec *spec;
     const hdl_load_target *target;
     const hdl_load_slo *slo;
-    bool detailed; /* each request's lengths and times too */
+    const hdl_load_drawn *drawn; /* by the GPU meanwhile; NULL: none was named */
+    bool detailed;               /* each request's lengths and times too */
 } hdl_load_asked;
 
 void hdl_load_print(const hdl_load_figures *f, const hdl_load_run *run,

@@ -15,9 +15,9 @@
 
 #include "base/json.h"
 #include "bench/kernels/bench_kernels.h"
+#include "bench/kernels/energy.h"
 #include "bench/kernels/made.h"
 #include "bench/model/bench_model.h"
-#include "bench/model/energy.h"
 #include "bench/model/idle.h"
 #include "bench/model/shapes.h"
 

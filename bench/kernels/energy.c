@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "bench/model/energy.h"
+#include "bench/kernels/energy.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
