@@ -104,23 +104,24 @@ static void add(hdl_bench *b, heads of, step at)
     size_t tokens = (size_t)n_blocks * HDL_BLOCK_TOKENS * of.n_kv;
     void *k = make_cache(b, of, tokens), *v = of.latent ? k : make_cache(b, of, tokens);
     hdl_attention_args *a = hdl_bench_host(b, sizeof *a);
-    *a = (hdl_attention_args){.q = hdl_bench_floats(b, (size_t)total * of.n * of.dim),
-                              .rows = rows,
-                              .n_rows = at.n_rows,
-                              .n_tokens = total,
-                              .n_heads = of.n,
-                              .latent = of.latent,
-                              .scale = 0.088f,
-                              .kv = {.type = of.type,
-                                     .k = k,
-                                     .v = v,
-                                     .k8 = k,
-                                     .v8 = v,
-                                     .n_blocks = n_blocks,
-                                     .n_kv_heads = of.n_kv,
-                                     .block_tokens = HDL_BLOCK_TOKENS,
-                                     .head_dim = of.dim},
-                              .out = hdl_bench_floats(b, (size_t)total * of.n * value_dim)};
+    *a = (hdl_attention_args){
+        .q = hdl_bench_floats(b, (size_t)total * of.n * of.dim),
+        .rows = rows,
+        .n_rows = at.n_rows,
+        .n_tokens = total,
+        .n_heads = of.n,
+        .latent = of.latent,
+        .scale = 0.088f,
+        .kv = {.type = of.type,
+               .k = k,
+               .v = v,
+               .k8 = k,
+               .v8 = v,
+               .n_blocks = n_blocks,
+               .n_kv_heads = of.n_kv,
+               .block_tokens = HDL_BLOCK_TOKENS,
+               .head_dim = of.dim},
+        .out = hdl_bench_alloc(b, (size_t)total * of.n * value_dim * sizeof(float))};
     double keys = 0, cached = 0;
     for (uint32_t r = 0; r < at.n_rows; r++) {
         keys += (double)n_tokens * context_of(at, r) + 0.5 * n_tokens * (n_tokens + 1.0);

@@ -53,7 +53,7 @@ static void add(hdl_bench *b, weight_set **set, const hdl_weight *shape, uint32_
     c->set = *set;
     c->a = (hdl_linear_args){.x = hdl_bench_floats(b, (size_t)n_tokens * k),
                              .x_stride = k,
-                             .y = hdl_bench_floats(b, (size_t)n_tokens * n),
+                             .y = hdl_bench_alloc(b, (size_t)n_tokens * n * sizeof(float)),
                              .y_stride = n,
                              .n_tokens = n_tokens};
     row->bytes = (double)(*set)->w[0].bytes;

@@ -53,15 +53,16 @@ static void add(hdl_bench *b, hdl_wformat format, uint32_t n_tokens)
         down[e] = hdl_bench_weight(b, format, hidden, inter, hdl_leaf_count(inter));
     }
     c->n_experts = n_experts;
-    c->a = (hdl_moe_experts_args){.x = hdl_bench_floats(b, (size_t)n_tokens * hidden),
-                                  .n_tokens = n_tokens,
-                                  .topk = topk,
-                                  .hidden = hidden,
-                                  .inter = inter,
-                                  .gate_up = up,
-                                  .down = down,
-                                  .n_local = n_experts,
-                                  .ye = hdl_bench_floats(b, (size_t)n_tokens * topk * hidden)};
+    c->a = (hdl_moe_experts_args){
+        .x = hdl_bench_floats(b, (size_t)n_tokens * hidden),
+        .n_tokens = n_tokens,
+        .topk = topk,
+        .hidden = hidden,
+        .inter = inter,
+        .gate_up = up,
+        .down = down,
+        .n_local = n_experts,
+        .ye = hdl_bench_alloc(b, (size_t)n_tokens * topk * hidden * sizeof(float))};
     if (b->failed)
         return;
     c->ids = choose(b, c);

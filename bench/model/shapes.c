@@ -178,6 +178,8 @@ static hdl_err fill_model(void *arg, hdl_model *model, hdl_errmsg *why)
     hdl_bench_made *m = arg;
     m->made = (hdl_made){.device = model->device};
     hdl_err err = hdl_device_fill(model->device, model->memory, half, model->weight_bytes / 4);
+    if (err == HDL_OK) /* matrices are stored beside the stream */
+        err = hdl_device_sync(model->device);
     for (uint32_t i = 0; err == HDL_OK && i < model->desc->n_layers; i++)
         err = fill_layer(m, model, &model->layers[i]);
     if (err == HDL_OK)

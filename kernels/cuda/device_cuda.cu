@@ -55,6 +55,14 @@ void hdl_cuda_store(void *to, const void *from, size_t bytes)
         fprintf(stderr, "cuda: weights: %s\n", cudaGetErrorString(e)); /* sync tells the worker */
 }
 
+/* Done when it returns: loader threads store into it beside the stream (hdl_cuda_store). */
+static void clear(hdl_plugin_device *d, void *ptr, size_t bytes)
+{
+    cudaStream_t queue = (cudaStream_t)d->stream.queue;
+    if (keep(&d->stream, cudaMemsetAsync(ptr, 0, bytes, queue), "clearing memory") == HDL_OK)
+        (void)keep(&d->stream, cudaStreamSynchronize(queue), "clearing memory");
+}
+
 static void *take_as(hdl_plugin_device *d, size_t bytes, bool pinned)
 {
     taken *t = (taken *)malloc(sizeof *t);
@@ -72,8 +80,7 @@ static void *take_as(hdl_plugin_device *d, size_t bytes, bool pinned)
     if (pinned)
         memset(ptr, 0, bytes);
     else
-        (void)keep(&d->stream, cudaMemsetAsync(ptr, 0, bytes, (cudaStream_t)d->stream.queue),
-                   "clearing memory");
+        clear(d, ptr, bytes);
     *t = {d->all, ptr, pinned};
     d->all = t;
     return ptr;
