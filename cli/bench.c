@@ -74,7 +74,7 @@ static const hdl_arg_opt model_opts[] = {
      .value = "SIZE",
      .config = "kv.bytes",
      .doc = "memory of the cache (a quarter of the machine's)"},
-    {.name = "kv-type", .value = "TYPE", .config = "kv.type", .doc = "auto, bf16, int8"},
+    {.name = "kv-type", .value = "TYPE", .config = "kv.type", .doc = "auto, bf16, int8, fp8"},
     {.name = "weights",
      .value = "FORMAT",
      .config = "model.weights",

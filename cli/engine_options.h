@@ -82,7 +82,7 @@
          .config = "kv.type",                                                                      \
          .group = "Cache and batch",                                                               \
          .aliases = "kv-cache-dtype",                                                              \
-         .doc = "auto, bf16 or int8: half the bytes, attention faster, numbers rounded"},          \
+         .doc = "auto, bf16; int8 or fp8: half the bytes, numbers rounded"},                       \
         {.name = "max-seqs",                                                                       \
          .value = "N",                                                                             \
          .config = "sched.max_seqs",                                                               \
@@ -126,8 +126,8 @@
         CLI_REFUSED("dtype", "say --weights bf16 or f32"),                                         \
         CLI_REFUSED("enforce-eager", "heddle has no other mode on this device; leave it out"),     \
         CLI_REFUSED("enable-expert-parallel", "say how many ways: --ep N"),                        \
-        CLI_REFUSED("cache-type-k", "keys and values are kept alike: --kv-type int8"),             \
-        CLI_REFUSED("cache-type-v", "keys and values are kept alike: --kv-type int8"),             \
+        CLI_REFUSED("cache-type-k", "keys and values are kept alike: --kv-type int8 or fp8"),      \
+        CLI_REFUSED("cache-type-v", "keys and values are kept alike: --kv-type int8 or fp8"),      \
         CLI_REFUSED("swap-space", "a preempted sequence is computed again; leave it out"),         \
         CLI_REFUSED("trust-remote-code", "heddle runs no code of a model; leave it out"),          \
         CLI_REFUSED("model-draft", "heddle guesses from the text so far: --speculate ngram"),      \

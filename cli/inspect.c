@@ -184,7 +184,9 @@ static void print_model(const inspection *in)
     printf("vocabulary     %u, %s head\n", d->vocab, d->tied ? "tied" : "separate");
     printf("context        %u tokens, %llu bytes of KV each%s\n", d->max_len,
            (unsigned long long)in->kv_bytes_per_token,
-           in->kv_type == HDL_KV_INT8 ? " in int8" : "");
+           in->kv_type == HDL_KV_INT8  ? " in int8"
+           : in->kv_type == HDL_KV_FP8 ? " in fp8"
+                                       : "");
     char fixed[HDL_UNITS_TEXT_BYTES];
     if (hdl_model_kv_bytes_fixed(d) > 0)
         printf("besides        %s of windows and states for each sequence\n",

@@ -60,6 +60,18 @@ HDL_INLINE float hdl_e4m3_to_f32(uint8_t b)
     return hdl_f32_from_bits(sign | (magnitude + ((127u - 7u) << 3)) << 20);
 }
 
+/* Nearest even, at most 448 in size; what is not finite becomes NaN. */
+HDL_INLINE uint8_t hdl_e4m3_from_f32(float x)
+{
+    uint32_t bits = hdl_f32_bits(x), sign = bits >> 24 & 0x80u, magnitude = bits & 0x7fffffffu;
+    if (magnitude >= 0x7f800000u)
+        return (uint8_t)(sign | 0x7fu);
+    if (magnitude < (127u - 6u) << 23) /* multiples of 2^-9 */
+        return (uint8_t)(sign | (uint32_t)lrintf(hdl_f32_from_bits(magnitude) * 0x1p9f));
+    magnitude = hdl_min_u32(magnitude, 0x43e00000u) - ((127u - 7u) << 23);
+    return (uint8_t)(sign | (magnitude + 0x7ffffu + (magnitude >> 20 & 1u)) >> 20);
+}
+
 /* 2^(b - 127); 255 is NaN. OCP Microscaling Formats 1.0, section 5.4.1. */
 HDL_INLINE float hdl_e8m0_to_f32(uint8_t b)
 {

@@ -13,7 +13,7 @@
 #include "base/team.h"
 
 enum {
-    HDL_STREAM_THREAD_BYTES = 512 * 1024, /* private scratch of each thread (attention tiles) */
+    HDL_STREAM_THREAD_BYTES = 704 * 1024, /* private scratch of each thread (attention tiles) */
     HDL_STREAM_ALIGN = 64,
 };
 

@@ -108,7 +108,7 @@ hdl_kv_view hdl_kvstore_view(const hdl_kvstore *kv, uint32_t cache, uint32_t lay
                         .n_kv_heads = pool->n_heads,
                         .block_tokens = kv->block_tokens,
                         .head_dim = pool->group.k_dim};
-    if (view.type == HDL_KV_INT8) {
+    if (view.type != HDL_KV_BF16) {
         view.k8 = k;
         view.v8 = v;
     } else {

@@ -65,10 +65,6 @@ static hdl_err open_device(hdl_worker *w, hdl_errmsg *why)
                                   .scratch_bytes = ops->scratch_bytes(&extent)};
     if (!o->plugin)
         return hdl_device_open_cpu(&w->device, &device, why);
-    if (o->kv_type != HDL_KV_BF16)
-        return hdl_fail(HDL_UNSUPPORTED, why,
-                        "the KV cache is to be int8; the GPU's attention knows bf16 alone; say "
-                        "--kv-type bf16");
     hdl_plugin_device_opts remote = {
         .plugin = o->plugin,
         .host = device,

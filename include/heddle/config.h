@@ -71,7 +71,8 @@
     X(SIZE, kv_bytes, "kv.bytes", "0", 0, 0,                                                      \
       "KV cache of each worker; 0: chosen from free memory")                                      \
     X(ENUM, kv_type, "kv.type", "auto", 0, 0,                                                     \
-      "how keys and values are kept; auto: bf16; int8: half of it, a scale per token and head")    \
+      "how keys and values are kept; auto: bf16; int8, fp8: half of it, a scale per token and "    \
+      "head")                                                                                      \
     X(INT, block_tokens, "kv.block_tokens", "32", 32, 1024,                                       \
       "tokens in a KV block, a power of two")                                                     \
     X(BOOL, prefix_cache, "kv.prefix_cache", "true", 0, 0,                                        \
@@ -178,7 +179,7 @@
         "cuda:8", "cuda:9", "cuda:10", "cuda:11", "cuda:12", "cuda:13", "cuda:14", "cuda:15"
 #define HDL_CHOICES_isa         "auto", "ref", "avx2", "avx512"
 #define HDL_CHOICES_collectives "auto", "shm", "ucx", "nccl"
-#define HDL_CHOICES_kv_type     "auto", "bf16", "int8"
+#define HDL_CHOICES_kv_type     "auto", "bf16", "int8", "fp8"
 #define HDL_CHOICES_speculate   "auto", "off", "ngram"
 #define HDL_CHOICES_log_level   "error", "warn", "info", "debug"
 #define HDL_CHOICES_log_format  "text", "json"

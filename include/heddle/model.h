@@ -86,7 +86,7 @@ typedef struct hdl_cache_group {
     uint32_t k_dim;   /* values of a head's k (bf16); LATENT: of a row; STATE: of a head's state
                          (f32), convolution included */
     uint32_t v_dim;   /* values of a head's v; 0: no v is stored */
-    hdl_kv_type type; /* of pages; LATENT: bf16 */
+    hdl_kv_type type; /* of pages and of latent rows; the latter are not INT8 */
     uint32_t block_tokens;
 } hdl_cache_group;
 
@@ -202,8 +202,8 @@ typedef struct hdl_model_desc {
  * n_cache_groups, cache_groups and each layer's place; called once the layers are described.
  * UNSUPPORTED when the model needs more than HDL_CACHE_GROUPS_MAX. */
 hdl_err hdl_cache_groups_make(hdl_model_desc *desc, hdl_errmsg *why) HDL_MUST_CHECK;
-/* All pages are kept so from now on. HDL_UNSUPPORTED, with the reason, when int8 has nothing to act
- * on: latent rows and states stay as they are. */
+/* All pages, with FP8 latent rows too, are kept so from now on. HDL_UNSUPPORTED, with the reason,
+ * when the type has nothing to act on: states stay as they are, and INT8 knows no latent rows. */
 hdl_err hdl_cache_groups_keep(hdl_model_desc *desc, hdl_kv_type type,
                               hdl_errmsg *why) HDL_MUST_CHECK;
 

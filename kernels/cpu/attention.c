@@ -7,6 +7,7 @@
  *   long contexts)   after a barrier.
  */
 #include "kernels/cpu/attention.h"
+#include "kernels/kv_fp8.h"
 #include "kernels/ref/ref.h"
 
 enum { SPLIT_ROWS_MAX = 256 }; /* query rows of the whole step up to which splits are items */
@@ -78,7 +79,7 @@ static void load_queries(const attn_job *job, const attn_block *b, const hdl_att
     uint32_t dim = job->a->kv.head_dim;
     for (uint32_t r = 0; r < b->n_rows; r++)
         rows[r] = job->a->q + row_index(job, b, r) * dim;
-    if (job->a->kv.type != HDL_KV_INT8) {
+    if (job->a->kv.type != HDL_KV_INT8) { /* FP8 too */
         hdl_attn_load_queries(rows, b->n_rows, dim, work->q);
         return;
     }
@@ -88,18 +89,35 @@ static void load_queries(const attn_job *job, const attn_block *b, const hdl_att
             hdl_attn_load_query8(rows[r], dim, work->q8 + (size_t)r * HDL_ATTN_Q8_ROW);
 }
 
-/* Where the keys of the tile at `pos` lie. */
-static void find_keys(const attn_job *job, const attn_block *b, uint32_t pos, uint32_t end,
+/* A tile of FP8 as bf16, in `wide`. */
+static void widen_keys(const attn_job *job, hdl_attn_tile *tile, uint16_t *wide)
+{
+    uint32_t dim = job->a->kv.head_dim;
+    uint16_t *values = job->a->latent ? wide : wide + (size_t)HDL_ATTN_TILE * dim;
+    for (uint32_t j = 0; j < tile->n_keys; j++) {
+        tile->k[j] = wide + (size_t)j * dim;
+        tile->v[j] = values + (size_t)j * dim;
+        hdl_fp8_load_row(tile->k8, dim, j, wide + (size_t)j * dim);
+        if (!job->a->latent)
+            hdl_fp8_load_row(tile->v8, dim, j, values + (size_t)j * dim);
+    }
+}
+
+/* Where the keys of the tile at `pos` lie. wide: room for them, which FP8 needs. */
+static void find_keys(const attn_job *job, const attn_block *b, uint32_t pos, uint16_t *wide,
                       hdl_attn_tile *tile)
 {
+    uint32_t end = visible(job, b, b->n_tokens - 1).end;
     tile->n_keys = hdl_min_u32(HDL_ATTN_TILE, end - pos);
     const hdl_kv_view *kv = &job->a->kv;
-    if (kv->type == HDL_KV_INT8) {
+    if (kv->type != HDL_KV_BF16) {
         uint32_t block = b->row->table[pos / kv->block_tokens];
         HDL_ASSERT_LT(block, kv->n_blocks);
         size_t at = hdl_kv8_tile_at(kv, block, b->kv_head, pos % kv->block_tokens);
         tile->k8 = kv->k8 + at;
-        tile->v8 = kv->v8 + at;
+        tile->v8 = job->a->latent ? NULL : kv->v8 + at;
+        if (kv->type == HDL_KV_FP8)
+            widen_keys(job, tile, wide);
         return;
     }
     for (uint32_t j = 0; j < tile->n_keys;) { /* a piece of a cache block at a time */
@@ -149,12 +167,12 @@ static void walk_split(const attn_job *job, const attn_block *b, uint32_t split,
         job->a->kv.type == HDL_KV_INT8 ? hdl_attn_add_tile8 : hdl_attn_add_tile;
     uint32_t turn = 0;
     if (begin < end)
-        find_keys(job, b, begin, last.end, &tiles[0]);
+        find_keys(job, b, begin, work->wide[0], &tiles[0]);
     for (uint32_t pos = begin; pos < end; pos += HDL_ATTN_TILE, turn ^= 1) {
         hdl_attn_tile *tile = &tiles[turn];
         hdl_attn_tile *next = pos + HDL_ATTN_TILE < end ? &tiles[turn ^ 1] : NULL;
         if (next)
-            find_keys(job, b, pos + HDL_ATTN_TILE, last.end, next);
+            find_keys(job, b, pos + HDL_ATTN_TILE, work->wide[turn ^ 1], next);
         set_visible(job, b, pos, tile);
         add_tile(&(hdl_attn_tile_args){.tile = tile,
                                        .next = next,
@@ -238,9 +256,12 @@ static void cut_buffers(hdl_stream *stream, int thread, uint32_t dim, thread_buf
     t->work.q8_step = at;
     t->work.weight = at += (size_t)dim * HDL_ATTN_TILE;
     t->part.out = at += HDL_ATTN_ROWS * HDL_ATTN_TILE;
-    t->all.out = at + (size_t)dim * HDL_ATTN_ROWS;
+    t->all.out = at += (size_t)dim * HDL_ATTN_ROWS;
+    t->work.wide[0] = (uint16_t *)(void *)(at += (size_t)dim * HDL_ATTN_ROWS);
+    /* two rows of bf16 take the room of one of f32 */
+    t->work.wide[1] = (uint16_t *)(void *)(at + (size_t)dim * HDL_ATTN_TILE);
 }
-_Static_assert(HDL_HEAD_DIM_MAX *(3 * HDL_ATTN_ROWS + HDL_ATTN_TILE) * sizeof(float) +
+_Static_assert(HDL_HEAD_DIM_MAX *(3 * HDL_ATTN_ROWS + 3 * HDL_ATTN_TILE) * sizeof(float) +
                        HDL_ATTN_ROWS * HDL_ATTN_TILE * sizeof(float) <=
                    HDL_STREAM_THREAD_BYTES,
                "a thread's scratch holds its attention buffers");

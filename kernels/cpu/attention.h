@@ -4,7 +4,7 @@
  *
  * A query row is one head of one token; all rows of a block read the same KV head, so a tile of K
  * and V is loaded once for the whole group of heads and for neighbouring tokens. Over a cache of
- * INT8 attention_int8.c stands in for attention_tile.c. */
+ * INT8 attention_int8.c stands in for attention_tile.c; tiles of FP8 become bf16 on the way. */
 #pragma once
 
 #include "kernels/cpu/cpu.h"
@@ -30,11 +30,13 @@ enum { HDL_ATTN_Q8_ROW = HDL_HEAD_DIM_MAX };
 
 /* Per-thread buffers, 64-byte aligned. */
 typedef struct hdl_attn_work {
-    float *q;       /* [head_dim, HDL_ATTN_ROWS] the block's queries, transposed */
-    float *keys;    /* [head_dim, HDL_ATTN_TILE] the tile's keys, transposed, f32 */
-    float *weight;  /* [HDL_ATTN_ROWS, HDL_ATTN_TILE] scores, then exp(score - max); INT8: then its
-                       int16 at the start of each row */
-    int16_t *q8;    /* INT8: [HDL_ATTN_ROWS, HDL_ATTN_Q8_ROW] in the place of q */
+    float *q;      /* [head_dim, HDL_ATTN_ROWS] the block's queries, transposed */
+    float *keys;   /* [head_dim, HDL_ATTN_TILE] the tile's keys, transposed, f32 */
+    float *weight; /* [HDL_ATTN_ROWS, HDL_ATTN_TILE] scores, then exp(score - max); INT8: then its
+                      int16 at the start of each row */
+    uint16_t *wide[2]; /* FP8: [2, HDL_ATTN_TILE, head_dim] keys and values of a tile as bf16, of
+                          this one and the next in turn */
+    int16_t *q8;       /* INT8: [HDL_ATTN_ROWS, HDL_ATTN_Q8_ROW] in the place of q */
     float *q8_step; /* INT8: [HDL_ATTN_ROWS] in the place of keys: of an integer times the scale */
 } hdl_attn_work;
 

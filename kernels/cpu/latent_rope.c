@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/cpu/rowwise.h"
+#include "kernels/kv_fp8.h"
 
 static hdl_angles angles_at(const hdl_latent_rope_args *a, uint32_t pos)
 {
@@ -20,7 +21,13 @@ static void store_row(const hdl_latent_rope_args *a, const hdl_attn_row *row, ui
     hdl_norm_span(kv, by, key, a->rank);
     memcpy(key + a->rank, kv + a->rank, a->rope_dim * sizeof *key);
     hdl_rotate_span(angles_at(a, pos), key + a->rank);
-    size_t at = (size_t)block * a->kv_cache.block_tokens + pos % a->kv_cache.block_tokens;
+    uint32_t in_block = pos % a->kv_cache.block_tokens;
+    if (a->kv_cache.type == HDL_KV_FP8) {
+        size_t tile = hdl_kv8_tile_at(&a->kv_cache, block, 0, in_block);
+        hdl_fp8_store_row(a->kv_cache.k8 + tile, a->kv_cache.head_dim, in_block, key);
+        return;
+    }
+    size_t at = (size_t)block * a->kv_cache.block_tokens + in_block;
     hdl_store_bf16_span(key, a->kv_cache.k + at * a->kv_cache.head_dim, a->kv_cache.head_dim);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/cpu/rowwise.h"
+#include "kernels/kv_fp8.h"
 
 typedef struct head_to {
     uint32_t pos;
@@ -66,6 +67,13 @@ static void store_int8(const hdl_kv_view *kv, kv_place p, const float *k, const 
     memcpy(kv->v8 + tile + hdl_kv8_scale_at(dim, p.at), &scale, sizeof scale);
 }
 
+static void store_fp8(const hdl_kv_view *kv, kv_place p, const float *k, const float *v)
+{
+    size_t tile = hdl_kv8_tile_at(kv, p.block, p.head, p.at);
+    hdl_fp8_store_row(kv->k8 + tile, kv->head_dim, p.at, k);
+    hdl_fp8_store_row(kv->v8 + tile, kv->head_dim, p.at, v);
+}
+
 static void store_bf16(const hdl_kv_view *kv, kv_place p, const float *k, const float *v)
 {
     size_t token = ((size_t)p.block * kv->n_kv_heads + p.head) * kv->block_tokens + p.at;
@@ -94,6 +102,8 @@ static void one_token(const hdl_qkv_rope_args *a, const hdl_attn_row *row, uint3
         head(a, a->k_norm, k + (size_t)h * dim, (head_to){pos, key});
         if (a->kv.type == HDL_KV_INT8)
             store_int8(&a->kv, place, key, v + (size_t)h * dim);
+        else if (a->kv.type == HDL_KV_FP8)
+            store_fp8(&a->kv, place, key, v + (size_t)h * dim);
         else
             store_bf16(&a->kv, place, key, v + (size_t)h * dim);
     }

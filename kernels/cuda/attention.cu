@@ -5,7 +5,7 @@
  * the GPU runs at once, take them by a ticket; attn_combine merges the segments of split rows in
  * order. Decode takes tiles of 16 query rows, prefill of 64 or 32; both are attention_tile.h, with
  * the same bits. Keys and values of the next tile are copied (cp.async) while one is computed; INT8
- * passes through registers and waits.
+ * and FP8 pass through registers and wait.
  *
  * Limits: head_dim <= 256, or latent <= 512 and head_dim <= 576; block_tokens a power of two.
  *
@@ -21,8 +21,8 @@
  *   |out - ref's|   <= V (2 e + 2^-16 + (n / 4 + 64) 2^-22)
  * where a step of mma is taken to lose at most 2^-22 of the sum of magnitudes, and ref's own fma
  * count half as much. That is if all errors had one sign; tests ask for 1e-4 of the largest output.
- * INT8: ref rounds q to 14 bits and weights to 15, here codes are exact: 1e-3. Infinities in
- * values: the row is not finite, how is not promised. */
+ * INT8: ref rounds q to 14 bits and weights to 15, here codes are exact: 1e-3. FP8: the bits of
+ * BF16 over the same numbers. Infinities in values: the row is not finite, how is not promised. */
 #include "kernels/cuda/attention_walk.h"
 
 enum { COMBINE_THREADS = 256, COMBINE_DIMS = 4 * GPU_WARP, COMBINE_AHEAD = 8 };
@@ -224,9 +224,13 @@ void hdl_cuda_attention(const hdl_attention_args *a, hdl_stream *stream)
     while (1u << job.block_shift < a->kv.block_tokens)
         job.block_shift++;
     job.is_int8 = a->kv.type == HDL_KV_INT8;
-    HDL_ASSERT(!job.is_int8 || (!a->latent && a->kv.block_tokens % HDL_ATTN_TILE == 0));
-    job.wide = dim % 8 == 0 && (uintptr_t)a->kv.k % 16 == 0;
-    job.wide = job.wide && (a->latent || (uintptr_t)a->kv.v % 16 == 0);
+    job.is_fp8 = a->kv.type == HDL_KV_FP8;
+    HDL_ASSERT(!job.is_int8 || !a->latent);
+    HDL_ASSERT(a->kv.type == HDL_KV_BF16 || a->kv.block_tokens % HDL_ATTN_TILE == 0);
+    uintptr_t places = job.is_fp8 ? (uintptr_t)a->kv.k8 : (uintptr_t)a->kv.k;
+    if (!a->latent)
+        places |= job.is_fp8 ? (uintptr_t)a->kv.v8 : (uintptr_t)a->kv.v;
+    job.wide = dim % (job.is_fp8 ? 16 : 8) == 0 && places % 16 == 0;
     if (dim <= 64) {
         run<attn_shape<64, 64, 1, 4>, attn_shape<64, 64, 4, 2>>(&job, stream);
     } else if (dim <= 128) {

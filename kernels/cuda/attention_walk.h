@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/attention_tile.h"
+#include "kernels/kv_fp8.h"
 
 /* Keys or values of a tile; zeros where no row of the item sees them. */
 template <class C>
@@ -35,8 +36,8 @@ GPU_DEVICE void load_half(const attn_job *job, const attn_item *item, uint32_t p
     }
 }
 
-/* The same of INT8: codes become bf16, which hold them exactly. They pass through registers, so
- * that nothing is under way meanwhile. */
+/* The same of INT8 and FP8: codes become bf16, which hold them (of FP8 with their scale) exactly.
+ * They pass through registers, so that nothing is under way meanwhile. */
 GPU_DEVICE const unsigned char *tile8_at(const attn_job *job, const attn_item *item, uint32_t key,
                                          const unsigned char *from)
 {
@@ -64,6 +65,41 @@ GPU_DEVICE void load_codes(const attn_job *job, const attn_item *item, uint32_t 
             continue;
         *k_to = code_at(tile8_at(job, item, key, job->a.kv.k8) + hdl_kv8_k_at(key, d));
         *v_to = code_at(tile8_at(job, item, key, job->a.kv.v8) + hdl_kv8_v_at(dim, key, d));
+    }
+}
+
+GPU_DEVICE uint32_t fp8_pair(uint32_t codes, float scale)
+{
+    return hdl_fp8_to_bf16((uint8_t)codes, scale) |
+           (uint32_t)hdl_fp8_to_bf16((uint8_t)(codes >> 8), scale) << 16;
+}
+
+template <class C>
+GPU_DEVICE void load_fp8(const attn_job *job, const attn_item *item, uint32_t pos,
+                         const unsigned char *from, uint16_t *to)
+{
+    enum { PART = 16, PARTS = C::dk / PART };
+    uint32_t dim = job->a.kv.head_dim;
+    GPU_UNROLL_2
+    for (uint32_t i = gpu_thread(); i < C::keys * PARTS; i += C::threads) {
+        uint32_t key = pos + i / PARTS, at = i % PARTS * PART;
+        gpu_u4 *place = (gpu_u4 *)(to + i / PARTS * C::kv_stride + at), codes = {};
+        float scale = 0;
+        if (key >= item->first && key < item->end && at < dim) {
+            const unsigned char *tile = tile8_at(job, item, key, from);
+            const unsigned char *row = tile + hdl_kv8_row_at(dim, key) + at;
+            scale = *(const float *)(tile + hdl_kv8_scale_at(dim, key));
+            if (job->wide)
+                codes = *(const gpu_u4 *)row;
+            for (uint32_t e = 0; !job->wide && e < hdl_min_u32(PART, dim - at); e++)
+                codes.v[e / 4] |= (uint32_t)row[e] << e % 4 * 8;
+        }
+        GPU_UNROLL
+        for (uint32_t half = 0; half < 2; half++) {
+            uint32_t a = codes.v[2 * half], b = codes.v[2 * half + 1];
+            place[half] = {fp8_pair(a, scale), fp8_pair(a >> 16, scale), fp8_pair(b, scale),
+                           fp8_pair(b >> 16, scale)};
+        }
     }
 }
 
@@ -105,6 +141,12 @@ GPU_DEVICE void load_tile(const attn_job *job, const attn_item *item, uint32_t p
             return;
         }
     }
+    if (job->is_fp8) {
+        load_fp8<C>(job, item, pos, job->a.kv.k8, tile.k);
+        if (!job->a.latent)
+            load_fp8<C>(job, item, pos, job->a.kv.v8, tile.v);
+        return;
+    }
     load_half<C>(job, item, pos, job->a.kv.k, tile.k);
     if (!job->a.latent)
         load_half<C>(job, item, pos, job->a.kv.v, tile.v);
@@ -129,23 +171,32 @@ template <class C> GPU_DEVICE void clean_values(attn_shared<C> *m, uint16_t *v)
     }
 }
 
+/* A value of the cache of BF16 or FP8, as bf16. */
+GPU_DEVICE uint16_t value_at(const attn_job *job, const attn_item *item, uint32_t key, uint32_t d)
+{
+    const hdl_kv_view *kv = &job->a.kv;
+    if (!job->is_fp8)
+        return (job->a.latent ? kv->k : kv->v)[kv_place(kv, item->row, key, item->kv_head) + d];
+    const unsigned char *tile = tile8_at(job, item, key, job->a.latent ? kv->k8 : kv->v8);
+    return hdl_fp8_to_bf16(tile[hdl_kv8_row_at(kv->head_dim, key) + d],
+                           *(const float *)(tile + hdl_kv8_scale_at(kv->head_dim, key)));
+}
+
 /* Values that clean_values took, to the rows that see them. */
 template <class C>
 GPU_DEVICE void add_bad(const attn_job *job, const attn_item *item, uint32_t pos, attn_thread<C> *t)
 {
-    const hdl_kv_view *kv = &job->a.kv;
-    const uint16_t *v = job->a.latent ? kv->k : kv->v;
     GPU_UNROLL
     for (uint32_t half = 0; half < 2; half++) {
         attn_span s = attn_row_span(job, item, attn_frag_row<C>(half));
         for (uint32_t key = hdl_max_u32(pos, s.first); key < hdl_min_u32(pos + C::keys, s.end);
              key++) {
-            const uint16_t *from = v + kv_place(kv, item->row, key, item->kv_head);
             GPU_UNROLL
             for (uint32_t i = 0; i < 2 * C::nv; i++) {
                 uint32_t dim = attn_dim<C>(i / 2) + i % 2;
-                if (dim < job->value_dim && !is_finite(from[dim]))
-                    t->acc[i / 2][half * 2 + i % 2] += hdl_bf16_to_f32(from[dim]);
+                uint16_t v = dim < job->value_dim ? value_at(job, item, key, dim) : 0;
+                if (!is_finite(v))
+                    t->acc[i / 2][half * 2 + i % 2] += hdl_bf16_to_f32(v);
             }
         }
     }

@@ -6,7 +6,7 @@
  * A warp for the cache row and one for each query head. Roof: memory. Limits: rank + rope_dim <=
  * HDL_HEAD_DIM_MAX. Bits: as ref. */
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/warp.h"
+#include "kernels/cuda/kv_store.h"
 
 enum { HEADS = 8 }; /* warps of a block */
 
@@ -31,15 +31,17 @@ GPU_DEVICE turned turn(const hdl_latent_rope_args *a, uint32_t pos, const float 
 GPU_DEVICE void store_row(const hdl_latent_rope_args *a, const hdl_attn_row *row, uint32_t pos,
                           const float *kv)
 {
-    uint16_t *to = a->kv_cache.k + kv_place(&a->kv_cache, row, pos, 0);
+    float *key = gpu_shared<float>(); /* one warp of a block comes here */
     float scale = warp_rms_scale(kv, a->rank, a->norm_eps);
     for (uint32_t i = gpu_lane(); i < a->rank; i += GPU_WARP)
-        to[i] = hdl_bf16_from_f32(kv[i] * scale * a->kv_norm[i]);
+        key[i] = kv[i] * scale * a->kv_norm[i];
     for (uint32_t i = gpu_lane(); i < a->rope_dim / 2; i += GPU_WARP) {
         turned t = turn(a, pos, kv + a->rank, i);
-        to[a->rank + t.first] = hdl_bf16_from_f32(t.lo);
-        to[a->rank + t.second] = hdl_bf16_from_f32(t.hi);
+        key[a->rank + t.first] = t.lo;
+        key[a->rank + t.second] = t.hi;
     }
+    gpu_warp_sync();
+    kv_store(&a->kv_cache, kv_place_of(&a->kv_cache, row, pos, 0), key);
 }
 
 GPU_KERNEL(256) latent_rope(hdl_latent_rope_args a)
@@ -73,8 +75,10 @@ void hdl_cuda_latent_rope(const hdl_latent_rope_args *a, hdl_stream *stream)
     HDL_ASSERT_LE(a->kv_cache.head_dim, HDL_HEAD_DIM_MAX);
     HDL_ASSERT_EQ(a->kv_cache.head_dim, a->rank + a->rope_dim);
     HDL_ASSERT_EQ(a->kv_cache.n_kv_heads, 1);
+    HDL_ASSERT(a->kv_cache.type != HDL_KV_INT8);
     g.x = a->n_tokens;
     g.y = gpu_div_up(a->n_heads + 1, HEADS);
     g.threads = HEADS * GPU_WARP;
+    g.shared = a->kv_cache.head_dim * sizeof(float);
     GPU_LAUNCH(stream, g, latent_rope, *a);
 }

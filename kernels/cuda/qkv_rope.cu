@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Splits qkv, norms and rotates heads of q and k, stores q (f32) and k, v (bf16, into the cache).
+/* Splits qkv, norms and rotates heads of q and k, stores q (f32) and k, v (into the cache, as its
+ * type has them: kv_store.h).
  *
  * A warp for each head of a token: q heads, then k heads, then v heads; the head waits in shared
  * memory between norm, rotation and the norm after it. Roof: memory, about 4 bytes read and 2 to 4
- * written a number; the launch itself in decode. Limits: head_dim <=
- * HDL_HEAD_DIM_MAX, a bf16 cache. Bits: as
+ * written a number; the launch itself in decode. Limits: head_dim <= HDL_HEAD_DIM_MAX. Bits: as
  * ref, sums of squares are in lane order. */
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/warp.h"
+#include "kernels/cuda/kv_store.h"
 
 enum { HEADS = 8 }; /* of a block */
 
@@ -64,10 +64,9 @@ GPU_KERNEL(256) qkv_rope(hdl_qkv_rope_args a)
     bool is_key = head < a.n_heads + n_kv;
     if (is_key)
         turn_head(&a, a.k_norm, pos, x);
-    uint16_t *to = (is_key ? a.kv.k : a.kv.v) +
-                   kv_place(&a.kv, row, pos, head - a.n_heads - (is_key ? 0 : n_kv));
-    for (uint32_t i = lane; i < dim; i += GPU_WARP)
-        to[i] = hdl_bf16_from_f32(x[i]);
+    kv_place_at to = kv_place_of(&a.kv, row, pos, head - a.n_heads - (is_key ? 0 : n_kv));
+    to.is_key = is_key;
+    kv_store(&a.kv, to, x);
 }
 
 void hdl_cuda_qkv_rope(const hdl_qkv_rope_args *a, hdl_stream *stream)
@@ -76,7 +75,7 @@ void hdl_cuda_qkv_rope(const hdl_qkv_rope_args *a, hdl_stream *stream)
     gpu_grid g;
     uint32_t n_heads = a->n_heads + 2 * a->kv.n_kv_heads;
     HDL_ASSERT_LE(a->kv.head_dim, HDL_HEAD_DIM_MAX);
-    HDL_ASSERT_EQ(a->kv.type, HDL_KV_BF16);
+    HDL_ASSERT(a->kv.type == HDL_KV_BF16 || a->kv.block_tokens % HDL_ATTN_TILE == 0);
     b.qkv_stride = a->qkv_stride ? a->qkv_stride : (size_t)n_heads * a->kv.head_dim;
     g.x = a->n_tokens;
     g.y = gpu_div_up(n_heads, HEADS);

@@ -4,6 +4,7 @@
  * alone: which tiles and splits there are follows from absolute positions, never from where a chunk
  * began. */
 #include "base/assert.h"
+#include "kernels/kv_fp8.h"
 #include "kernels/ref/ref.h"
 
 /* Running softmax of one query head over some keys: max, sum of exp(s - max), weighted values. */
@@ -24,7 +25,7 @@ typedef struct query {
     float q_step;
 } query;
 
-/* Where a position lies in the cache: bf16, then INT8. */
+/* Where a position lies in the cache: bf16, then INT8 and FP8. */
 static size_t kv_at(const query *u, uint32_t pos)
 {
     const hdl_kv_view *kv = &u->a->kv;
@@ -50,10 +51,22 @@ static float scale_at(const unsigned char *tile, uint32_t dim, uint32_t pos)
     return scale;
 }
 
+/* The key of a position as bf16, or with is_value its value; FP8 becomes bf16 in `room`. */
+static const uint16_t *row_at(const query *u, uint32_t pos, bool is_value, uint16_t *room)
+{
+    const hdl_kv_view *kv = &u->a->kv;
+    is_value = is_value && !u->a->latent;
+    if (kv->type == HDL_KV_BF16)
+        return (is_value ? kv->v : kv->k) + kv_at(u, pos);
+    hdl_fp8_load_row((is_value ? kv->v8 : kv->k8) + kv8_at(u, pos), kv->head_dim, pos, room);
+    return room;
+}
+
 /* q.k in order of the dimension, one rounding each. */
 static float dot_bf16(const query *u, uint32_t pos)
 {
-    const uint16_t *k = u->a->kv.k + kv_at(u, pos);
+    uint16_t room[HDL_HEAD_DIM_MAX];
+    const uint16_t *k = row_at(u, pos, false, room);
     float dot = 0;
     for (uint32_t i = 0; i < u->a->kv.head_dim; i++)
         dot = fmaf(u->q[i], hdl_bf16_to_f32(k[i]), dot);
@@ -94,8 +107,9 @@ typedef struct weights {
 
 static void add_values_bf16(const query *u, const weights *w, float *out)
 {
+    uint16_t room[HDL_HEAD_DIM_MAX];
     for (uint32_t pos = w->from; pos < w->to; pos++) {
-        const uint16_t *v = (u->a->latent ? u->a->kv.k : u->a->kv.v) + kv_at(u, pos);
+        const uint16_t *v = row_at(u, pos, true, room);
         for (uint32_t i = 0; i < u->value_dim; i++)
             out[i] = fmaf(w->of[pos % HDL_ATTN_TILE], hdl_bf16_to_f32(v[i]), out[i]);
     }
@@ -229,8 +243,8 @@ void hdl_ref_attention(const hdl_attention_args *a, hdl_stream *stream)
     HDL_ASSERT_EQ(a->n_heads % a->kv.n_kv_heads, 0);
     HDL_ASSERT_LE(a->latent, a->kv.head_dim);
     if (a->kv.type == HDL_KV_INT8)
-        HDL_ASSERT(a->latent == 0 && a->kv.head_dim % 2 == 0 &&
-                   a->kv.block_tokens % HDL_ATTN_TILE == 0);
+        HDL_ASSERT(a->latent == 0 && a->kv.head_dim % 2 == 0);
+    HDL_ASSERT(a->kv.type == HDL_KV_BF16 || a->kv.block_tokens % HDL_ATTN_TILE == 0);
     for (uint32_t r = 0; r < a->n_rows; r++) {
         attn_job job = {.a = a, .row = &a->rows[r]};
         hdl_stream_for(stream, (size_t)a->rows[r].n_tokens * a->n_heads, 1, query_heads, &job);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/assert.h"
+#include "kernels/kv_fp8.h"
 #include "kernels/ref/ref.h"
 
 /* x[rope_dim] turned by the angles of a position, each pair in its place. */
@@ -25,8 +26,13 @@ static void store_row(const hdl_latent_rope_args *a, const hdl_attn_row *row, ui
     for (uint32_t i = 0; i < a->rank; i++)
         key[i] = kv[i] * scale * a->kv_norm[i];
     rotate(a, pos, kv + a->rank, key + a->rank);
-    size_t at = ((size_t)block * a->kv_cache.block_tokens + pos % a->kv_cache.block_tokens) *
-                a->kv_cache.head_dim;
+    uint32_t in_block = pos % a->kv_cache.block_tokens;
+    if (a->kv_cache.type == HDL_KV_FP8) {
+        size_t tile = hdl_kv8_tile_at(&a->kv_cache, block, 0, in_block);
+        hdl_fp8_store_row(a->kv_cache.k8 + tile, a->kv_cache.head_dim, in_block, key);
+        return;
+    }
+    size_t at = ((size_t)block * a->kv_cache.block_tokens + in_block) * a->kv_cache.head_dim;
     for (uint32_t i = 0; i < a->kv_cache.head_dim; i++)
         a->kv_cache.k[at + i] = hdl_bf16_from_f32(key[i]);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/assert.h"
+#include "kernels/kv_fp8.h"
 #include "kernels/ref/ref.h"
 
 /* HF's rotate_half: pairs are i and i + rope_dim / 2; interleaved (Llama's own order): 2i and
@@ -72,6 +73,13 @@ static void store_int8(const hdl_kv_view *kv, kv_store s)
     memcpy(v + hdl_kv8_scale_at(dim, s.at), &v_scale, sizeof v_scale);
 }
 
+static void store_fp8(const hdl_kv_view *kv, kv_store s)
+{
+    size_t tile = hdl_kv8_tile_at(kv, s.block, s.head, s.at);
+    hdl_fp8_store_row(kv->k8 + tile, kv->head_dim, s.at, s.k);
+    hdl_fp8_store_row(kv->v8 + tile, kv->head_dim, s.at, s.v);
+}
+
 static void one_token(const hdl_qkv_rope_args *a, const hdl_attn_row *row, uint32_t idx)
 {
     uint32_t dim = a->kv.head_dim, pos = row->pos + idx, n_kv = a->kv.n_kv_heads;
@@ -95,6 +103,8 @@ static void one_token(const hdl_qkv_rope_args *a, const hdl_attn_row *row, uint3
         kv_store s = {block, h, pos % a->kv.block_tokens, key, v + (size_t)h * dim};
         if (a->kv.type == HDL_KV_INT8)
             store_int8(&a->kv, s);
+        else if (a->kv.type == HDL_KV_FP8)
+            store_fp8(&a->kv, s);
         else
             store_bf16(&a->kv, s);
     }

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/numeric.h"
+#include "kernels/kv_fp8.h"
 
 kt_step kt_paged_step(kt *t, const kt_step_shape *s, hdl_kv_type type)
 {
@@ -44,12 +44,12 @@ void kt_paged_clear(kt *t, const kt_step *step, hdl_kv_view *out)
     unsigned char *k = kt_alloc(t, step->kv_bytes), *v = kt_alloc(t, step->kv_bytes);
     memset(k, 0xff, step->kv_bytes); /* a NaN in bf16 and in f32 */
     memset(v, 0xff, step->kv_bytes);
-    bool is_int8 = step->kv.type == HDL_KV_INT8;
+    bool is_bf16 = step->kv.type == HDL_KV_BF16;
     *out = step->kv;
-    out->k = is_int8 ? NULL : (uint16_t *)(void *)k;
-    out->v = is_int8 ? NULL : (uint16_t *)(void *)v;
-    out->k8 = is_int8 ? k : NULL;
-    out->v8 = is_int8 ? v : NULL;
+    out->k = is_bf16 ? (uint16_t *)(void *)k : NULL;
+    out->v = is_bf16 ? (uint16_t *)(void *)v : NULL;
+    out->k8 = is_bf16 ? NULL : k;
+    out->v8 = is_bf16 ? NULL : v;
 }
 
 size_t kt_paged_at(const kt_step *step, kt_place at)
@@ -74,11 +74,19 @@ static float *scale_of(const kt_step *step, kt_place at, unsigned char *kv8)
     return (float *)(void *)(kv8 + tile + hdl_kv8_scale_at(step->kv.head_dim, at.pos));
 }
 
+static double fp8_at(const kt_step *step, kt_place at, unsigned char *kv8, uint32_t i)
+{
+    size_t row = tile_at(step, at) + hdl_kv8_row_at(step->kv.head_dim, at.pos);
+    return (double)hdl_e4m3_to_f32(kv8[row + i]) * (double)*scale_of(step, at, kv8);
+}
+
 double kt_paged_k(const kt_step *step, kt_place at, uint32_t i)
 {
     const hdl_kv_view *kv = &step->kv;
     if (kv->type == HDL_KV_BF16)
         return (double)hdl_bf16_to_f32(kv->k[kt_paged_at(step, at) + i]);
+    if (kv->type == HDL_KV_FP8)
+        return fp8_at(step, at, kv->k8, i);
     return (int8_t)kv->k8[tile_at(step, at) + hdl_kv8_k_at(at.pos, i)] *
            (double)*scale_of(step, at, kv->k8);
 }
@@ -88,6 +96,8 @@ double kt_paged_v(const kt_step *step, kt_place at, uint32_t i)
     const hdl_kv_view *kv = &step->kv;
     if (kv->type == HDL_KV_BF16)
         return (double)hdl_bf16_to_f32(kv->v[kt_paged_at(step, at) + i]);
+    if (kv->type == HDL_KV_FP8)
+        return fp8_at(step, at, kv->v8, i);
     return (int8_t)kv->v8[tile_at(step, at) + hdl_kv8_v_at(kv->head_dim, at.pos, i)] *
            (double)*scale_of(step, at, kv->v8);
 }
@@ -137,6 +147,14 @@ static void fill_int8(kt *t, const kt_step *step, kt_place at)
     *scale_of(step, at, kv->v8) = (float)kt_range(t, 1, 16) / 1024;
 }
 
+static void fill_fp8(kt *t, const kt_step *step, kt_place at)
+{
+    const hdl_kv_view *kv = &step->kv;
+    size_t tile = tile_at(step, at);
+    hdl_fp8_store_row(kv->k8 + tile, kv->head_dim, at.pos, kt_floats(t, kv->head_dim, 1));
+    hdl_fp8_store_row(kv->v8 + tile, kv->head_dim, at.pos, kt_floats(t, kv->head_dim, 1));
+}
+
 static void fill_bf16(kt *t, const kt_step *step, kt_place at)
 {
     size_t first = kt_paged_at(step, at);
@@ -154,6 +172,8 @@ void kt_paged_fill(kt *t, kt_step *step)
                 kt_place at = {r, pos, h};
                 if (step->kv.type == HDL_KV_INT8)
                     fill_int8(t, step, at);
+                else if (step->kv.type == HDL_KV_FP8)
+                    fill_fp8(t, step, at);
                 else
                     fill_bf16(t, step, at);
             }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention: levels and threads equal ref; a chunk equals its tokens one by one; ref stays near the
  * plain softmax in double, with windows, chunks, caps and sinks; places of the cache that no query
- * may see (NaN here) are never used. */
+ * may see (NaN here) are never used. FP8 gives the bits of BF16 over the same numbers. */
 #include <math.h>
 
 #include "kernels/numeric.h"
@@ -65,6 +65,17 @@ static const struct {
      .sink = 1},
     {.type = HDL_KV_INT8, .step = {8, 2, 32, 32, 2, {100, 0}, {1, 70}}, .sink = 5},
     {.type = HDL_KV_INT8, .step = {7, 1, 80, 128, 2, {30, 700}, {70, 9}}, .chunk = 96},
+    {.type = HDL_KV_FP8, .step = {4, 2, 32, 32, 1, {0}, {1}}},
+    {.type = HDL_KV_FP8, .step = {4, 1, 64, 32, 3, {5, 40, 0}, {1, 7, 33}}},
+    {.type = HDL_KV_FP8, .step = {8, 2, 128, 64, 4, {100, 31, 511, 0}, {2, 1, 3, 65}}},
+    {.type = HDL_KV_FP8, .step = {2, 1, 36, 32, 2, {3, 9}, {20, 5}}, .window = 6, .sink = 1},
+    {.type = HDL_KV_FP8, .step = {6, 2, 48, 128, 2, {1100, 600}, {1, 5}}},
+    {.type = HDL_KV_FP8, .step = {4, 2, 32, 32, 2, {500, 2}, {40, 70}}, .window = 100},
+    {.type = HDL_KV_FP8, .step = {4, 2, 256, 32, 2, {40, 0}, {1, 9}}, .window = 33, .softcap = 5},
+    {.type = HDL_KV_FP8, .step = {7, 1, 80, 128, 2, {30, 700}, {70, 9}}, .chunk = 96},
+    {.type = HDL_KV_FP8, .step = {2, 1, 40, 32, 2, {40, 0}, {2, 5}}, .latent = 24},
+    {.type = HDL_KV_FP8, .step = {70, 1, 576, 32, 2, {530, 3}, {1, 2}}, .latent = 512},
+    {.type = HDL_KV_FP8, .step = {16, 1, 576, 64, 1, {506}, {16}}, .latent = 512},
 };
 
 static uint32_t first_seen(const hdl_attention_args *a, uint32_t end)
@@ -167,6 +178,26 @@ static void poison_unseen(const hdl_attention_args *a, const kt_step *step)
             kt_paged_break(step, (kt_place){row, pos, h}, (float[2]){0});
 }
 
+/* Where a cache of BF16 holds the numbers of one of FP8. */
+static hdl_kv_view widened(kt *t, const kt_step *step)
+{
+    kt_step wide = *step;
+    wide.kv.type = HDL_KV_BF16;
+    wide.kv_bytes = (size_t)step->kv.n_blocks * step->kv.n_kv_heads * step->kv.block_tokens *
+                    (size_t)hdl_kv_bytes(HDL_KV_BF16, step->kv.head_dim);
+    kt_paged_clear(t, &wide, &wide.kv);
+    for (uint32_t r = 0; r < step->n_rows; r++)
+        for (uint32_t pos = 0; pos < step->rows[r].pos + step->rows[r].n_tokens; pos++)
+            for (uint32_t h = 0; h < step->kv.n_kv_heads; h++)
+                for (uint32_t i = 0; i < step->kv.head_dim; i++) {
+                    kt_place at = {r, pos, h};
+                    size_t to = kt_paged_at(&wide, at) + i;
+                    wide.kv.k[to] = hdl_bf16_from_f32((float)kt_paged_k(step, at, i));
+                    wide.kv.v[to] = hdl_bf16_from_f32((float)kt_paged_v(step, at, i));
+                }
+    return wide.kv;
+}
+
 /* A device holds q and weights as two bf16, 2^-17 off; scores are sums of terms of up to 20 in all,
  * whose errors differ in sign: some 1e-5. (One bf16 would be 2e-3 off.) INT8: ref rounds queries to
  * 14 bits, as in check_exact. */
@@ -206,12 +237,21 @@ static void test(kt *t, int c)
     float *want = a.out = KT_NEW(t, float, n);
     t->ref->attention(&a, t->streams[0]);
     check_exact(t, &a, &step);
+    hdl_attention_args wide = a;
+    if (a.kv.type == HDL_KV_FP8)
+        wide.kv = widened(t, &step);
     KT_EACH(t, level, stream)
     {
+        if (a.kv.type == HDL_KV_FP8) {
+            wide.out = KT_NEW(t, float, n);
+            t->levels[level]->attention(&wide, t->streams[stream]);
+        }
         a.out = KT_NEW(t, float, n);
         t->levels[level]->attention(&a, t->streams[stream]);
         kt_agree(t, kt_name(t, "attention", level, stream),
                  (kt_pair){want, a.out, n, device_bound(&a), stream});
+        if (a.kv.type == HDL_KV_FP8)
+            kt_same(t, kt_name(t, "over bf16", level, stream), wide.out, a.out, n);
         check_chunks(t, &a, level, stream);
         if (stream == 1)
             check_nan(t, &a, &step, level);

@@ -11,11 +11,14 @@ static const struct {
     kt_step_shape step; /* head_dim = rank + rope_dim */
     uint32_t nope_dim, rope_dim;
     bool interleaved, scaled;
+    hdl_kv_type type;
 } shapes[] = {
-    {{4, 1, 48, 32, 1, {0}, {1}}, 16, 16, true, false},
-    {{3, 1, 576, 32, 3, {5, 40, 0}, {1, 7, 33}}, 128, 64, true, false},
-    {{2, 1, 48, 64, 2, {100, 31}, {2, 1}}, 24, 16, false, true},
-    {{5, 1, 43, 32, 2, {3, 9}, {20, 5}}, 7, 6, true, true},
+    {{4, 1, 48, 32, 1, {0}, {1}}, 16, 16, true, false, HDL_KV_BF16},
+    {{3, 1, 576, 32, 3, {5, 40, 0}, {1, 7, 33}}, 128, 64, true, false, HDL_KV_BF16},
+    {{2, 1, 48, 64, 2, {100, 31}, {2, 1}}, 24, 16, false, true, HDL_KV_BF16},
+    {{5, 1, 43, 32, 2, {3, 9}, {20, 5}}, 7, 6, true, true, HDL_KV_BF16},
+    {{3, 1, 576, 32, 3, {5, 40, 0}, {1, 7, 33}}, 128, 64, true, false, HDL_KV_FP8},
+    {{5, 1, 43, 64, 2, {3, 90}, {20, 5}}, 7, 6, false, true, HDL_KV_FP8},
 };
 enum { MAX_LEN = 256 };
 
@@ -39,11 +42,13 @@ static void check_exact(kt *t, const hdl_latent_rope_args *a, const kt_step *ste
                         (double)x[hi] * cos(angle) + (double)x[lo] * sin(angle)};
     const float *k = kv + a->rank;
     double key = (double)k[lo] * cos(angle) - (double)k[hi] * sin(angle);
-    const uint16_t *stored = a->kv_cache.k + kt_paged_at(step, (kt_place){row, pos, 0});
+    kt_place at = {row, pos, 0};
     double want[] = {turned[0] * factor, turned[1] * factor, norm, key};
-    float got[] = {y[lo], y[hi], hdl_bf16_to_f32(stored[1]), hdl_bf16_to_f32(stored[a->rank + lo])};
-    /* f32 tables of angles up to 256; bf16 keeps 8 bits of what is stored. */
-    double bound[] = {1e-4, 1e-4, fabs(norm) / 256 + 1e-4, fabs(key) / 256 + 1e-4};
+    float got[] = {y[lo], y[hi], (float)kt_paged_k(step, at, 1),
+                   (float)kt_paged_k(step, at, a->rank + lo)};
+    /* f32 tables of angles up to 256; bf16 keeps 8 bits of what is stored, FP8 4. */
+    double part = a->kv_cache.type == HDL_KV_FP8 ? 16 : 256;
+    double bound[] = {1e-4, 1e-4, fabs(norm) / part + 1e-4, fabs(key) / part + 1e-4};
     kt_near(t, "ref against the formula", (kt_exact){want, bound, 4}, got);
 }
 
@@ -68,7 +73,7 @@ static void make_tables(kt *t, hdl_latent_rope_args *a, bool scaled)
 static void test(kt *t, int c)
 {
     const kt_step_shape *s = &shapes[c].step;
-    kt_step step = kt_paged_step(t, s, HDL_KV_BF16);
+    kt_step step = kt_paged_step(t, s, shapes[c].type);
     uint32_t dim = shapes[c].nope_dim + shapes[c].rope_dim, rank = s->head_dim - shapes[c].rope_dim;
     size_t q_stride = (size_t)s->n_heads * dim + 5, kv_stride = s->head_dim + 3;
     size_t n_q = step.n_tokens * q_stride;
@@ -104,8 +109,10 @@ static void test(kt *t, int c)
         t->levels[level]->latent_rope(&b, t->streams[stream]);
         kt_same(t, kt_name(t, "q", level, stream), a.q, b.q, n_q);
         kt_same(t, kt_name(t, "q_latent", level, stream), a.q_latent, b.q_latent, n_latent);
-        kt_same_bytes(t, kt_name(t, "cache", level, stream), a.kv_cache.k, b.kv_cache.k,
-                      step.kv_bytes);
+        bool is_fp8 = a.kv_cache.type == HDL_KV_FP8;
+        kt_same_bytes(t, kt_name(t, "cache", level, stream),
+                      is_fp8 ? (void *)a.kv_cache.k8 : a.kv_cache.k,
+                      is_fp8 ? (void *)b.kv_cache.k8 : b.kv_cache.k, step.kv_bytes);
     }
 }
 

@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "kernel_test.h"
-#include "kernels/numeric.h"
+#include "kernels/kv_fp8.h"
 
 /* One rounding of the last addition and of the scaling, the rest is below: 2 ulp is the bound. */
 static void test_exp(kt *t)
@@ -115,8 +115,51 @@ static void test_fixed(kt *t)
     kt_check(t, isnan(hdl_fixed_of(0x7f800000u, HDL_FIXED_Q_BITS).from), "an infinity shows");
 }
 
-static void (*const tests[])(kt *) = {test_exp,     test_tanh, test_softplus,
-                                      test_formats, test_q8,   test_fixed};
+/* Of all codes the nearest; of two, the even one. */
+static bool is_nearest_e4m3(float x)
+{
+    uint8_t code = hdl_e4m3_from_f32(x);
+    double apart = fabs((double)hdl_e4m3_to_f32(code) - (double)x);
+    for (uint32_t c = 0; c < 256; c++) {
+        double other = fabs((double)hdl_e4m3_to_f32((uint8_t)c) - (double)x);
+        if (other < apart || (other == apart && c != code && (code & 1) && !((code ^ c) & 0x80)))
+            return false;
+    }
+    return true;
+}
+
+static void test_fp8(kt *t)
+{
+    bool back = true, nearest = true, fits = true, exact = true;
+    for (uint32_t c = 0; c < 256; c++)
+        if ((c & 0x7f) != 0x7f)
+            back = back && hdl_e4m3_from_f32(hdl_e4m3_to_f32((uint8_t)c)) == c;
+    for (int i = 0; i < 4000; i++) {
+        float x = ldexpf((float)kt_range(t, 0, 4096) / 2048 - 1, (int)kt_range(t, 0, 18) - 9);
+        nearest = nearest && is_nearest_e4m3(x);
+        uint32_t code = kt_range(t, 0, 1) << 7 | kt_range(t, 0, 126);
+        float max =
+            ldexpf(1 + (float)kt_range(t, 0, 8388607) / 8388608, (int)kt_range(t, 0, 220) - 99);
+        hdl_fp8_scale s = hdl_fp8_scale_of(hdl_f32_bits(max));
+        fits = fits && s.to * s.from == 1 && max * s.to <= 448 &&
+               (max * s.to > 224 || s.from == 0x1p-100f);
+        float value = hdl_e4m3_to_f32((uint8_t)code) * s.from;
+        exact = exact && hdl_bf16_to_f32(hdl_fp8_to_bf16((uint8_t)code, s.from)) == value;
+    }
+    kt_check(t, back, "E4M3 to f32 and back");
+    kt_check(t, nearest, "the nearest code");
+    kt_check(t, fits, "the smallest power of two that fits");
+    kt_check(t, exact, "a code times its scale is a bf16 number");
+    kt_check(t, hdl_e4m3_from_f32(1e9f) == 0x7e && hdl_e4m3_from_f32(-460.0f) == 0xfe,
+             "what is too large becomes the largest");
+    kt_check(t, hdl_e4m3_from_f32(NAN) == 0x7f && hdl_e4m3_from_f32(-INFINITY) == 0xff,
+             "what is not finite becomes NaN");
+    kt_check(t, hdl_fp8_scale_of(0x7f800001u).from == 1 && hdl_fp8_scale_of(0).to == 0x1p100f,
+             "scales of no number and of nothing");
+}
+
+static void (*const tests[])(kt *) = {test_exp, test_tanh,  test_softplus, test_formats,
+                                      test_q8,  test_fixed, test_fp8};
 
 static void test(kt *t, int case_idx) { tests[case_idx](t); }
 

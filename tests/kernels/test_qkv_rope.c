@@ -27,11 +27,23 @@ static const struct {
     {{8, 2, 128, 64, 2, {100, 31}, {2, 1}}, 128, false, false, false, false, 0, HDL_KV_INT8},
     {{2, 1, 36, 32, 2, {3, 9}, {20, 5}}, 10, true, false, false, false, 8, HDL_KV_INT8},
     {{4, 2, 64, 96, 2, {3, 90}, {20, 15}}, 64, false, true, true, true, 0, HDL_KV_INT8},
+    {{4, 2, 32, 32, 1, {0}, {1}}, 32, true, false, false, false, 0, HDL_KV_FP8},
+    {{8, 2, 128, 64, 2, {100, 31}, {2, 1}}, 128, false, false, false, false, 0, HDL_KV_FP8},
+    {{2, 1, 37, 32, 2, {3, 9}, {20, 5}}, 10, true, false, false, false, 8, HDL_KV_FP8},
+    {{4, 2, 64, 96, 2, {3, 90}, {20, 15}}, 64, false, true, true, true, 0, HDL_KV_FP8},
 };
 enum { MAX_LEN = 256 };
 
 /* The cache's bytes, whatever its type. */
-#define KV(args, part) (is_int8 ? (void *)(args).kv.part##8 : (void *)(args).kv.part)
+#define KV(args, part)                                                                             \
+    ((args).kv.type == HDL_KV_BF16 ? (void *)(args).kv.part : (void *)(args).kv.part##8)
+
+/* How far a number may be from its code, where the largest beside it is `max`: half a step, and
+ * roundings of f32. FP8 has 4 bits, but at the small end, whose step is 2^-9 of a 224th of max. */
+static double code_bound(hdl_kv_type type, double x, double max)
+{
+    return type == HDL_KV_FP8 ? fabs(x) / 16 * 1.001 + max / 224 * 0x1p-10 : max / 127 * 0.501;
+}
 
 /* One head by the formula, in double: norm, rotation of pair j by pos * 10000^(-2 j / rope_dim),
  * norm, scale. */
@@ -81,9 +93,9 @@ static void check_exact(kt *t, const hdl_qkv_rope_args *a, const kt_step *step, 
     for (uint32_t i = 0; i < dim; i++) {
         got[i] = (float)kt_paged_v(step, (kt_place){row, pos, 0}, i);
         want[i] = (double)v[i];
-        bound[i] = (double)max / 127 * 0.501; /* half of a step, and roundings of f32 */
+        bound[i] = code_bound(a->kv.type, want[i], (double)max);
     }
-    kt_near(t, "v as int8", (kt_exact){want, bound, dim}, got);
+    kt_near(t, "v as codes", (kt_exact){want, bound, dim}, got);
     head_exact(&(hdl_qkv_rope_args){.q_norm = a->k_norm,
                                     .l2_after = a->l2_after,
                                     .norm_eps = a->norm_eps,
@@ -96,9 +108,9 @@ static void check_exact(kt *t, const hdl_qkv_rope_args *a, const kt_step *step, 
         most = fmax(most, fabs(want[i]));
     for (uint32_t i = 0; i < dim; i++) {
         got[i] = (float)kt_paged_k(step, (kt_place){row, pos, 0}, i);
-        bound[i] = most / 127 * 0.5 + 1e-4;
+        bound[i] = code_bound(a->kv.type, want[i], most) + 1e-4;
     }
-    kt_near(t, "k as int8", (kt_exact){want, bound, dim}, got);
+    kt_near(t, "k as codes", (kt_exact){want, bound, dim}, got);
 }
 
 static void make_tables(kt *t, hdl_qkv_rope_args *a)
@@ -118,8 +130,6 @@ static void make_tables(kt *t, hdl_qkv_rope_args *a)
 static void test(kt *t, int c)
 {
     const kt_step_shape *s = &shapes[c].step;
-    if (t->is_device && shapes[c].type != HDL_KV_BF16)
-        return; /* the worker refuses it for devices */
     kt_step step = kt_paged_step(t, s, shapes[c].type);
     size_t width = (size_t)(s->n_heads + 2 * s->n_kv_heads) * s->head_dim;
     size_t stride = width + shapes[c].pad;
@@ -153,7 +163,6 @@ static void test(kt *t, int c)
         kt_paged_clear(t, &step, &b.kv); /* as kt_paged_step left it */
         t->levels[level]->qkv_rope(&b, t->streams[stream]);
         kt_same(t, kt_name(t, "q", level, stream), q, b.q, n_q);
-        bool is_int8 = a.kv.type == HDL_KV_INT8;
         kt_same_bytes(t, kt_name(t, "k cache", level, stream), KV(a, k), KV(b, k), step.kv_bytes);
         kt_same_bytes(t, kt_name(t, "v cache", level, stream), KV(a, v), KV(b, v), step.kv_bytes);
     }

@@ -61,25 +61,28 @@ static bool is_alike(const hdl_cache_group *a, const hdl_cache_group *b)
 
 hdl_err hdl_cache_groups_keep(hdl_model_desc *desc, hdl_kv_type type, hdl_errmsg *why)
 {
-    uint32_t n_pages = 0, n_latent = 0;
+    uint32_t n_kept = 0, n_latent = 0;
     for (uint32_t i = 0; i < desc->n_cache_groups; i++) {
         hdl_cache_group *g = &desc->cache_groups[i];
-        n_latent += g->rule.kind == HDL_CACHE_LATENT;
-        if (g->rule.kind != HDL_CACHE_KV_PAGES)
+        bool is_latent = g->rule.kind == HDL_CACHE_LATENT;
+        n_latent += is_latent;
+        if (hdl_cache_is_state(&g->rule) || (is_latent && type == HDL_KV_INT8))
             continue;
-        if (type == HDL_KV_INT8 && (g->k_dim % 2 != 0 || g->k_dim != g->v_dim))
+        if (type != HDL_KV_BF16 && !is_latent &&
+            (g->k_dim != g->v_dim || (type == HDL_KV_INT8 && g->k_dim % 2 != 0)))
             return hdl_fail(HDL_UNSUPPORTED, why,
-                            "the KV cache is to be int8; heads of %u and %u values do not lie in "
+                            "the KV cache is to be %s; heads of %u and %u values do not lie in "
                             "its tiles; say --kv-type bf16",
-                            g->k_dim, g->v_dim);
+                            hdl_kv_type_text(type), g->k_dim, g->v_dim);
         g->type = type;
-        n_pages++;
+        n_kept++;
     }
-    if (type == HDL_KV_INT8 && n_pages == 0)
-        return hdl_fail(HDL_UNSUPPORTED, why,
-                        "the KV cache is to be int8; this model keeps %s; say --kv-type bf16",
-                        n_latent > 0 ? "latent rows, which are small already and stay bf16"
-                                     : "states, which stay f32");
+    if (type != HDL_KV_BF16 && n_kept == 0)
+        return hdl_fail(
+            HDL_UNSUPPORTED, why, "the KV cache is to be %s; this model keeps %s; say --kv-type %s",
+            hdl_kv_type_text(type),
+            n_latent > 0 ? "latent rows, which int8 has no form for" : "states, which stay f32",
+            n_latent > 0 ? "fp8 or bf16" : "bf16");
     return HDL_OK;
 }
 

@@ -40,7 +40,8 @@ static const variant moe[] = {
 
 static const hdl_worker_opts bf16 = {.weights = HDL_WFORMAT_BF16}, q8 = {.weights = HDL_WFORMAT_Q8},
                              f32 = {.weights = HDL_WFORMAT_F32},
-                             int8_kv = {.weights = HDL_WFORMAT_BF16, .kv_type = HDL_KV_INT8};
+                             int8_kv = {.weights = HDL_WFORMAT_BF16, .kv_type = HDL_KV_INT8},
+                             fp8_kv = {.weights = HDL_WFORMAT_BF16, .kv_type = HDL_KV_FP8};
 
 static const variant dense[] = {
     {"tp2", 2, 1, 0, 1, 0},     {"tp4", 4, 1, 0, 1, 0},        {"tp4 chunk 7", 4, 1, 7, 1, 0},
@@ -96,11 +97,12 @@ static void test_moe_f32(void **state)
     compare(rig_config_moe, f32, moe, HDL_ARRAY_LEN(moe));
 }
 
-static void test_int8_kv(void **state)
+static void test_kv_types(void **state)
 {
     (void)state;
     compare(rig_config_moe, int8_kv, moe, HDL_ARRAY_LEN(moe));
     compare(rig_config_llama, int8_kv, dense, HDL_ARRAY_LEN(dense));
+    compare(rig_config_llama, fp8_kv, dense, HDL_ARRAY_LEN(dense));
 }
 
 static void test_dense(void **state)
@@ -151,11 +153,13 @@ static void test_levels(void **state)
     compare_levels(config_odd, bf16);
     compare_levels(config_odd, f32);
     compare_levels(config_odd, int8_kv);
+    compare_levels(config_odd, fp8_kv);
     compare_levels(rig_config_moe, bf16);
     compare_levels(rig_config_moe, q8);
     compare_levels(rig_config_moe, int8_kv);
     compare_levels(rig_config_llama, q8);
     compare_levels(rig_config_llama, int8_kv);
+    compare_levels(rig_config_llama, fp8_kv);
 }
 
 static void test_odd_shapes(void **state)
@@ -174,7 +178,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_moe_bf16),   cmocka_unit_test(test_moe_q8),
         cmocka_unit_test(test_moe_f32),    cmocka_unit_test(test_dense),
-        cmocka_unit_test(test_int8_kv),    cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_kv_types),   cmocka_unit_test(test_levels),
         cmocka_unit_test(test_odd_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

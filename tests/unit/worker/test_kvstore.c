@@ -108,8 +108,8 @@ static void test_int8_takes_half(void **state)
     assert_int_equal(kv.pools[0].n_blocks, 7);
 }
 
-/* What int8 cannot act on is refused with the reason. */
-static void test_int8_is_refused(void **state)
+/* What a type cannot act on is refused with the reason. */
+static void test_types_are_refused(void **state)
 {
     (void)state;
     hdl_errmsg why = {0};
@@ -123,9 +123,13 @@ static void test_int8_is_refused(void **state)
     assert_int_equal(hdl_cache_groups_keep(&desc, HDL_KV_INT8, &why), HDL_UNSUPPORTED);
     assert_non_null(strstr(why.text, "latent"));
     assert_int_equal(hdl_cache_groups_keep(&desc, HDL_KV_BF16, &why), HDL_OK);
+    assert_int_equal(desc.cache_groups[0].type, HDL_KV_BF16);
+    assert_int_equal(hdl_cache_groups_keep(&desc, HDL_KV_FP8, &why), HDL_OK);
+    assert_int_equal(desc.cache_groups[0].type, HDL_KV_FP8);
     desc.cache_groups[0].rule = (hdl_cache_rule){.kind = HDL_CACHE_STATE};
     assert_int_equal(hdl_cache_groups_keep(&desc, HDL_KV_INT8, &why), HDL_UNSUPPORTED);
     assert_non_null(strstr(why.text, "states"));
+    assert_int_equal(hdl_cache_groups_keep(&desc, HDL_KV_FP8, &why), HDL_UNSUPPORTED);
 }
 
 static void test_default_holds_all_sequences(void **state)
@@ -205,7 +209,7 @@ int main(void)
         cmocka_unit_test(test_one_group_takes_all),
         cmocka_unit_test(test_groups_run_out_together),
         cmocka_unit_test(test_int8_takes_half),
-        cmocka_unit_test(test_int8_is_refused),
+        cmocka_unit_test(test_types_are_refused),
         cmocka_unit_test(test_default_holds_all_sequences),
         cmocka_unit_test(test_pools_do_not_overlap),
     };

@@ -34,6 +34,7 @@ static const hdl_plugin *plugin;
 typedef struct golden {
     const char *name;
     hdl_wformat weights; /* COUNT: as in the file */
+    hdl_kv_type kv_type;
 } golden;
 
 /* The golden's prompt and what transformers said to it: head as in test_golden.c. */
@@ -99,7 +100,9 @@ static void test_golden(void **state)
     char *config = rig_read(path, &len);
     rig_make_model(dir, config, HDL_DTYPE_BF16);
     rig_logits_opts opts = {
-        .worker = {.model_path = dir, .weights = g->weights}, .ids = t.ids, .n = t.n};
+        .worker = {.model_path = dir, .weights = g->weights, .kv_type = g->kv_type},
+        .ids = t.ids,
+        .n = t.n};
     float *cpu = rig_logits(&opts, t.vocab);
     opts.worker.plugin = plugin;
     float *got = rig_logits(&opts, t.vocab);
@@ -109,7 +112,8 @@ static void test_golden(void **state)
     float *batched = rig_logits(&opts, t.vocab);
 
     double apart = distance(got, cpu, (size_t)t.n * t.vocab);
-    print_message("%s: %.2e from the CPU's logits\n", g->name, apart);
+    print_message("%s, %s KV: %.2e from the CPU's logits\n", g->name, hdl_kv_type_text(g->kv_type),
+                  apart);
     assert_true(apart <= DISTANCE_MAX);
     assert_memory_equal(got, batched, (size_t)t.n * t.vocab * sizeof *got);
     uint32_t n_ties = 0;
@@ -135,9 +139,16 @@ static bool is_asked(const char *name, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-#define GOLDEN(id, name_) {name_, HDL_WFORMAT_COUNT},
-    static golden goldens[] = {RIG_GOLDEN_LIST(GOLDEN){"llama", HDL_WFORMAT_Q8},
-                               {"qwen3moe", HDL_WFORMAT_Q4}};
+#define GOLDEN(id, name_) {name_, HDL_WFORMAT_COUNT, HDL_KV_BF16},
+    static golden goldens[] = {
+        RIG_GOLDEN_LIST(GOLDEN){"llama", HDL_WFORMAT_Q8, HDL_KV_BF16},
+        {"qwen3moe", HDL_WFORMAT_Q4, HDL_KV_BF16},
+        {"llama", HDL_WFORMAT_COUNT, HDL_KV_INT8},
+        /* A code of FP8 that falls the other way moves a score by some 2^-4 of a number: prompts
+         * without near ties. */
+        {"gptoss", HDL_WFORMAT_COUNT, HDL_KV_FP8},
+        {"deepseek-v2-lite", HDL_WFORMAT_COUNT, HDL_KV_FP8},
+    };
     static struct CMUnitTest tests[HDL_ARRAY_LEN(goldens)];
     hdl_errmsg why = {0};
     size_t n = 0;
