@@ -11,23 +11,23 @@ typedef struct hdl_fp8_scale {
 } hdl_fp8_scale;
 
 /* max: bits of the largest |x|. 448 is 1.75 * 2^8: what lies above 1.75 goes to the next power. Not
- * below 2^-100, so that inverses and products stay normal numbers; 1 for what is not finite, whose
- * codes are NaN. */
+ * below 2^-100, so that inverses and products stay normal numbers. Of what is not finite the scale
+ * is NaN, and so is all of the row. */
 HDL_INLINE hdl_fp8_scale hdl_fp8_scale_of(uint32_t max)
 {
-    uint32_t exponent = ((max + 0x1fffffu) >> 23) - 8u;
-    if (max < 35u << 23)
-        exponent = 27;
-    if (max >= 0x7f800000u)
-        exponent = 127;
+    uint32_t exponent = max < 35u << 23 ? 27u : ((max + 0x1fffffu) >> 23) - 8u;
     hdl_fp8_scale scale = {hdl_f32_from_bits((254u - exponent) << 23),
                            hdl_f32_from_bits(exponent << 23)};
+    if (max >= 0x7f800000u)
+        scale.to = scale.from = hdl_f32_from_bits(0x7fc00000u);
     return scale;
 }
 
+/* code * scale, exact: the bits of a code, as those of an f32, are 2^-120 of its number. */
 HDL_INLINE uint16_t hdl_fp8_to_bf16(uint8_t code, float scale)
 {
-    return (uint16_t)(hdl_f32_bits(hdl_e4m3_to_f32(code) * scale) >> 16);
+    uint32_t bits = ((uint32_t)code & 0x80u) << 24 | ((uint32_t)code & 0x7fu) << 20;
+    return (uint16_t)(hdl_f32_bits(hdl_f32_from_bits(bits) * 0x1p120f * scale) >> 16);
 }
 
 /* x [dim] of token `at` into the tile, and the row back. */

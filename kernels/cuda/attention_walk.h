@@ -171,32 +171,32 @@ template <class C> GPU_DEVICE void clean_values(attn_shared<C> *m, uint16_t *v)
     }
 }
 
-/* A value of the cache of BF16 or FP8, as bf16. */
-GPU_DEVICE uint16_t value_at(const attn_job *job, const attn_item *item, uint32_t key, uint32_t d)
-{
-    const hdl_kv_view *kv = &job->a.kv;
-    if (!job->is_fp8)
-        return (job->a.latent ? kv->k : kv->v)[kv_place(kv, item->row, key, item->kv_head) + d];
-    const unsigned char *tile = tile8_at(job, item, key, job->a.latent ? kv->k8 : kv->v8);
-    return hdl_fp8_to_bf16(tile[hdl_kv8_row_at(kv->head_dim, key) + d],
-                           *(const float *)(tile + hdl_kv8_scale_at(kv->head_dim, key)));
-}
-
 /* Values that clean_values took, to the rows that see them. */
 template <class C>
 GPU_DEVICE void add_bad(const attn_job *job, const attn_item *item, uint32_t pos, attn_thread<C> *t)
 {
+    const hdl_kv_view *kv = &job->a.kv;
+    const uint16_t *v = job->a.latent ? kv->k : kv->v;
     GPU_UNROLL
     for (uint32_t half = 0; half < 2; half++) {
         attn_span s = attn_row_span(job, item, attn_frag_row<C>(half));
         for (uint32_t key = hdl_max_u32(pos, s.first); key < hdl_min_u32(pos + C::keys, s.end);
              key++) {
+            if (job->is_fp8) { /* all of a row, or nothing */
+                const unsigned char *tile =
+                    tile8_at(job, item, key, job->a.latent ? kv->k8 : kv->v8);
+                float scale = *(const float *)(tile + hdl_kv8_scale_at(kv->head_dim, key));
+                GPU_UNROLL
+                for (uint32_t i = 0; scale != scale && i < 2 * C::nv; i++)
+                    t->acc[i / 2][half * 2 + i % 2] = scale;
+                continue;
+            }
+            const uint16_t *from = v + kv_place(kv, item->row, key, item->kv_head);
             GPU_UNROLL
             for (uint32_t i = 0; i < 2 * C::nv; i++) {
                 uint32_t dim = attn_dim<C>(i / 2) + i % 2;
-                uint16_t v = dim < job->value_dim ? value_at(job, item, key, dim) : 0;
-                if (!is_finite(v))
-                    t->acc[i / 2][half * 2 + i % 2] += hdl_bf16_to_f32(v);
+                if (dim < job->value_dim && !is_finite(from[dim]))
+                    t->acc[i / 2][half * 2 + i % 2] += hdl_bf16_to_f32(from[dim]);
             }
         }
     }
