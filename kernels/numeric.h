@@ -181,6 +181,13 @@ HDL_INLINE float hdl_gdn_decay(float a_log, float x)
  */
 enum { HDL_HEAD_DIM_MAX = 576, HDL_EXPERTS_MAX = 1024, HDL_TOPK_MAX = 64 };
 
+/* hdl_ops_limits of the CPU's implementations. */
+#define HDL_LIMITS_CPU                                                                             \
+    {                                                                                              \
+        HDL_HEAD_DIM_MAX, HDL_HEAD_DIM_MAX, HDL_HEAD_DIM_MAX, HDL_HEAD_DIM_MAX, HDL_HEAD_DIM_MAX,  \
+            HDL_GDN_TAPS_MAX, HDL_EXPERTS_MAX, HDL_TOPK_MAX, false                                 \
+    }
+
 /* The order in which a sum that no rank shares is taken: element i goes to lane i % 16, lanes add
  * in order of i, and the sixteen lanes are folded in halves. Any vector width up to 16 can do it.
  */

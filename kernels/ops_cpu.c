@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CPU tables: a copy of ref in which every op that has a vector form is replaced, one table per
  * instruction set, chosen by what cpuid (and the kernel's support for the registers) offers. */
+#include "kernels/numeric.h"
 #include "kernels/ref/ref.h"
 
 #if defined(__x86_64__)
@@ -47,12 +48,14 @@ HDL_CPU_OP_LIST(HDL_AVX512_DECLARE)
 #define HDL_AVX512_MEMBER(op, args) .op = hdl_avx512_##op,
 
 static const hdl_ops ops_avx2 = {.name = "cpu-avx2",
+                                 .limits = HDL_LIMITS_CPU,
                                  HDL_CPU_OP_LIST(HDL_AVX2_MEMBER) HDL_CPU_REF_OPS,
                                  .weight_bytes = hdl_avx2_weight_bytes,
                                  .weight_pack = hdl_avx2_weight_pack,
                                  .scratch_bytes = hdl_avx2_scratch_bytes};
 
 static const hdl_ops ops_avx512 = {.name = "cpu-avx512",
+                                   .limits = HDL_LIMITS_CPU,
                                    HDL_CPU_OP_LIST(HDL_AVX512_MEMBER) HDL_CPU_REF_OPS,
                                    .weight_bytes = hdl_avx512_weight_bytes,
                                    .weight_pack = hdl_avx512_weight_pack,

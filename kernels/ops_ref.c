@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "kernels/numeric.h"
 #include "kernels/ref/ref.h"
 
 size_t hdl_ref_scratch_bytes(const hdl_ops_extent *e)
@@ -14,6 +15,7 @@ size_t hdl_ref_scratch_bytes(const hdl_ops_extent *e)
 
 #define HDL_REF_MEMBER(op, args) .op = hdl_ref_##op,
 static const hdl_ops ops_ref = {.name = "ref",
+                                .limits = HDL_LIMITS_CPU,
                                 HDL_OP_LIST(HDL_REF_MEMBER).weight_bytes = hdl_ref_weight_bytes,
                                 .weight_pack = hdl_ref_weight_pack,
                                 .scratch_bytes = hdl_ref_scratch_bytes};

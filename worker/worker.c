@@ -65,6 +65,11 @@ static hdl_err open_device(hdl_worker *w, hdl_errmsg *why)
                                   .scratch_bytes = ops->scratch_bytes(&extent)};
     if (!o->plugin)
         return hdl_device_open_cpu(&w->device, &device, why);
+    if (ops->limits.blocks_pow2 && (o->block_tokens & (o->block_tokens - 1)) != 0)
+        return hdl_fail(HDL_UNSUPPORTED, why,
+                        "a KV block is to hold %u tokens; the kernels of %s find places by shifts; "
+                        "make kv.block_tokens a power of two",
+                        o->block_tokens, ops->name);
     hdl_plugin_device_opts remote = {
         .plugin = o->plugin,
         .host = device,

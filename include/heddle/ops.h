@@ -529,11 +529,22 @@ typedef struct hdl_kv_copy_args {
     X(batch_build, hdl_batch_build_args)                                                           \
     X(sample, hdl_sample_args)
 
+/* The largest shapes that an implementation's ops take. Whoever loads a model refuses a larger one
+ * with the name of what is too large; the ops assert. */
+typedef struct hdl_ops_limits {
+    uint32_t head_dim;                /* of keys and values that are both stored */
+    uint32_t latent_row, latent_rank; /* of latent attention: a cache row, and its value */
+    uint32_t gdn_k_dim, gdn_v_dim, gdn_taps;
+    uint32_t n_experts, topk;
+    bool blocks_pow2; /* block_tokens has to be a power of two */
+} hdl_ops_limits;
+
 #define HDL_OP_MEMBER(op, args) void (*op)(const args *, hdl_stream *);
 typedef struct hdl_ops_extent hdl_ops_extent;
 
 typedef struct hdl_ops {
     const char *name; /* "ref", "cpu-avx2", "cpu-avx512", ... */
+    hdl_ops_limits limits;
     HDL_OP_LIST(HDL_OP_MEMBER)
     /* Packing, cold: bytes of a packed matrix (0 if format or shape is not supported), and the
      * packing of some of its rows. weight_pack may be called from several loader threads for

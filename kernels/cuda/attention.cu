@@ -230,15 +230,16 @@ void hdl_cuda_attention(const hdl_attention_args *a, hdl_stream *stream)
     uintptr_t places = job.is_fp8 ? (uintptr_t)a->kv.k8 : (uintptr_t)a->kv.k;
     if (!a->latent)
         places |= job.is_fp8 ? (uintptr_t)a->kv.v8 : (uintptr_t)a->kv.v;
-    job.wide = dim % (job.is_fp8 ? 16 : 8) == 0 && places % 16 == 0;
+    job.wide = dim % 8 == 0 && places % 16 == 0;
     if (dim <= 64) {
         run<attn_shape<64, 64, 1, 4>, attn_shape<64, 64, 4, 2>>(&job, stream);
     } else if (dim <= 128) {
         run<attn_shape<128, 128, 1, 4>, attn_shape<128, 128, 4, 2>>(&job, stream);
-    } else if (dim <= 256) {
+    } else if (dim <= CUDA_HEAD_DIM_MAX) {
         run<attn_shape<256, 256, 1, 4>, attn_shape<256, 256, 2, 4>>(&job, stream);
     } else {
-        HDL_ASSERT(dim <= 576 && job.value_dim <= 512);
+        HDL_ASSERT(a->latent != 0 && dim <= CUDA_LATENT_ROW_MAX);
+        HDL_ASSERT_LE(job.value_dim, CUDA_LATENT_RANK_MAX);
         run<attn_shape<576, 512, 1, 4>, attn_shape<576, 512, 2, 4>>(&job, stream);
     }
 }

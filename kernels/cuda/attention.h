@@ -25,7 +25,7 @@ struct attn_job {
     hdl_attention_args a;
     uint32_t value_dim, group, block_shift;
     bool is_int8, is_fp8;
-    bool wide; /* rows of the cache are read 16 bytes at a time */
+    bool wide; /* rows of the cache are read 8 numbers at a time */
     attn_tiling tilings[ATTN_TILINGS];
     /* Scratch. A state is `stride` floats: a row's values, its sum, its maximum. */
     uint32_t stride, n_states;

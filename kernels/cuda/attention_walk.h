@@ -78,28 +78,27 @@ template <class C>
 GPU_DEVICE void load_fp8(const attn_job *job, const attn_item *item, uint32_t pos,
                          const unsigned char *from, uint16_t *to)
 {
-    enum { PART = 16, PARTS = C::dk / PART };
+    enum { PARTS = C::dk / 8 };
     uint32_t dim = job->a.kv.head_dim;
     GPU_UNROLL_2
     for (uint32_t i = gpu_thread(); i < C::keys * PARTS; i += C::threads) {
-        uint32_t key = pos + i / PARTS, at = i % PARTS * PART;
-        gpu_u4 *place = (gpu_u4 *)(to + i / PARTS * C::kv_stride + at), codes = {};
-        float scale = 0;
-        if (key >= item->first && key < item->end && at < dim) {
-            const unsigned char *tile = tile8_at(job, item, key, from);
-            const unsigned char *row = tile + hdl_kv8_row_at(dim, key) + at;
-            scale = *(const float *)(tile + hdl_kv8_scale_at(dim, key));
-            if (job->wide)
-                codes = *(const gpu_u4 *)row;
-            for (uint32_t e = 0; !job->wide && e < hdl_min_u32(PART, dim - at); e++)
-                codes.v[e / 4] |= (uint32_t)row[e] << e % 4 * 8;
+        uint32_t key = pos + i / PARTS, at = i % PARTS * 8;
+        uint16_t *place = to + i / PARTS * C::kv_stride + at;
+        if (key < item->first || key >= item->end || at >= dim) {
+            *(gpu_u4 *)place = {};
+            continue;
         }
-        GPU_UNROLL
-        for (uint32_t half = 0; half < 2; half++) {
-            uint32_t a = codes.v[2 * half], b = codes.v[2 * half + 1];
-            place[half] = {fp8_pair(a, scale), fp8_pair(a >> 16, scale), fp8_pair(b, scale),
-                           fp8_pair(b >> 16, scale)};
+        const unsigned char *tile = tile8_at(job, item, key, from);
+        const unsigned char *row = tile + hdl_kv8_row_at(dim, key) + at;
+        float scale = *(const float *)(tile + hdl_kv8_scale_at(dim, key));
+        if (job->wide) {
+            gpu_u2 c = *(const gpu_u2 *)row;
+            *(gpu_u4 *)place = {fp8_pair(c.v[0], scale), fp8_pair(c.v[0] >> 16, scale),
+                                fp8_pair(c.v[1], scale), fp8_pair(c.v[1] >> 16, scale)};
+            continue;
         }
+        for (uint32_t e = 0; e < 8; e++)
+            place[e] = at + e < dim ? hdl_fp8_to_bf16(row[e], scale) : 0;
     }
 }
 

@@ -9,6 +9,15 @@
 HDL_OP_LIST(HDL_CUDA_DECLARE)
 #undef HDL_CUDA_DECLARE
 
+/* What attention's blocks hold (attention.cu), a recurrence's (gated_delta.cu): hdl_ops_limits. */
+enum {
+    CUDA_HEAD_DIM_MAX = 256,
+    CUDA_LATENT_ROW_MAX = 576,
+    CUDA_LATENT_RANK_MAX = 512,
+    CUDA_GDN_K_MAX = 4096,
+    CUDA_GDN_V_MAX = 1024,
+};
+
 /* Row-major planes whose rows are padded; see weight.h. */
 size_t hdl_cuda_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_t n_leaves);
 void hdl_cuda_weight_pack(const hdl_pack_args *args);

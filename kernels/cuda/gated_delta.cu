@@ -14,7 +14,12 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/warp.h"
 
-enum { HELD = 128, K_MAX = 4096, NORM_THREADS = 256, NORM_HEADS = NORM_THREADS / HDL_LANES };
+enum {
+    HELD = 128,
+    K_MAX = CUDA_GDN_K_MAX,
+    NORM_THREADS = 256,
+    NORM_HEADS = NORM_THREADS / HDL_LANES
+};
 
 GPU_DEVICE const float *q_of(const hdl_gated_delta_args *a, size_t token, uint32_t head)
 {
@@ -178,7 +183,7 @@ void hdl_cuda_gated_delta(const hdl_gated_delta_args *a, hdl_stream *stream)
 {
     gpu_grid g;
     HDL_ASSERT_EQ(a->n_v_heads % a->n_k_heads, 0);
-    HDL_ASSERT(a->v_dim <= 1024 && a->k_dim <= K_MAX);
+    HDL_ASSERT(a->v_dim <= CUDA_GDN_V_MAX && a->k_dim <= K_MAX);
     bool held = a->k_dim == HELD && a->v_dim == HELD && (uintptr_t)a->qkv % 16 == 0;
     g.x = a->n_v_heads;
     g.y = a->n_rows;

@@ -42,6 +42,9 @@ static hdl_plugin plugin;
 static void fill_tables()
 {
     ops.name = NAME;
+    ops.limits = {CUDA_HEAD_DIM_MAX, CUDA_LATENT_ROW_MAX, CUDA_LATENT_RANK_MAX,
+                  CUDA_GDN_K_MAX,    CUDA_GDN_V_MAX,      HDL_GDN_TAPS_MAX,
+                  HDL_EXPERTS_MAX,   HDL_TOPK_MAX,        true};
 #define HDL_CUDA_MEMBER(op) ops.op = hdl_cuda_##op;
     HDL_CUDA_OP_LIST(HDL_CUDA_MEMBER)
 #undef HDL_CUDA_MEMBER

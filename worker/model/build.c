@@ -250,24 +250,30 @@ static hdl_err measure(hdl_build *c, hdl_errmsg *why)
 }
 
 /* What ops assert at every call is refused here, where a person reads it. */
-static hdl_err check_limits(const hdl_model_desc *d, hdl_errmsg *why)
+static hdl_err check_limits(const hdl_model_opts *opts, hdl_errmsg *why)
 {
+    const hdl_model_desc *d = opts->desc;
+    const hdl_ops *ops = hdl_device_ops(opts->device);
+    const hdl_ops_limits *l = &ops->limits;
     const struct {
         const char *what;
         uint32_t value, max;
-    } limits[] = {{"head_dim", d->head_dim, HDL_HEAD_DIM_MAX},
-                  {"key head of recurrent layers", d->gdn.k_dim, HDL_HEAD_DIM_MAX},
-                  {"value head of recurrent layers", d->gdn.v_dim, HDL_HEAD_DIM_MAX},
-                  {"convolution", d->gdn.conv, HDL_GDN_TAPS_MAX},
-                  {"row of the latent cache", d->mla.kv_rank + d->mla.rope_dim, HDL_HEAD_DIM_MAX},
-                  {"number of experts", d->n_experts, HDL_EXPERTS_MAX},
-                  {"number of experts per token", d->topk, HDL_TOPK_MAX}};
+    } limits[] = {{"head_dim", d->mla.kv_rank ? 0 : d->head_dim, l->head_dim},
+                  {"key head of recurrent layers", d->gdn.k_dim, l->gdn_k_dim},
+                  {"value head of recurrent layers", d->gdn.v_dim, l->gdn_v_dim},
+                  {"convolution", d->gdn.conv, l->gdn_taps},
+                  {"row of the latent cache", d->mla.kv_rank + d->mla.rope_dim, l->latent_row},
+                  {"rank of the latent cache", d->mla.kv_rank, l->latent_rank},
+                  {"number of experts", d->n_experts, l->n_experts},
+                  {"number of experts per token", d->topk, l->topk}};
     for (size_t i = 0; i < HDL_ARRAY_LEN(limits); i++)
         if (limits[i].value > limits[i].max)
             return hdl_fail(HDL_UNSUPPORTED, why,
-                            "the model's %s is %u; the kernels take at most %u; choose another "
+                            "the model's %s is %u; the kernels of %s take at most %u; %s another "
                             "model",
-                            limits[i].what, limits[i].value, limits[i].max);
+                            limits[i].what, limits[i].value, ops->name, limits[i].max,
+                            hdl_device_is_host(opts->device) ? "choose"
+                                                             : "say --device cpu or choose");
     return HDL_OK;
 }
 
@@ -351,7 +357,7 @@ hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *
                        .ops = hdl_device_ops(opts->device),
                        .max_len = opts->max_len,
                        .device = opts->device};
-    HDL_TRY(check_limits(opts->desc, why));
+    HDL_TRY(check_limits(opts, why));
     size_t n_experts = (size_t)2 * opts->shard.n_experts * opts->desc->n_layers;
     out->layers = calloc(opts->desc->n_layers, sizeof(*out->layers));
     out->experts = calloc(n_experts ? n_experts : 1, sizeof(*out->experts));

@@ -10,6 +10,7 @@
 #include <heddle/device.h>
 
 #include "base/assert.h"
+#include "kernels/numeric.h"
 
 struct hdl_plugin_device {
     hdl_device *cpu; /* owned: runs the kernels */
@@ -151,6 +152,7 @@ static size_t scratch_bytes(const hdl_ops_extent *extent)
 
 #define NAME_OPEN(op, args) .op = run_##op,
 static const hdl_ops ops = {.name = "ref behind a wall",
+                            .limits = HDL_LIMITS_CPU,
                             HDL_OP_LIST(NAME_OPEN).weight_bytes = weight_bytes,
                             .weight_pack = weight_pack,
                             .scratch_bytes = scratch_bytes};

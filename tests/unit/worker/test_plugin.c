@@ -129,6 +129,36 @@ static void test_golden(void **state)
     free(t.file);
 }
 
+/* What the kernels cannot do is refused while loading, by name and with what to do. */
+static void refuses(hdl_worker_opts opts, const char *config, const char *const words[3])
+{
+    char dir[256];
+    hdl_errmsg why = {0};
+    hdl_worker *worker = NULL;
+    rig_make_model(dir, config, HDL_DTYPE_BF16);
+    opts.model_path = dir;
+    opts.plugin = plugin;
+    opts.weights = HDL_WFORMAT_COUNT;
+    assert_int_equal(hdl_worker_open(&worker, &opts, &why), HDL_UNSUPPORTED);
+    print_message("%s\n", why.text);
+    for (int i = 0; i < 3; i++)
+        assert_non_null(strstr(why.text, words[i]));
+    rig_remove(dir);
+}
+
+static void test_limits(void **state)
+{
+    (void)state;
+    static const char wide[] =
+        "{\"architectures\":[\"LlamaForCausalLM\"],\"vocab_size\":97,\"hidden_size\":64,"
+        "\"intermediate_size\":64,\"num_hidden_layers\":1,\"num_attention_heads\":2,"
+        "\"num_key_value_heads\":1,\"head_dim\":288,\"hidden_act\":\"silu\",\"rms_norm_eps\":1e-6,"
+        "\"rope_theta\":1000.0,\"max_position_embeddings\":256,\"tie_word_embeddings\":false}";
+    refuses((hdl_worker_opts){0}, wide, (const char *const[]){"head_dim is 288", "256", "cpu"});
+    refuses((hdl_worker_opts){.block_tokens = 96}, rig_config_llama,
+            (const char *const[]){"96 tokens", "shifts", "power of two"});
+}
+
 static bool is_asked(const char *name, int argc, char **argv)
 {
     for (int i = 2; i < argc; i++)
@@ -149,9 +179,9 @@ int main(int argc, char **argv)
         {"gptoss", HDL_WFORMAT_COUNT, HDL_KV_FP8},
         {"deepseek-v2-lite", HDL_WFORMAT_COUNT, HDL_KV_FP8},
     };
-    static struct CMUnitTest tests[HDL_ARRAY_LEN(goldens)];
+    static struct CMUnitTest tests[HDL_ARRAY_LEN(goldens) + 1] = {cmocka_unit_test(test_limits)};
     hdl_errmsg why = {0};
-    size_t n = 0;
+    size_t n = 1;
     if (argc < 2 || hdl_plugin_load(&plugin, argv[1], &why) != HDL_OK) {
         fprintf(stderr, "usage: heddle_test_worker_plugin FILE [ARCHITECTURE...]; %s\n", why.text);
         return 2;
