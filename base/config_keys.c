@@ -10,6 +10,7 @@ static const char *const choices_model_weights[] = {HDL_CHOICES_model_weights, N
 static const char *const choices_device[] = {HDL_CHOICES_device, NULL};
 static const char *const choices_isa[] = {HDL_CHOICES_isa, NULL};
 static const char *const choices_collectives[] = {HDL_CHOICES_collectives, NULL};
+static const char *const choices_numerics[] = {HDL_CHOICES_numerics, NULL};
 static const char *const choices_kv_type[] = {HDL_CHOICES_kv_type, NULL};
 static const char *const choices_speculate[] = {HDL_CHOICES_speculate, NULL};
 static const char *const choices_log_level[] = {HDL_CHOICES_log_level, NULL};

@@ -44,6 +44,11 @@
          .config = "worker.device",                                                                \
          .group = "Device",                                                                        \
          .doc = "cpu or cuda"},                                                                    \
+        {.name = "numerics",                                                                       \
+         .value = "MODE",                                                                          \
+         .config = "worker.numerics",                                                              \
+         .group = "Device",                                                                        \
+         .doc = "exact, or fast: on GPUs sums in the quickest order"},                             \
         {.name = "threads",                                                                        \
          .value = "N",                                                                             \
          .config = "worker.threads",                                                               \

@@ -141,6 +141,7 @@ static hdl_err load(hdl_control *c, const hdl_msg_assign *a, hdl_errmsg *why)
         .isa = (hdl_isa)c->config->isa,
         .plugin = plugin,
         .gpu = hdl_device_gpu(c->config->device),
+        .fast = c->config->numerics == HDL_NUMERICS_FAST,
         .nccl = c->config->collectives == HDL_COLLECTIVES_NCCL   ? HDL_NCCL_REQUIRED
                 : c->config->collectives == HDL_COLLECTIVES_AUTO ? HDL_NCCL_AUTO
                                                                  : HDL_NCCL_NEVER,

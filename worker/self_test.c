@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Before a rank says READY: a fixed prompt alone, and again cut in chunks inside a batch, must give
- * the same tokens and the same bits of log-probability. Finds broken kernels, ranks that disagree
+ * the same tokens and the same bits of log-probability (in `fast` only near ones: nobody promises
+ * bits there). Finds broken kernels, ranks that disagree
  * and weights that are no numbers. Uses the step itself; leaves the epoch at step 0. */
+#include <math.h>
 #include <string.h>
 
 #include "worker/worker_impl.h"
@@ -147,6 +149,16 @@ static hdl_err generate(test *t, outcome *out, hdl_errmsg *why)
     return HDL_OK;
 }
 
+/* Of the first token, which both runs choose behind the same text: a plain NaN is far from all. */
+static bool near(const outcome *a, const outcome *b)
+{
+    const float most = 0.25f; /* sums in another order move a log-probability by some thousandths */
+    for (uint32_t k = 0; k < 1 + TOPS; k++)
+        if (!(fabsf(a->logprobs[0][k] - b->logprobs[0][k]) <= most))
+            return false;
+    return true;
+}
+
 static bool same(const outcome *a, const outcome *b)
 {
     return memcmp(a->tokens, b->tokens, sizeof(a->tokens)) == 0 &&
@@ -180,7 +192,8 @@ hdl_err hdl_worker_self_test(hdl_worker *w, hdl_errmsg *why)
     forget(w);
     HDL_TRY(generate(&t, &batched, why));
     forget(w);
-    if (w->shard.rank == 0 && !same(&alone, &batched))
+    bool agree = w->opts.plugin && w->opts.fast ? near(&alone, &batched) : same(&alone, &batched);
+    if (w->shard.rank == 0 && !agree)
         return hdl_fail(HDL_DEVICE, why,
                         "the self-test failed; a prompt gave other numbers inside a batch than "
                         "alone on %s; choose another instruction set and report this",

@@ -58,22 +58,28 @@ static hdl_err open_device(hdl_worker *w, hdl_errmsg *why)
         return HDL_UNSUPPORTED;
     uint32_t n_tokens = hdl_max_u32(o->step_tokens, HDL_LOGIT_ROWS);
     hdl_ops_extent extent = hdl_model_extent(&w->desc, &w->shard, n_tokens, o->max_len);
+    extent.fast = o->plugin && o->fast;
     hdl_cpu_device_opts device = {.n_threads = o->n_threads,
                                   .cpus = o->cpus,
                                   .n_cpus = o->n_cpus,
                                   .isa = o->isa,
                                   .scratch_bytes = ops->scratch_bytes(&extent)};
-    if (!o->plugin)
+    if (!o->plugin) {
+        if (o->fast)
+            HDL_LOG(INFO, LOAD, "numerics", "asked=fast mode=exact device=%s", ops->name);
         return hdl_device_open_cpu(&w->device, &device, why);
+    }
     if (ops->limits.blocks_pow2 && (o->block_tokens & (o->block_tokens - 1)) != 0)
         return hdl_fail(HDL_UNSUPPORTED, why,
                         "a KV block is to hold %u tokens; the kernels of %s find places by shifts; "
                         "make kv.block_tokens a power of two",
                         o->block_tokens, ops->name);
-    hdl_plugin_device_opts remote = {
-        .plugin = o->plugin,
-        .host = device,
-        .device = {.index = o->gpu, .scratch_bytes = device.scratch_bytes, .order = o->gpu_order}};
+    hdl_plugin_device_opts remote = {.plugin = o->plugin,
+                                     .host = device,
+                                     .device = {.index = o->gpu,
+                                                .scratch_bytes = device.scratch_bytes,
+                                                .fast = o->fast,
+                                                .order = o->gpu_order}};
     return hdl_device_open_plugin(&w->device, &remote, why);
 }
 
@@ -144,6 +150,7 @@ static hdl_err load(hdl_worker *w, hdl_errmsg *why)
                             .packed_cache = o->packed_cache};
     HDL_TRY(hdl_place_weights(&w->model, w->files, &place, why));
     hdl_files_forget_pages(w->files);
+    HDL_TRY(hdl_plans_make(w, why));
     HDL_LOG(INFO, LOAD, "loaded", "rank=%u weight_bytes=%zu load_us=%llu device=%s", o->rank,
             w->model.memory_bytes, (unsigned long long)(hdl_clock_now_us() - start_us),
             w->model.ops->name);

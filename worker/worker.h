@@ -58,6 +58,7 @@ typedef struct hdl_worker_opts {
     /* Device: the CPU, or a GPU through its plugin (borrowed; process lifetime). */
     const hdl_plugin *plugin;
     uint32_t gpu; /* index */
+    bool fast;    /* numerics: fast; a CPU is exact nevertheless */
     hdl_nccl nccl;
     uint32_t gpu_order; /* tests: hdl_plugin_opts.order */
     uint32_t n_threads; /* 0: 1 */

@@ -46,3 +46,6 @@ struct hdl_worker {
     uint32_t n_rows, n_probs, n_sampled;
     hdl_errmsg why; /* of the last refused plan */
 };
+
+/* plans.c: `numerics: fast`, once the weights are on the device. */
+hdl_err hdl_plans_make(hdl_worker *w, hdl_errmsg *why) HDL_MUST_CHECK;

@@ -37,6 +37,9 @@
       "replicas (data parallel groups)")                                                          \
     X(ENUM, device, "worker.device", "cpu", 0, 0,                                                 \
       "kind of device that a worker drives")                                                      \
+    X(ENUM, numerics, "worker.numerics", "exact", 0, 0,                                           \
+      "exact: the same bits in any batch, chunk and layout; fast: on GPUs sums in the order that "\
+      "is quickest; a CPU is always exact")                                                       \
     X(STRING, cuda_plugin, "worker.cuda_plugin", "", 0, 0,                                        \
       "the CUDA plugin; empty: libheddle_cuda.so beside the program")                             \
     X(INT, threads, "worker.threads", "0", 0, 1024,                                               \
@@ -177,6 +180,7 @@
 #define HDL_CHOICES_device                                                                         \
     "cpu", "cuda", "cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:4", "cuda:5", "cuda:6", "cuda:7", \
         "cuda:8", "cuda:9", "cuda:10", "cuda:11", "cuda:12", "cuda:13", "cuda:14", "cuda:15"
+#define HDL_CHOICES_numerics    "exact", "fast"
 #define HDL_CHOICES_isa         "auto", "ref", "avx2", "avx512"
 #define HDL_CHOICES_collectives "auto", "shm", "ucx", "nccl"
 #define HDL_CHOICES_kv_type     "auto", "bf16", "int8", "fp8"
@@ -191,6 +195,8 @@ typedef enum hdl_weights_choice {
     HDL_WEIGHTS_Q8,
     HDL_WEIGHTS_Q4
 } hdl_weights_choice;
+
+typedef enum hdl_numerics_choice { HDL_NUMERICS_EXACT, HDL_NUMERICS_FAST } hdl_numerics_choice;
 
 /* cuda: the worker's place on its machine names the GPU, the first one for a single worker. */
 typedef enum hdl_device_choice {

@@ -564,6 +564,7 @@ struct hdl_ops_extent {
         k_max; /* this rank's; inter: the larger of a dense layer's and a shared expert's */
     uint32_t latent_rank, nope_dim; /* of latent attention, or 0; its head_dim is a cache row's */
     uint32_t max_len;
+    bool fast; /* numerics: fast */
 };
 
 /* Instruction sets of the CPU backend, lowest first. AUTO picks the best that cpuid offers. */

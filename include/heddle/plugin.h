@@ -23,6 +23,7 @@ typedef struct hdl_plugin_graph hdl_plugin_graph;
 typedef struct hdl_plugin_opts {
     uint32_t index;       /* of the GPU, among those that the process sees */
     size_t scratch_bytes; /* of the stream; from ops->scratch_bytes */
+    bool fast;            /* numerics: fast (DESIGN 6): sums in an order that nobody promises */
     uint32_t order; /* fiber: 0 threads and blocks in order, 1 backwards, else shuffled by it */
 } hdl_plugin_opts;
 
@@ -32,6 +33,7 @@ typedef struct hdl_plugin_info {
     uint32_t major, minor; /* compute capability; 0.0: fibers */
     uint32_t n_sms;        /* multiprocessors */
     uint64_t memory_bytes, memory_free;
+    char fast_by[64]; /* who multiplies in `fast`, or that nobody does and why; "": exact */
 } hdl_plugin_info;
 
 /* Collectives between devices (NCCL), over device memory and in order with the ops of the stream.
@@ -97,6 +99,10 @@ typedef struct hdl_plugin {
     void (*close)(hdl_plugin_device *device); /* frees all memory of it; NULL is fine */
     hdl_err (*info)(hdl_plugin_device *device, hdl_plugin_info *out);
     hdl_stream *(*stream)(hdl_plugin_device *device);
+
+    /* In `fast`: chooses how products of this matrix with up to n_tokens rows run; steps choose
+     * nothing. Once a matrix lies on the device, or after. Cold. */
+    hdl_err (*plan)(hdl_plugin_device *device, const hdl_weight *w, uint32_t n_tokens);
 
     /* Zeroed, 256-byte aligned; NULL without room. Cold. */
     void *(*alloc)(hdl_plugin_device *device, size_t bytes);

@@ -240,6 +240,9 @@ void hdl_cuda_attention(const hdl_attention_args *a, hdl_stream *stream)
     } else {
         HDL_ASSERT(a->latent != 0 && dim <= CUDA_LATENT_ROW_MAX);
         HDL_ASSERT_LE(job.value_dim, CUDA_LATENT_RANK_MAX);
-        run<attn_shape<576, 512, 1, 4>, attn_shape<576, 512, 2, 4>>(&job, stream);
+        if (job.is_fp8)
+            run<attn_shape<576, 512, 1, 4, true>, attn_shape<576, 512, 2, 4, true>>(&job, stream);
+        else
+            run<attn_shape<576, 512, 1, 4>, attn_shape<576, 512, 2, 4>>(&job, stream);
     }
 }

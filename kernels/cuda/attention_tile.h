@@ -21,7 +21,8 @@
 
 enum { ATTN_CHUNKS = 4, ATTN_ONES = 0x3f803f80 }; /* ONES: two bf16 */
 
-template <int dk_, int dv_, int wm_, int wn_> struct attn_shape {
+/* fp8_: of shapes with no register to spare, whether the cache is FP8; others look. */
+template <int dk_, int dv_, int wm_, int wn_, bool fp8_ = false> struct attn_shape {
     enum {
         dk = dk_,
         dv = dv_,
@@ -37,6 +38,8 @@ template <int dk_, int dv_, int wm_, int wn_> struct attn_shape {
         lane_rows = 16 / wn,           /* rows of the softmax of a warp */
         row_lanes = GPU_WARP / lane_rows,
         lane_keys = keys / row_lanes,
+        full = dk > 256, /* no register to spare */
+        fp8 = fp8_,
         planes = dk > 256 ? 2 : 4, /* of p; those of latent shapes are bf16 alone */
         kv_stride = dk + 8,
         p_stride = keys + 8,
@@ -89,6 +92,11 @@ GPU_DEVICE attn_pair attn_split(float x, float y)
     uint32_t high = gpu_pack_bf16(x, y);
     float left = x - hdl_f32_from_bits(high << 16), right = y - hdl_f32_from_bits(high & ~0xffffu);
     return {high, gpu_pack_bf16(left, right)};
+}
+
+template <class C> GPU_DEVICE bool attn_is_fp8(const attn_job *job)
+{
+    return C::full ? C::fp8 != 0 : job->is_fp8;
 }
 
 template <class C> GPU_DEVICE uint32_t attn_wm() { return gpu_warp() / C::wn; }

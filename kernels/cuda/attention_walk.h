@@ -41,9 +41,11 @@ GPU_DEVICE void load_half(const attn_job *job, const attn_item *item, uint32_t p
 GPU_DEVICE const unsigned char *tile8_at(const attn_job *job, const attn_item *item, uint32_t key,
                                          const unsigned char *from)
 {
+    const hdl_kv_view *kv = &job->a.kv;
     uint32_t block = item->row->table[key >> job->block_shift];
-    uint32_t at = key & (job->a.kv.block_tokens - 1);
-    return from + hdl_kv8_tile_at(&job->a.kv, block, item->kv_head, at);
+    uint32_t tile = ((block * kv->n_kv_heads + item->kv_head) << job->block_shift) / HDL_ATTN_TILE;
+    tile += (key & (kv->block_tokens - 1)) / HDL_ATTN_TILE; /* of the cache: hdl_kv8_tile_at */
+    return from + (size_t)tile * (HDL_ATTN_TILE * (kv->head_dim + (uint32_t)sizeof(float)));
 }
 
 GPU_DEVICE uint16_t code_at(const unsigned char *code)
@@ -80,8 +82,9 @@ GPU_DEVICE void load_fp8(const attn_job *job, const attn_item *item, uint32_t po
 {
     enum { PARTS = C::dk / 8 };
     uint32_t dim = job->a.kv.head_dim;
-    GPU_UNROLL_2
-    for (uint32_t i = gpu_thread(); i < C::keys * PARTS; i += C::threads) {
+    GPU_UNROLL_1 /* or registers of the fragments go */
+        for (uint32_t i = gpu_thread(); i < C::keys * PARTS; i += C::threads)
+    {
         uint32_t key = pos + i / PARTS, at = i % PARTS * 8;
         uint16_t *place = to + i / PARTS * C::kv_stride + at;
         if (key < item->first || key >= item->end || at >= dim) {
@@ -140,7 +143,7 @@ GPU_DEVICE void load_tile(const attn_job *job, const attn_item *item, uint32_t p
             return;
         }
     }
-    if (job->is_fp8) {
+    if (attn_is_fp8<C>(job)) {
         load_fp8<C>(job, item, pos, job->a.kv.k8, tile.k);
         if (!job->a.latent)
             load_fp8<C>(job, item, pos, job->a.kv.v8, tile.v);
@@ -181,7 +184,7 @@ GPU_DEVICE void add_bad(const attn_job *job, const attn_item *item, uint32_t pos
         attn_span s = attn_row_span(job, item, attn_frag_row<C>(half));
         for (uint32_t key = hdl_max_u32(pos, s.first); key < hdl_min_u32(pos + C::keys, s.end);
              key++) {
-            if (job->is_fp8) { /* all of a row, or nothing */
+            if (attn_is_fp8<C>(job)) { /* all of a row, or nothing */
                 const unsigned char *tile =
                     tile8_at(job, item, key, job->a.latent ? kv->k8 : kv->v8);
                 float scale = *(const float *)(tile + hdl_kv8_scale_at(kv->head_dim, key));

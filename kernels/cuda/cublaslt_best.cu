@@ -2,35 +2,13 @@
 /* C = A^T B, square, of random numbers: every way that cuBLASLt proposes is timed, the quickest one
  * is kept. Random, because a GPU that multiplies zeros draws less power and clocks higher. nvcc's
  * build alone. */
-#include <dlfcn.h>
-
+#include "kernels/cuda/cublaslt_api.h"
 #include "kernels/cuda/cublaslt_best.h"
 
-#if __has_include(<cublasLt.h>)
-#include <cublasLt.h>
+#ifndef HDL_NO_CUBLASLT
 
 enum { SIDE = 8192, WAYS = 8, RUNS = 3 };
 static const size_t WORKSPACE = (size_t)64 << 20;
-
-#define LT_CALLS(X)                                                                                \
-    X(cublasLtCreate)                                                                              \
-    X(cublasLtDestroy)                                                                             \
-    X(cublasLtMatmulDescCreate)                                                                    \
-    X(cublasLtMatmulDescSetAttribute)                                                              \
-    X(cublasLtMatmulDescDestroy)                                                                   \
-    X(cublasLtMatrixLayoutCreate)                                                                  \
-    X(cublasLtMatrixLayoutDestroy)                                                                 \
-    X(cublasLtMatmulPreferenceCreate)                                                              \
-    X(cublasLtMatmulPreferenceSetAttribute)                                                        \
-    X(cublasLtMatmulPreferenceDestroy)                                                             \
-    X(cublasLtMatmulAlgoGetHeuristic)                                                              \
-    X(cublasLtMatmul)
-
-struct lt_calls {
-#define LT_MEMBER(call) decltype(&::call) call;
-    LT_CALLS(LT_MEMBER)
-#undef LT_MEMBER
-};
 
 struct cublaslt_best {
     const lt_calls *lt;
@@ -44,27 +22,6 @@ struct cublaslt_best {
     bool is_int;
     unsigned char *a, *b, *c, *workspace; /* owned, of the device */
 };
-
-/* Loaded once, for good; the version of the toolkit that this was built with. */
-static const lt_calls *lt_find()
-{
-    static lt_calls calls;
-    static bool found;
-    char name[32];
-    if (found)
-        return &calls;
-    snprintf(name, sizeof name, "libcublasLt.so.%d", CUBLAS_VER_MAJOR);
-    void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-    found = library != NULL;
-#define LT_FIND(call)                                                                              \
-    if (found) {                                                                                   \
-        calls.call = (decltype(calls.call))dlsym(library, #call);                                  \
-        found = calls.call != NULL;                                                                \
-    }
-    LT_CALLS(LT_FIND)
-#undef LT_FIND
-    return found ? &calls : NULL;
-}
 
 /* bf16 in [0.5, 1) and [-1, -0.5), or any int8. */
 GPU_KERNEL(256) fill_random(uint32_t *to, size_t n, bool is_int)

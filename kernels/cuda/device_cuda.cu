@@ -5,9 +5,12 @@
  * An error is kept in the stream and returned by every call from then on: after a fault the context
  * is gone, and the process has to end. */
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/fast.h"
+#include "kernels/cuda/matmul.h"
 
 struct hdl_plugin_device {
     hdl_stream stream;
+    char fast_by[64];
     int index;
     struct taken *all; /* owned: what close frees */
 };
@@ -104,6 +107,7 @@ static void close_device(hdl_plugin_device *d)
 {
     if (!d)
         return;
+    fast_close(&d->stream);
     gpu_upload_forget(&d->stream);
     while (d->all)
         give_as(d, d->all->ptr);
@@ -174,6 +178,8 @@ static hdl_err open_device(hdl_plugin_device **out, const hdl_plugin_opts *opts,
                         "sched.step_tokens",
                         opts->scratch_bytes);
     }
+    if (opts->fast)
+        fast_open(&d->stream, d->fast_by);
     *out = d;
     return HDL_OK;
 }
@@ -183,6 +189,7 @@ static hdl_err info(hdl_plugin_device *d, hdl_plugin_info *out)
     cudaDeviceProp p;
     size_t free_bytes = 0, total = 0;
     *out = {};
+    memcpy(out->fast_by, d->fast_by, sizeof out->fast_by);
     HDL_TRY(keep(&d->stream, cudaGetDeviceProperties(&p, d->index), "properties"));
     HDL_TRY(keep(&d->stream, cudaMemGetInfo(&free_bytes, &total), "free memory"));
     HDL_TRY(keep(&d->stream, cudaDeviceGetPCIBusId(out->bus_id, (int)sizeof out->bus_id, d->index),
@@ -197,6 +204,12 @@ static hdl_err info(hdl_plugin_device *d, hdl_plugin_info *out)
 }
 
 static hdl_stream *stream(hdl_plugin_device *d) { return &d->stream; }
+
+static hdl_err plan(hdl_plugin_device *d, const hdl_weight *w, uint32_t n_tokens)
+{
+    mm_plan(w, n_tokens, &d->stream);
+    return d->stream.err;
+}
 static void *take(hdl_plugin_device *d, size_t bytes) { return take_as(d, bytes, false); }
 static void *take_pinned(hdl_plugin_device *d, size_t bytes) { return take_as(d, bytes, true); }
 
@@ -336,35 +349,20 @@ static void graph_free(hdl_plugin_graph *g)
 }
 
 const hdl_plugin hdl_cuda_device_layer = {
-    HDL_PLUGIN_ABI,
-    sizeof(hdl_plugin),
-    "cuda",
-    NULL,
-    probe,
-    open_device,
-    close_device,
-    info,
-    stream,
-    take,
-    give_as,
-    take_pinned,
-    give_as,
-    move,
-    move,
-    move,
-    fill,
-    sync,
-    event_new,
-    event_free,
-    event_record,
-    event_wait,
-    event_new_timed,
-    event_elapsed,
-    event_done,
-    graph_begin,
-    graph_end,
-    graph_run,
-    graph_free,
-    NULL,
-    NULL,
+    HDL_PLUGIN_ABI, sizeof(hdl_plugin),
+    "cuda",         NULL,
+    probe,          open_device,
+    close_device,   info,
+    stream,         plan,
+    take,           give_as,
+    take_pinned,    give_as,
+    move,           move,
+    move,           fill,
+    sync,           event_new,
+    event_free,     event_record,
+    event_wait,     event_new_timed,
+    event_elapsed,  event_done,
+    graph_begin,    graph_end,
+    graph_run,      graph_free,
+    NULL,           NULL,
 };

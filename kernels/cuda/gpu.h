@@ -85,7 +85,8 @@ struct hdl_stream {
     hdl_err err;           /* sticky: the first error of a launch or copy */
     struct gpu_kept *kept; /* of gpu_upload */
     uint32_t n_kept;
-    struct fiber_notes *notes; /* fibers: what is being recorded; NULL: nothing */
+    struct fast_products *fast; /* of fast.h; NULL: exact */
+    struct fiber_notes *notes;  /* fibers: what is being recorded; NULL: nothing */
 };
 
 /* Scratch of an op, 256-byte aligned, on the device. Asserts where scratch_bytes was no bound. */

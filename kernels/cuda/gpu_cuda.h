@@ -10,6 +10,7 @@
 #define GPU_DEVICE          static __device__ __forceinline__
 #define GPU_UNROLL          _Pragma("unroll")
 #define GPU_UNROLL_2        _Pragma("unroll 2")
+#define GPU_UNROLL_1        _Pragma("unroll 1")
 
 GPU_DEVICE uint32_t gpu_thread() { return threadIdx.x; }
 GPU_DEVICE uint32_t gpu_threads() { return blockDim.x; }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The engine's host side: which kernel, which grid. */
+#include "kernels/cuda/fast.h"
 #include "kernels/cuda/matmul.h"
 
 enum { WARPS = 8 };
@@ -43,6 +44,42 @@ static void launch(const mm_args *a, hdl_wformat format, hdl_stream *stream)
         mm_launch_q4(a, stream);
 }
 
+/* Of a matrix alone, of bf16. */
+static fast_product fast_of(const hdl_weight *w)
+{
+    fast_product p = {};
+    p.w = (const uint16_t *)w->data;
+    p.n = hdl_weight_rows(w);
+    p.k = w->k;
+    p.stride = weight_layout_of(w->format, p.n, p.k).row_bytes / sizeof(uint16_t);
+    return p;
+}
+
+void mm_plan(const hdl_weight *w, uint32_t n_rows, hdl_stream *stream)
+{
+    for (; w && stream->fast; w = w->more)
+        if (w->format == HDL_WFORMAT_BF16) {
+            fast_product shape = fast_of(w);
+            fast_plan(stream, &shape, n_rows);
+        }
+}
+
+/* In `fast`: one matrix of bf16 and rows enough. */
+static bool run_fast(const mm_job *job, const hdl_weight *w, const mm_args *a, hdl_stream *stream)
+{
+    if (!stream->fast || w->format != HDL_WFORMAT_BF16 || a->n_rows < FAST_ROWS_MIN)
+        return false;
+    if (job->device || job->tiles || job->in.items || job->in.n_groups != 1)
+        return false;
+    fast_product p = fast_of(w);
+    p.x = (const uint16_t *)a->x.data;
+    p.m = a->n_rows;
+    p.bias = a->out.bias;
+    p.y = a->out.y;
+    p.y_stride = a->out.stride;
+    return fast_run(stream, &p);
+}
+
 /* The rows that lie in w's own data. */
 static void run_part(const mm_job *job, const hdl_weight *w, const mm_output *out,
                      hdl_stream *stream)
@@ -65,7 +102,8 @@ static void run_part(const mm_job *job, const hdl_weight *w, const mm_output *ou
     a.few = a.tile_rows < MM_TILE_ROWS_MAX || a.n_token_tiles == 1;
     while (a.few && a.warps_k < WARPS && a.warps_k < a.n_parts)
         a.warps_k *= 2;
-    launch(&a, w->format, stream);
+    if (!run_fast(job, w, &a, stream))
+        launch(&a, w->format, stream);
     stream->scratch_at = mark;
 }
 

@@ -60,6 +60,9 @@ uint32_t mm_tile_rows(size_t rows);
 /* All parts of a stacked matrix (hdl_weight.more). Scratch is the caller's to give back. */
 void mm_run(const mm_job *job, hdl_stream *stream);
 
+/* In `fast`: chooses, while loading, how products of this matrix with up to so many rows run. */
+void mm_plan(const hdl_weight *w, uint32_t n_rows, hdl_stream *stream);
+
 /* Upper bound of mm_run's scratch for so many packed rows of k numbers. */
 size_t mm_scratch_bytes(size_t rows, size_t k);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The bound of rule 5: what ops take from the stream for a step of these extents. */
+#include "kernels/cuda/fast.h"
 #include "kernels/cuda/matmul.h"
 
 /* Rows that a mixture packs: every choice, and less than a tile wasted by each expert. */
@@ -19,7 +20,7 @@ size_t hdl_cuda_scratch_bytes(const hdl_ops_extent *e)
     size_t tokens =
                ((size_t)e->n_tokens + MM_TILE_ROWS_MAX - 1) / MM_TILE_ROWS_MAX * MM_TILE_ROWS_MAX,
            k = hdl_max_u32(e->k_max, e->hidden);
-    size_t linear = mm_scratch_bytes(tokens, k);
+    size_t linear = mm_scratch_bytes(tokens, k) + (e->fast ? fast_scratch_bytes() : 0);
     size_t heads = e->n_heads * sizeof(hdl_weight) +
                    mm_scratch_bytes(tokens * e->n_heads, hdl_max_u32(e->nope_dim, e->latent_rank));
     size_t rows = moe_rows(e), wide = 2 * (size_t)e->moe_inter;

@@ -2,7 +2,9 @@
 /* The device layer of the fiber plugin. Everything is done when a call returns; what a caller must
  * wait for on a GPU it may not rely on here either (tests of both share their code). */
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/fast.h"
 #include "kernels/cuda/fiber/memory.h"
+#include "kernels/cuda/matmul.h"
 
 extern "C" {
 #include "base/clock.h"
@@ -10,6 +12,7 @@ extern "C" {
 
 struct hdl_plugin_device {
     hdl_stream stream;
+    char fast_by[64];
 };
 struct hdl_plugin_event {
     hdl_plugin_device *device;
@@ -27,6 +30,7 @@ static void close_device(hdl_plugin_device *d)
 {
     if (!d)
         return;
+    fast_close(&d->stream);
     gpu_upload_forget(&d->stream);
     fiber_memory_give(d->stream.scratch);
     free(d);
@@ -60,6 +64,8 @@ static hdl_err open_device(hdl_plugin_device **out, const hdl_plugin_opts *opts,
                         "lower sched.step_tokens",
                         opts->scratch_bytes);
     }
+    if (opts->fast)
+        fast_open(&d->stream, d->fast_by);
     *out = d;
     return HDL_OK;
 }
@@ -67,6 +73,7 @@ static hdl_err open_device(hdl_plugin_device **out, const hdl_plugin_opts *opts,
 static hdl_err info(hdl_plugin_device *d, hdl_plugin_info *out)
 {
     *out = {};
+    memcpy(out->fast_by, d->fast_by, sizeof out->fast_by);
     snprintf(out->name, sizeof out->name, "fibers on the host");
     out->n_sms = d->stream.n_sms;
     out->memory_bytes = out->memory_free = (uint64_t)1 << 28;
@@ -74,6 +81,12 @@ static hdl_err info(hdl_plugin_device *d, hdl_plugin_info *out)
 }
 
 static hdl_stream *stream(hdl_plugin_device *d) { return &d->stream; }
+
+static hdl_err plan(hdl_plugin_device *d, const hdl_weight *w, uint32_t n_tokens)
+{
+    mm_plan(w, n_tokens, &d->stream);
+    return d->stream.err;
+}
 
 static void *take(hdl_plugin_device *d, size_t bytes)
 {
@@ -194,16 +207,16 @@ const hdl_plugin hdl_cuda_device_layer = {
     "fiber",        NULL,
     probe,          open_device,
     close_device,   info,
-    stream,         take,
-    give,           take_pinned,
-    give_pinned,    move,
+    stream,         plan,
+    take,           give,
+    take_pinned,    give_pinned,
     move,           move,
-    fill,           sync,
-    event_new,      event_free,
-    event_record,   event_wait,
-    event_new,      event_elapsed,
-    event_done,     graph_begin,
-    graph_end,      graph_run,
-    graph_free,     NULL,
-    NULL,
+    move,           fill,
+    sync,           event_new,
+    event_free,     event_record,
+    event_wait,     event_new,
+    event_elapsed,  event_done,
+    graph_begin,    graph_end,
+    graph_run,      graph_free,
+    NULL,           NULL,
 };

@@ -18,6 +18,7 @@
 #define GPU_DEVICE          static inline
 #define GPU_UNROLL
 #define GPU_UNROLL_2
+#define GPU_UNROLL_1
 
 /* Where a word stands in the kernel. */
 #define FIBER_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()

@@ -195,6 +195,14 @@ static hdl_err info(hdl_plugin_device *device, hdl_plugin_info *out)
 
 static hdl_stream *stream(hdl_plugin_device *device) { return hdl_device_stream(device->cpu); }
 
+static hdl_err plan(hdl_plugin_device *device, const hdl_weight *w, uint32_t n_tokens)
+{
+    (void)device;
+    (void)w;
+    (void)n_tokens;
+    return HDL_OK;
+}
+
 static hdl_err sync_device(hdl_plugin_device *device)
 {
     (void)device;
@@ -235,6 +243,7 @@ const hdl_plugin *rig_plugin(void)
         .close = close_device,
         .info = info,
         .stream = stream,
+        .plan = plan,
         .alloc = alloc,
         .free = release,
         .alloc_pinned = alloc_pinned,
