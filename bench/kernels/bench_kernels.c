@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/json_write.h"
@@ -100,6 +101,7 @@ hdl_weight hdl_bench_weight(hdl_bench *b, hdl_wformat format, uint32_t n, uint32
 {
     hdl_weight w = {.format = format, .n = n, .k = k, .n_leaves = n_leaves};
     w.bytes = b->ops->weight_bytes(format, n, k, n_leaves);
+    HDL_ASSERT(w.bytes != 0); /* rows ask for shapes that the backend has */
     w.data = hdl_bench_alloc(b, w.bytes);
     b->failed = b->failed || hdl_made_weight(&b->made, &w) != HDL_OK;
     return w;
