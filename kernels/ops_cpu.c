@@ -28,10 +28,13 @@
     X(add_row, hdl_add_row_args)                                                                   \
     X(router, hdl_router_args)                                                                     \
     X(moe_experts, hdl_moe_experts_args)                                                           \
-    X(moe_combine, hdl_moe_combine_args)
+    X(moe_combine, hdl_moe_combine_args)                                                           \
+    X(lora_shrink, hdl_lora_shrink_args)                                                           \
+    X(lora_expand, hdl_lora_expand_args)
 
 #define HDL_CPU_REF_OPS                                                                            \
-    .kv_copy = hdl_ref_kv_copy, .batch_build = hdl_ref_batch_build, .sample = hdl_ref_sample
+    .kv_copy = hdl_ref_kv_copy, .kv_move = hdl_ref_kv_move, .batch_build = hdl_ref_batch_build,    \
+    .sample = hdl_ref_sample
 
 #define HDL_CPU_LEVEL(isa)                                                                         \
     size_t hdl_##isa##_weight_bytes(hdl_wformat, uint32_t n, uint32_t k, uint32_t n_leaves);       \

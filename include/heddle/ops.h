@@ -17,6 +17,7 @@
 #include <heddle/err.h>
 #include <heddle/kv.h>
 #include <heddle/limits.h>
+#include <heddle/lora.h>
 #include <heddle/rows.h>
 #include <heddle/sampling.h>
 #include <heddle/source.h>
@@ -502,6 +503,19 @@ typedef struct hdl_kv_copy_args {
     uint32_t n;
 } hdl_kv_copy_args;
 
+/* Whole blocks of a list, to places of the host's memory one after the other, or back: pages that
+ * leave the device for a while. The host's memory is pinned (hdl_device_alloc_pinned). No block
+ * comes twice where blocks are written. */
+typedef struct hdl_kv_move_args {
+    void *memory; /* [n_blocks, block_bytes] of the device */
+    size_t block_bytes;
+    uint32_t n_blocks;
+    const uint32_t *blocks; /* [n] */
+    void *host;             /* [n, block_bytes] */
+    uint32_t n;
+    bool to_host; /* else from it */
+} hdl_kv_move_args;
+
 /*      op            args */
 #define HDL_OP_LIST(X)                                                                             \
     X(embed, hdl_embed_args)                                                                       \
@@ -526,6 +540,9 @@ typedef struct hdl_kv_copy_args {
     X(moe_experts, hdl_moe_experts_args)                                                           \
     X(moe_combine, hdl_moe_combine_args)                                                           \
     X(kv_copy, hdl_kv_copy_args)                                                                   \
+    X(kv_move, hdl_kv_move_args)                                                                   \
+    X(lora_shrink, hdl_lora_shrink_args)                                                           \
+    X(lora_expand, hdl_lora_expand_args)                                                           \
     X(batch_build, hdl_batch_build_args)                                                           \
     X(sample, hdl_sample_args)
 

@@ -25,6 +25,9 @@
     X(scale_rows)                                                                                  \
     X(add)                                                                                         \
     X(add_row)                                                                                     \
+    X(kv_move)                                                                                     \
+    X(lora_shrink)                                                                                 \
+    X(lora_expand)                                                                                 \
     X(kv_copy)                                                                                     \
     X(batch_build)                                                                                 \
     X(attention)                                                                                   \

@@ -3,6 +3,8 @@
 #include "kernels/cuda/fast.h"
 #include "kernels/cuda/matmul.h"
 
+enum { LORA_TILE_WORDS = 3 /* lora.h */ };
+
 /* Rows that a mixture packs: every choice, and less than a tile wasted by each expert. */
 static size_t moe_rows(const hdl_ops_extent *e)
 {
@@ -13,6 +15,12 @@ static size_t moe_rows(const hdl_ops_extent *e)
         most = tiles * tile > most ? tiles * tile : most;
     }
     return most;
+}
+
+/* A place in the order for each row, and a tile for each at worst. */
+static size_t lora_bytes(size_t n_tokens)
+{
+    return n_tokens * (1 + LORA_TILE_WORDS) * sizeof(uint32_t);
 }
 
 size_t hdl_cuda_scratch_bytes(const hdl_ops_extent *e)
@@ -28,8 +36,9 @@ size_t hdl_cuda_scratch_bytes(const hdl_ops_extent *e)
                  e->n_experts * 2 * (sizeof(uint32_t) + sizeof(hdl_weight)) +
                  mm_scratch_bytes(rows, hdl_max_u32(e->hidden, e->moe_inter));
     size_t most = linear > heads ? linear : heads;
-    size_t attention = hdl_cuda_attention_scratch(e);
+    size_t attention = hdl_cuda_attention_scratch(e), lora = lora_bytes(e->n_tokens);
     most = most > moe ? most : moe;
+    most = most > lora ? most : lora;
     return (most > attention ? most : attention) +
            16 * 256; /* each piece may lose up to its alignment */
 }

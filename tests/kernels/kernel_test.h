@@ -68,6 +68,9 @@ typedef struct kt_suite {
     X(moe_experts) \
     X(moe_combine) \
     X(kv_copy) \
+    X(kv_move) \
+    X(lora_shrink) \
+    X(lora_expand) \
     X(batch_build) \
     X(sample)
 // clang-format on
