@@ -40,8 +40,10 @@ static void launch(const mm_args *a, hdl_wformat format, hdl_stream *stream)
         mm_launch_fp8(a, stream);
     else if (hdl_wformat_info_of(format)->bits == 8)
         mm_launch_q8(a, stream);
-    else
+    else if (hdl_wformat_info_of(format)->bits == 4)
         mm_launch_q4(a, stream);
+    else
+        mm_launch_q2(a, stream);
 }
 
 /* Of a matrix alone, of bf16. */

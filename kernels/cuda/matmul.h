@@ -86,7 +86,7 @@ struct mm_args {
     const unsigned char *data;
     weight_layout layout;
     uint32_t n, k, part_steps, n_parts, group;
-    uint32_t book[4]; /* Q4 */
+    uint32_t book[4]; /* Q4; Q2: the first */
     bool has_mins;
     mm_packed x;
     mm_output out;
@@ -102,3 +102,4 @@ void mm_launch_bf16(const mm_args *a, hdl_stream *stream);
 void mm_launch_fp8(const mm_args *a, hdl_stream *stream);
 void mm_launch_q8(const mm_args *a, hdl_stream *stream);
 void mm_launch_q4(const mm_args *a, hdl_stream *stream);
+void mm_launch_q2(const mm_args *a, hdl_stream *stream);

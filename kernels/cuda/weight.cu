@@ -13,8 +13,6 @@ enum { PIECE_BYTES = 1 << 20 };
 
 size_t hdl_cuda_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_t n_leaves)
 {
-    if (format == HDL_WFORMAT_Q2) /* the loader takes Q4 with the same codebook instead */
-        return 0;
     if (n == 0 || k == 0 || format >= HDL_WFORMAT_COUNT || n_leaves == 0 ||
         n_leaves > HDL_LEAVES_MAX || (n_leaves & (n_leaves - 1)) != 0 ||
         (uint64_t)n * k > (uint64_t)1 << 40)
@@ -69,9 +67,11 @@ static void pack_ints(const hdl_pack_args *a, uint32_t row, const piece *to)
                 to->codes[place] = (unsigned char)p.codes[i];
                 continue;
             }
-            unsigned char *byte = &to->codes[place / 2];
+            /* The piece was zeroed. */
+            uint32_t bit = place * info->bits;
             unsigned idx = index_of(w->codebook, p.codes[i]);
-            *byte = (unsigned char)(place % 2 ? (*byte & 0x0fu) | idx << 4 : (*byte & 0xf0u) | idx);
+            HDL_ASSERT_LT(idx, 1u << info->bits);
+            to->codes[bit / 8] = (unsigned char)(to->codes[bit / 8] | idx << bit % 8);
         }
         memcpy(to->scales + at / info->group, p.scales, each * sizeof(float));
         if (to->mins)

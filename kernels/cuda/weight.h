@@ -8,6 +8,7 @@
  * to 8 t + 7 FP8   a byte each, in order: lane t takes columns 8 t to 8 t + 7 Q8    a byte each:
  * lane t takes columns 4 t.. and 16 + 4 t.. side by side (weight_place) Q4    half a byte each, in
  * the order of Q8, low half first: indices into the codebook
+ * Q2    a quarter of a byte each, in the order of Q8, low first
  *
  * A leaf of k is cut into parts by its own length alone, so that several warps can share an output
  * and every batch, rank count and kernel adds the same numbers in the same order: inside a part k

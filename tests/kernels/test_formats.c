@@ -176,8 +176,6 @@ static void check_rows(kt *t, const input *in, const float *want, int level)
 static void test(kt *t, int c)
 {
     uint32_t n = shapes[c].n, k = shapes[c].k, n_tokens = shapes[c].n_tokens;
-    if (t->is_device && shapes[c].format == HDL_WFORMAT_Q2)
-        return; /* devices get Q4 instead */
     input in = {.c = c,
                 .m = kt_matrix_new(t, shapes[c].encoding, n, k, shapes[c].group),
                 .x = kt_floats(t, (size_t)n_tokens * k, 1)};
