@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include <heddle/device.h>
+
 #include "base/assert.h"
 #include "rig.h"
 
@@ -20,6 +22,10 @@ static const hdl_token prompt[] = {3, 14, 15, 92, 65, 35, 89, 79, 32, 38};
 #define MUST(cond)                                                                                 \
     ((cond) ? (void)0                                                                              \
             : (fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond), abort(), (void)0))
+
+/* NULL: the CPU. Fibers are slow: fewer tokens then. */
+static const hdl_plugin *plugin;
+static uint32_t length = NEW;
 
 typedef struct answer {
     hdl_token tokens[NEW];
@@ -43,7 +49,7 @@ static guessing guess(const talk *t, uint32_t slot, uint32_t i, uint32_t done)
 {
     if (slot % 3 == 2) /* it decodes plainly beside the others */
         return (guessing){0, 0};
-    const uint32_t n = hdl_min_u32(t->most, NEW - 1 - done);
+    const uint32_t n = hdl_min_u32(t->most, length - 1 - done);
     const uint32_t right = (i * 7 + slot * 3) % (t->most + 2);
     return (guessing){n, hdl_min_u32(right, n)};
 }
@@ -106,19 +112,19 @@ static void converse(rig_rank *r)
         guessing gs[SLOTS] = {{0}};
         rig_next(&r->plan);
         for (uint32_t s = 0; s < t->n_slots; s++)
-            if (done[s] < NEW)
+            if (done[s] < length)
                 gs[s] = add_row(r, t, s, i, done[s]);
         result = rig_step(r);
         at = 0;
         for (uint32_t s = 0; s < t->n_slots; s++) {
-            if (done[s] == NEW)
+            if (done[s] == length)
                 continue;
             for (uint32_t k = 0; k <= gs[s].right; k++, done[s]++)
                 if (r->rank == 0)
                     take(t, &result, &at, s, done[s]);
             if (r->rank == 0)
                 t->n_held += gs[s].right, t->n_rows++;
-            left -= done[s] == NEW;
+            left -= done[s] == length;
         }
         if (r->rank == 0)
             MUST(at == result.n_rows); /* nothing behind the first wrong guess */
@@ -127,7 +133,11 @@ static void converse(rig_rank *r)
 
 static void run(talk *t, const char *model, hdl_layout layout)
 {
-    rig_group group = {.opts = {.model_path = model, .layout = layout, .n_threads = 2},
+    rig_group group = {.opts = {.model_path = model,
+                                .layout = layout,
+                                .n_threads = 2,
+                                .plugin = plugin,
+                                .gpu_order = t->most % 3 /* fibers */},
                        .coll = layout.tp * layout.ep > 1 ? "check+shm" : NULL,
                        .script = converse,
                        .arg = t};
@@ -139,7 +149,7 @@ static void compare(const char *model, const hdl_sampling *params, hdl_layout la
     static talk plain, guessed;
     plain = (talk){.params = *params, .n_slots = SLOTS};
     run(&plain, model, (hdl_layout){.tp = 1, .ep = 1});
-    for (uint32_t most = 1; most <= HDL_GUESSES_MAX; most = 2 * most + 1) {
+    for (uint32_t most = 1; most <= HDL_GUESSES_MAX; most = plugin ? 4 * most : 2 * most + 1) {
         for (uint32_t n_slots = 1; n_slots <= SLOTS; n_slots += SLOTS - 1) {
             guessed = (talk){.params = *params, .n_slots = n_slots, .most = most};
             memcpy(guessed.known, plain.out, sizeof guessed.known);
@@ -150,7 +160,7 @@ static void compare(const char *model, const hdl_sampling *params, hdl_layout la
                 assert_memory_equal(guessed.out[s].logprobs, plain.out[s].logprobs,
                                     sizeof plain.out[s].logprobs);
             }
-            assert_true(guessed.n_held > 0 && guessed.n_rows < n_slots * NEW);
+            assert_true(guessed.n_held > 0 && guessed.n_rows < n_slots * length);
         }
     }
 }
@@ -191,6 +201,17 @@ static void test_mixture(void **state)
     rig_remove(model);
 }
 
+static void test_device(void **state)
+{
+    (void)state;
+    char model[256];
+    hdl_sampling sampled = hot();
+    length = 18;
+    rig_make_model(model, rig_config_llama, HDL_DTYPE_BF16);
+    compare(model, &sampled, (hdl_layout){.tp = 1, .ep = 1});
+    rig_remove(model);
+}
+
 /* A window that ends inside a block, beside a layer that sees everything. */
 static void test_window(void **state)
 {
@@ -210,8 +231,23 @@ static void test_window(void **state)
     rig_remove(model);
 }
 
-int main(void)
+/* Several rows of a sequence through a device's attention, qkv_rope and sampling: `test_guess
+ * FILE`. */
+static int on_device(const char *file)
 {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_device)};
+    hdl_errmsg why = {0};
+    if (hdl_plugin_load(&plugin, file, &why) != HDL_OK) {
+        fprintf(stderr, "%s\n", why.text);
+        return 2;
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2)
+        return on_device(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dense),
         cmocka_unit_test(test_mixture),
