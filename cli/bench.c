@@ -159,6 +159,7 @@ static int bench_model(char **argv)
     opts.n_threads = (uint32_t)config.threads;
     opts.isa = (hdl_isa)config.isa;
     opts.gpu = hdl_device_gpu(config.device);
+    opts.fast = config.numerics == HDL_NUMERICS_FAST;
     hdl_err err = cli_bench_plugin(&opts.plugin, &config, &why);
     rc = err == HDL_OK ? hdl_bench_model(&opts) : cli_fail(err, &why);
     hdl_cfg_close(cfg);
@@ -207,6 +208,7 @@ static int bench_kernels(char **argv)
     hdl_bench_kernels_opts opts = {.n_threads = (uint32_t)config.threads,
                                    .isa = (hdl_isa)config.isa,
                                    .gpu = hdl_device_gpu(config.device),
+                                   .fast = config.numerics == HDL_NUMERICS_FAST,
                                    .is_short = hdl_args_has(&args, "short"),
                                    .only = hdl_args_str(&args, "only", NULL),
                                    .samples = (uint32_t)samples,

@@ -10,6 +10,10 @@
 
 #define CLI_DEVICE_OPTIONS                                                                         \
     {.name = "device", .value = "KIND", .config = "worker.device", .doc = "cpu, cuda or cuda:N"},  \
+        {.name = "numerics",                                                                       \
+         .value = "MODE",                                                                          \
+         .config = "worker.numerics",                                                              \
+         .doc = "of a GPU: exact or fast"},                                                        \
     {                                                                                              \
         .name = "config", .letter = 'c', .value = "F",                                             \
         .doc = "configuration file, which may name the plugin; options win over it"                \

@@ -175,16 +175,18 @@ suite_bench_kernels() {
     $bin/heddle bench kernels --config build/gpu/one.yaml --json "${short[@]}" >"$logs/kernels.json"
 }
 
-bench_shape() { # shape[:format]
+bench_shape() { # shape[:format] [numerics]
     local rows=(--pp 8192 --batch 1,32 --ctx 0,1024 --tg 128 --kv-bytes 16GiB)
     [ $on = fiber ] && rows=(--pp 8 --batch 1,2 --ctx 8 --tg 14 --kv-bytes 16MiB)
-    $bin/heddle bench model --shape "$1" --config build/gpu/one.yaml --json "${rows[@]}" >"$logs/model-${1/:/-}.json" && echo "$1"
+    local out=$logs/model-${1/:/-}${2:+-$2}.json
+    $bin/heddle bench model --shape "$1" --numerics "${2:-exact}" --config build/gpu/one.yaml --json "${rows[@]}" >"$out" && echo "$*"
 }
 
 suite_bench_model() {
     local bad=0 shape shapes=(8b:bf16 8b:fp8 8b:q4 qwen3-30b-a3b gpt-oss-20b)
     [ $on = fiber ] && shapes=(tiny tiny-moe:q4)
     for shape in "${shapes[@]}"; do bench_shape $shape || bad=1; done
+    bench_shape ${shapes[0]} fast || bad=1
     return $bad
 }
 

@@ -135,7 +135,8 @@ static hdl_err load(hdl_worker *w, hdl_errmsg *why)
     uint64_t start_us = hdl_clock_now_us();
     if (o->made) {
         HDL_TRY(build(w, o->made->kinds, why));
-        return o->made->fill(o->made->arg, &w->model, why);
+        HDL_TRY(o->made->fill(o->made->arg, &w->model, why));
+        return hdl_plans_make(w, why);
     }
     HDL_TRY(hdl_files_open(&w->files, o->model_path, why));
     hdl_quant quant = {.kinds = {.of = hdl_quant_kind_of},

@@ -107,6 +107,13 @@ hdl_weight hdl_bench_weight(hdl_bench *b, hdl_wformat format, uint32_t n, uint32
     return w;
 }
 
+void hdl_bench_plan(hdl_bench *b, const hdl_weight *w, uint32_t n_tokens)
+{
+    const hdl_plugin *plugin = hdl_device_plugin(b->device);
+    if (b->fast && !b->failed)
+        b->failed = plugin->plan(hdl_device_remote(b->device), w, n_tokens) != HDL_OK;
+}
+
 hdl_arith hdl_bench_arith(const hdl_bench *b, hdl_wformat format)
 {
     if (hdl_wformat_is_int(format))
@@ -282,6 +289,7 @@ static void print_json(hdl_bench *b, hdl_probe *probe, const hdl_bench_kernels_o
     hdl_jw_begin_object(&w);
     hdl_jw_kv_cstr(&w, "backend", b->ops->name);
     hdl_jw_kv_cstr(&w, "device", device_name(b, (char[128]){0}));
+    hdl_jw_kv_cstr(&w, "numerics", b->fast ? "fast" : "exact");
     hdl_jw_key(&w, "rows");
     hdl_jw_begin_array(&w);
     run_rows(b, probe, opts, &w);
@@ -323,6 +331,7 @@ static hdl_err open_device(hdl_device **out, const hdl_bench_kernels_opts *opts,
     if (!ops)
         return HDL_UNSUPPORTED;
     hdl_ops_extent extent = extent_of(scale);
+    extent.fast = opts->plugin && opts->fast;
     hdl_cpu_device_opts host = {.n_threads = opts->n_threads ? opts->n_threads : n_cpus,
                                 .cpus = cpus,
                                 .n_cpus = n_cpus,
@@ -333,7 +342,7 @@ static hdl_err open_device(hdl_device **out, const hdl_bench_kernels_opts *opts,
     hdl_plugin_device_opts remote = {
         .plugin = opts->plugin,
         .host = host,
-        .device = {.index = opts->gpu, .scratch_bytes = host.scratch_bytes}};
+        .device = {.index = opts->gpu, .scratch_bytes = host.scratch_bytes, .fast = opts->fast}};
     return hdl_device_open_plugin(out, &remote, why);
 }
 
@@ -381,6 +390,7 @@ int hdl_bench_kernels(const hdl_bench_kernels_opts *opts)
         b->stream = hdl_device_stream(device);
         b->only = opts->only;
         b->scale = scale_of(opts);
+        b->fast = opts->plugin && opts->fast && opts->plugin->plan;
         err = bench(b, opts, probe, &why);
     }
     if (err != HDL_OK)

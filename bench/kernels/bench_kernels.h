@@ -14,6 +14,7 @@ typedef struct hdl_bench_kernels_opts {
     hdl_isa isa;
     const hdl_plugin *plugin; /* a GPU through its plugin; NULL: the CPU */
     uint32_t gpu;
+    bool fast;        /* numerics: fast */
     bool is_short;    /* a few small shapes, one sample: fibers */
     const char *only; /* rows whose name begins so; NULL: all */
     uint32_t samples; /* per row; 0: 9, short 1 */

@@ -56,6 +56,8 @@ static void add(hdl_bench *b, weight_set **set, const hdl_weight *shape, uint32_
                              .y = hdl_bench_alloc(b, (size_t)n_tokens * n * sizeof(float)),
                              .y_stride = n,
                              .n_tokens = n_tokens};
+    for (uint32_t i = 0; i < (*set)->count; i++)
+        hdl_bench_plan(b, &(*set)->w[i], n_tokens);
     row->bytes = (double)(*set)->w[0].bytes;
     row->flop = 2.0 * n * k * n_tokens;
     row->arith = hdl_bench_arith(b, format);

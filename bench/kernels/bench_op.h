@@ -31,6 +31,7 @@ typedef struct hdl_bench {
     hdl_stream *stream;
     const char *only;
     hdl_bench_scale scale;
+    bool fast; /* matrices are planned (plugin.h) */
     hdl_made made;
     struct hdl_bench_block *blocks; /* owned: of hdl_bench_host */
     hdl_rng rng;
@@ -51,6 +52,8 @@ float *hdl_bench_floats(hdl_bench *b, size_t n);
 void *hdl_bench_repeat(hdl_bench *b, size_t bytes, const void *pattern, size_t pattern_bytes);
 hdl_weight hdl_bench_weight(hdl_bench *b, hdl_wformat format, uint32_t n, uint32_t k,
                             uint32_t n_leaves);
+/* Before a matrix meets so many tokens. */
+void hdl_bench_plan(hdl_bench *b, const hdl_weight *w, uint32_t n_tokens);
 
 /* The arithmetic in which the device multiplies matrices of a format. */
 hdl_arith hdl_bench_arith(const hdl_bench *b, hdl_wformat format);

@@ -267,6 +267,7 @@ int hdl_bench_model(const hdl_bench_model_opts *opts)
     hdl_err err = run_all(b);
     hdl_bench_model_report report = {.device = b->steps.info.device,
                                      .is_gpu = o.plugin != NULL,
+                                     .fast = o.plugin && o.fast,
                                      .n_threads = o.n_threads,
                                      .n_rows = b->n_rows,
                                      .rows = b->rows};

@@ -21,6 +21,7 @@ typedef struct hdl_bench_model_opts {
     hdl_wformat weights;      /* HDL_WFORMAT_COUNT: auto */
     const hdl_plugin *plugin; /* a GPU through its plugin; NULL: the CPU */
     uint32_t gpu;
+    bool fast;          /* numerics: fast */
     uint32_t n_threads; /* 0: one per core */
     const int *cpus;    /* [n_cpus] to pin to; NULL: not pinned */
     uint32_t n_cpus;

@@ -56,6 +56,7 @@ void hdl_bench_model_print_json(const hdl_bench_model_report *report, FILE *out)
     hdl_jw_kv_cstr(&w, "weights", report->weights);
     hdl_jw_kv_uint(&w, "threads", report->n_threads);
     hdl_jw_kv_cstr(&w, "peak_by", report->peak_by);
+    hdl_jw_kv_cstr(&w, "numerics", report->fast ? "fast" : "exact");
     hdl_jw_key(&w, "rows");
     hdl_jw_begin_array(&w);
     for (uint32_t i = 0; i < report->n_rows; i++)
@@ -80,8 +81,8 @@ static void print_gpu(const hdl_bench_model_row *r, FILE *out)
 
 void hdl_bench_model_print_table(const hdl_bench_model_report *report, FILE *out)
 {
-    fprintf(out, "%s, %s, %u threads, peak by %s\n", report->device, report->weights,
-            report->n_threads, report->peak_by);
+    fprintf(out, "%s, %s%s, %u threads, peak by %s\n", report->device, report->weights,
+            report->fast ? ", fast" : "", report->n_threads, report->peak_by);
     fprintf(out, "%-8s %6s %6s %8s %10s %8s %8s %10s %9s %9s %8s%s\n", "phase", "tokens", "batch",
             "context", "tokens/s", "GB/s", "stream", "of stream", "GFLOP/s", "peak", "of peak",
             report->is_gpu ? "  host idle   per token" : "");

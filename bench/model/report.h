@@ -24,7 +24,7 @@ typedef struct hdl_bench_model_row {
 
 typedef struct hdl_bench_model_report {
     const char *device, *weights, *peak_by;
-    bool is_gpu;
+    bool is_gpu, fast;
     uint32_t n_threads, n_rows;
     const hdl_bench_model_row *rows;
 } hdl_bench_model_report;

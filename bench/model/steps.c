@@ -218,6 +218,7 @@ static hdl_err open_worker(hdl_bench_steps *s, const hdl_bench_model_opts *o, ui
                             .kv_type = o->kv_type,
                             .plugin = o->plugin,
                             .gpu = o->gpu,
+                            .fast = o->fast,
                             .n_threads = o->n_threads,
                             .cpus = o->cpus,
                             .n_cpus = o->n_cpus,
