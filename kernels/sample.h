@@ -121,6 +121,6 @@ HDL_INLINE float hdl_sample_of_key(uint32_t key)
 enum { HDL_SAMPLE_BUCKETS = 1024, HDL_SAMPLE_BUCKETS_PER_UNIT = 8 };
 HDL_INLINE uint32_t hdl_sample_bucket(float most, float z)
 {
-    float distance = (most - z) * HDL_SAMPLE_BUCKETS_PER_UNIT;
+    float distance = (most - z) * (float)HDL_SAMPLE_BUCKETS_PER_UNIT;
     return distance < HDL_SAMPLE_BUCKETS - 1 ? (uint32_t)distance : HDL_SAMPLE_BUCKETS - 1;
 }
