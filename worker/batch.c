@@ -109,9 +109,14 @@ static void apply_row(hdl_batch *b, const hdl_plan *p, const hdl_plan_row *r)
     hdl_slot *s = &b->slots[r->slot];
     s->next_pos = r->pos + r->n_tokens;
     s->started = true;
+    s->row_step = p->step;
     memcpy(b->ids + b->n_tokens, p->tokens + r->token_at, r->n_tokens * sizeof(*b->ids));
     if (r->flags & HDL_ROW_FEEDBACK)
         b->ids[b->n_tokens] = s->last;
+    if (r->flags & HDL_ROW_SAMPLE) {
+        s->has_last = true;
+        s->sample_step = p->step;
+    }
     add_wants(b, p, r);
     for (uint32_t i = 0; i < b->opts.n_caches; i++) {
         hdl_batch_group *g = &b->groups[i];
@@ -152,4 +157,15 @@ void hdl_batch_apply(hdl_batch *b, const hdl_plan *p)
     }
     for (uint32_t i = 0; i < p->n_rows; i++)
         apply_row(b, p, &p->rows[i]);
+}
+
+void hdl_batch_sampled(hdl_batch *b, const hdl_batch_sample *sample)
+{
+    hdl_slot *slot = &b->slots[sample->slot];
+    if (slot->sample_step != sample->step)
+        return;
+    slot->last = sample->token;
+    slot->last_on_device = false;
+    if (slot->row_step == sample->step)
+        slot->next_pos = sample->pos;
 }

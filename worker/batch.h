@@ -16,11 +16,13 @@
 
 typedef struct hdl_slot {
     bool open;
-    bool started;  /* a row of it has run */
-    bool has_last; /* `last` is the token last sampled for it */
-    hdl_token last;
+    bool started;        /* a row of it has run */
+    bool has_last;       /* a token was sampled for it, or will be by a step that is under way */
     bool last_on_device; /* that token is known there alone, until its step is collected */
-    uint32_t next_pos;   /* after the last row that ran, without guesses that did not come true */
+    hdl_token last;
+    uint32_t next_pos; /* after the last row that ran, without guesses that did not come true */
+    bool wants_probs;  /* its tenant asked for log-probabilities */
+    uint64_t row_step, sample_step; /* of the last row; of the last one that samples */
     /* Entries [first, end) of its table in each cache group were granted. */
     uint32_t first[HDL_CACHE_GROUPS_MAX], end[HDL_CACHE_GROUPS_MAX];
 } hdl_slot;
@@ -77,6 +79,14 @@ void hdl_batch_reset(hdl_batch *batch);
 hdl_err hdl_batch_check(hdl_batch *batch, const hdl_plan *plan, hdl_errmsg *why) HDL_MUST_CHECK;
 /* A checked plan: closes, opens, then the arrays of the step. */
 void hdl_batch_apply(hdl_batch *batch, const hdl_plan *plan);
+/* What a step that was applied has sampled for a slot; pos: that the token takes. A later step may
+ * have been applied since, a later tenant's too. */
+typedef struct hdl_batch_sample {
+    uint64_t step;
+    uint32_t slot, pos;
+    hdl_token token;
+} hdl_batch_sample;
+void hdl_batch_sampled(hdl_batch *batch, const hdl_batch_sample *sample);
 
 static inline hdl_tokens hdl_batch_tokens(const hdl_batch *b)
 {

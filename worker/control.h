@@ -84,8 +84,11 @@ typedef struct hdl_control {
 
     /* step thread */
     hdl_thread step_thread;
-    uint64_t coll_timeout_us; /* as assigned */
-    uint64_t joined;          /* epoch whose steps are taken; 0: none */
+    uint64_t coll_timeout_us;                   /* as assigned */
+    uint64_t joined;                            /* epoch whose steps are taken; 0: none */
+    hdl_rpc_stream *asked[HDL_PLANS_IN_FLIGHT]; /* pinned: who asked for the steps that the worker
+                                                   is at, oldest first */
+    uint32_t n_steps;
     hdl_wire_encoder encoder;
     hdl_rpc_stream *progress_stream; /* borrowed: during open */
     hdl_time_us progress_us;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The step thread: it owns the hdl_worker and takes one order after the other: load, join, step.
- * An idle worker sleeps in poll; between two steps in quick succession it only blinks. */
+ * Where the worker can be at two steps, the second is taken while the first one runs. An idle
+ * worker sleeps in poll; between two steps in quick succession it only blinks. */
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -262,29 +263,100 @@ static void join(hdl_control *c, hdl_rpc_stream *stream, const hdl_msg_join *joi
 
 /* -- step ------------------------------------------------------------------------------------ */
 
-static void step(hdl_control *c, hdl_rpc_stream *stream, const hdl_msg_step *msg)
+static void give_up_oldest(hdl_control *c)
 {
-    if (msg->plan.epoch != c->joined)
-        return; /* sent before the epoch ended */
-    hdl_worker_msg out = {.kind = HDL_WMSG_RESULT};
+    hdl_rpc_stream_drop(c->asked[0]);
+    c->n_steps--;
+    memmove(c->asked, c->asked + 1, c->n_steps * sizeof *c->asked);
+}
+
+/* Steps of an epoch that is over: the worker forgets them when it enters the next. */
+static void forget_steps(hdl_control *c)
+{
+    while (c->n_steps > 0)
+        give_up_oldest(c);
+}
+
+static void enter(hdl_control *c)
+{
     atomic_store_explicit(&c->busy_epoch, c->joined, memory_order_relaxed);
     hdl_alloc_freeze();
-    hdl_err err = hdl_worker_step(c->worker, &msg->plan, msg->samplings, &out.result);
+}
+
+static void leave(hdl_control *c)
+{
     hdl_alloc_thaw();
     atomic_store_explicit(&c->busy_epoch, 0, memory_order_relaxed);
+}
+
+static void answer_step(hdl_control *c, hdl_rpc_stream *stream, const hdl_result *result)
+{
+    hdl_err err = (hdl_err)result->err;
     if (err != HDL_OK)
         c->joined = 0;
-    answer(c, stream, &out);
+    answer(c, stream, &(hdl_worker_msg){.kind = HDL_WMSG_RESULT, .result = *result});
     if (err != HDL_OK && is_fatal(err))
         fail(c, stream, err, "a step failed");
 }
 
+/* The oldest step's result, for which it may wait. */
+static void finish_step(hdl_control *c)
+{
+    hdl_result result;
+    enter(c);
+    hdl_err err = hdl_worker_collect(c->worker, &result);
+    leave(c);
+    answer_step(c, c->asked[0], &result);
+    give_up_oldest(c);
+    atomic_store_explicit(&c->step_beat_us, hdl_clock_now_us(), memory_order_relaxed);
+    if (err != HDL_OK)
+        forget_steps(c);
+}
+
+/* Sends a step on its way; its result is finish_step's. */
+static void step(hdl_control *c, hdl_control_slot *slot)
+{
+    const hdl_msg_step *msg = &slot->msg.step;
+    hdl_result refused;
+    if (msg->plan.epoch != c->joined)
+        return; /* sent before the epoch ended */
+    enter(c);
+    hdl_err err = hdl_worker_submit(c->worker, &msg->plan, msg->samplings, &refused);
+    leave(c);
+    if (err == HDL_OK) {
+        c->asked[c->n_steps++] = slot->stream;
+        slot->stream = NULL; /* it is the step's now */
+        return;
+    }
+    while (c->n_steps > 0)
+        finish_step(c);
+    answer_step(c, slot->stream, &refused);
+}
+
 /* -- the loop -------------------------------------------------------------------------------- */
 
-static int next_order(hdl_control *c)
+/* Between two looks for the next order and at the device. */
+enum { LOOK_US = 20 };
+
+/* With steps under way: the next order, or -2 when there was something else to do. */
+static int order_or_result(hdl_control *c)
+{
+    int order;
+    bool full = c->n_steps == hdl_worker_steps_max(c->worker);
+    if (!full && hdl_ring_pop(c->orders, &order))
+        return order;
+    if (full || hdl_worker_is_done(c->worker))
+        finish_step(c);
+    else
+        hdl_clock_sleep_us(LOOK_US);
+    return -2;
+}
+
+static int idle_order(hdl_control *c)
 {
     int order;
     bool dozed = false;
+    atomic_store(&c->step_busy, false);
     while (!hdl_ring_pop(c->orders, &order)) {
         if (!hdl_ring_arm(c->orders))
             continue;
@@ -299,6 +371,14 @@ static int next_order(hdl_control *c)
     return order;
 }
 
+static int next_order(hdl_control *c)
+{
+    int order = -2;
+    while (order == -2)
+        order = c->n_steps > 0 ? order_or_result(c) : idle_order(c);
+    return order;
+}
+
 void hdl_control_step_main(void *arg)
 {
     hdl_control *c = arg;
@@ -306,21 +386,24 @@ void hdl_control_step_main(void *arg)
         hdl_control_slot *slot = &c->slots[i];
         atomic_store_explicit(&c->step_beat_us, hdl_clock_now_us(), memory_order_relaxed);
         atomic_store(&c->step_busy, true);
+        if (slot->msg.kind != HDL_SMSG_STEP)
+            forget_steps(c);
         switch (slot->msg.kind) {
         case HDL_SMSG_ASSIGN: assign(c, slot->stream, &slot->msg.assign); break;
         case HDL_SMSG_JOIN: join(c, slot->stream, &slot->msg.join); break;
         case HDL_SMSG_LISTEN: open_door(c, slot->stream, slot->msg.listen.epoch); break;
-        case HDL_SMSG_STEP: step(c, slot->stream, &slot->msg.step); break;
+        case HDL_SMSG_STEP: step(c, slot); break;
         case HDL_SMSG_ABORT:
         case HDL_SMSG_HEARTBEAT:
         case HDL_SMSG_GOODBYE: break; /* not for this thread */
         }
-        hdl_rpc_stream_drop(slot->stream);
+        if (slot->stream)
+            hdl_rpc_stream_drop(slot->stream);
         slot->stream = NULL;
         /* Release: the rpc thread may write into the slot once it sees it free. */
         atomic_store_explicit(&slot->busy, false, memory_order_release);
-        atomic_store(&c->step_busy, false);
     }
+    forget_steps(c);
     set_worker(c, NULL);
     atomic_store(&c->step_done, true);
     hdl_loop_wake(c->loop);

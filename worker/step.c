@@ -54,7 +54,7 @@ static void copy_layer(hdl_worker *w, uint32_t cache, uint32_t layer, hdl_upload
     }
 }
 
-static void copy_blocks(hdl_worker *w)
+void hdl_step_copy_blocks(hdl_worker *w)
 {
     for (uint32_t cache = 0; cache < w->kv.n_pools; cache++) {
         hdl_upload_copies copies = hdl_upload_copies_of(&w->upload, cache);
@@ -67,7 +67,7 @@ static void copy_blocks(hdl_worker *w)
 /* ---- after it ----------------------------------------------------------------------------- */
 
 /* Appends the wanted rows of logits, in order of position, straight to the file. */
-static hdl_err dump(hdl_worker *w, const hdl_want *wants, uint32_t n)
+hdl_err hdl_step_dump(hdl_worker *w, const hdl_want *wants, uint32_t n)
 {
     size_t row_bytes = w->desc.vocab * sizeof(float);
     for (uint32_t i = 0; i < n; i++) {
@@ -108,7 +108,7 @@ static uint32_t make_jobs(hdl_worker *w, const hdl_want *wants, uint32_t n)
  * earlier chunks. */
 static hdl_err sample_chunk(hdl_worker *w, const hdl_want *wants, uint32_t n)
 {
-    HDL_TRY(dump(w, wants, n));
+    HDL_TRY(hdl_step_dump(w, wants, n));
     uint32_t n_jobs = make_jobs(w, wants, n);
     hdl_result_row *rows = w->rows + w->n_rows;
     hdl_logprob *probs = w->probs + (size_t)w->n_rows * HDL_ROW_PROBS_MAX;
@@ -130,7 +130,7 @@ static hdl_err sample_chunk(hdl_worker *w, const hdl_want *wants, uint32_t n)
 }
 
 /* The wants of a row with guesses go through the head together. */
-static uint32_t chunk_of(const hdl_batch *b, uint32_t at)
+uint32_t hdl_step_chunk_of(const hdl_batch *b, uint32_t at)
 {
     uint32_t n = hdl_min_u32(HDL_LOGIT_ROWS, b->n_wants - at);
     while (at + n < b->n_wants && (b->wants[at + n].flags & HDL_ROW_GUESS))
@@ -147,7 +147,7 @@ static hdl_err run_head(hdl_worker *w, hdl_err *root_err)
     uint32_t idx[HDL_LOGIT_ROWS], n;
     _Static_assert(1 + HDL_GUESSES_MAX <= HDL_LOGIT_ROWS, "a row with guesses fits");
     for (uint32_t at = 0; at < b->n_wants; at += n) {
-        n = chunk_of(b, at);
+        n = hdl_step_chunk_of(b, at);
         for (uint32_t i = 0; i < n; i++)
             idx[i] = b->wants[at + i].token_idx;
         HDL_TRY(hdl_forward_logits(&w->forward, idx, n));
@@ -173,13 +173,12 @@ static hdl_err share_tokens(hdl_worker *w, hdl_err root_err)
     for (uint32_t i = 0; i < b->n_wants; i++) {
         if (!(b->wants[i].flags & HDL_ROW_SAMPLE))
             continue;
-        hdl_slot *slot = &w->batch.slots[b->wants[i].slot];
-        const hdl_token token = w->sampled[1 + n++];
-        if (token < 0)
-            continue;
-        slot->last = token;
-        slot->has_last = true;
-        slot->next_pos = b->wants[i].pos;
+        const hdl_batch_sample sample = {.step = w->step,
+                                         .slot = b->wants[i].slot,
+                                         .pos = b->wants[i].pos,
+                                         .token = w->sampled[1 + n++]};
+        if (sample.token >= 0)
+            hdl_batch_sampled(&w->batch, &sample);
     }
     return HDL_OK;
 }
@@ -190,7 +189,7 @@ static hdl_err run(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *open
     hdl_batch_apply(&w->batch, plan);
     open_slots(w, plan, opens);
     HDL_TRY(hdl_upload_send(&w->upload, plan));
-    copy_blocks(w);
+    hdl_step_copy_blocks(w);
     hdl_tokens tokens = hdl_upload_build(&w->upload);
     if (w->batch.n_tokens == 0)
         return hdl_coll_poll(w->groups.world);
@@ -200,29 +199,90 @@ static hdl_err run(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *open
     return share_tokens(w, root_err);
 }
 
-hdl_err hdl_worker_step(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *opens,
-                        hdl_result *out)
+/* ---- submit and collect ------------------------------------------------------------------- */
+
+uint32_t hdl_worker_steps_max(const hdl_worker *w)
+{
+    return hdl_worker_samples_there(w) ? HDL_UPLOADS : 1;
+}
+
+static hdl_result result_of(const hdl_worker *w, const hdl_plan *plan, hdl_err err)
+{
+    return (hdl_result){.step = plan->step,
+                        .epoch = plan->epoch,
+                        .group = plan->group,
+                        .rank = w->shard.rank,
+                        .err = (uint32_t)err};
+}
+
+static hdl_err begin(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *opens,
+                     hdl_pending *pending)
+{
+    uint64_t coll_us = hdl_coll_time_us(w->groups.world);
+    w->step = plan->step;
+    hdl_err err = HDL_OK;
+    if (hdl_worker_samples_there(w)) {
+        err = hdl_step_device_submit(w, plan, opens, pending);
+    } else {
+        w->n_rows = w->n_probs = w->n_sampled = 0;
+        err = run(w, plan, opens);
+    }
+    pending->coll_us = hdl_coll_time_us(w->groups.world) - coll_us;
+    return err;
+}
+
+hdl_err hdl_worker_submit(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *opens,
+                          hdl_result *refused)
 {
     HDL_ON_THREAD(STEP);
-    uint64_t start_us = hdl_clock_now_us();
-    *out = (hdl_result){
-        .step = plan->step, .epoch = plan->epoch, .group = plan->group, .rank = w->shard.rank};
-    w->n_rows = w->n_probs = w->n_sampled = 0;
+    hdl_pending pending = {
+        .step = plan->step, .group = plan->group, .start_us = hdl_clock_now_us()};
     hdl_err err = check(w, plan, opens);
     if (err != HDL_OK) {
         HDL_LOG(ERROR, STEP, "refuse", "step=%llu err=%s why=%s", (unsigned long long)plan->step,
                 hdl_err_name(err), HDL_LOG_QUOTE(w->why.text));
-        out->err = (uint32_t)err;
+        *refused = result_of(w, plan, err);
         return err;
     }
-    uint64_t coll_us = hdl_coll_time_us(w->groups.world);
-    err = run(w, plan, opens);
-    w->step = plan->step;
-    out->err = (uint32_t)err;
-    out->coll_us = (uint32_t)(hdl_coll_time_us(w->groups.world) - coll_us);
-    out->step_us = (uint32_t)(hdl_clock_now_us() - start_us);
+    HDL_ASSERT_LT(w->n_pending, hdl_worker_steps_max(w));
+    err = begin(w, plan, opens, &pending);
     if (err != HDL_OK) {
         w->joined = false; /* of no use until the next epoch */
+        *refused = result_of(w, plan, err);
+        refused->coll_us = (uint32_t)pending.coll_us;
+        refused->step_us = (uint32_t)(hdl_clock_now_us() - pending.start_us);
+        return err;
+    }
+    w->pending[w->n_pending++] = pending;
+    return HDL_OK;
+}
+
+bool hdl_worker_is_done(const hdl_worker *w)
+{
+    HDL_ASSERT_LT(0, w->n_pending);
+    return !hdl_worker_samples_there(w) ||
+           hdl_device_sampler_done(&w->device_sampler, w->pending[0].turn);
+}
+
+hdl_err hdl_worker_collect(hdl_worker *w, hdl_result *out)
+{
+    HDL_ON_THREAD(STEP);
+    HDL_ASSERT_LT(0, w->n_pending);
+    const hdl_pending p = w->pending[0];
+    w->n_pending--;
+    memmove(w->pending, w->pending + 1, w->n_pending * sizeof *w->pending);
+    hdl_err err = HDL_OK;
+    if (hdl_worker_samples_there(w))
+        err = hdl_step_device_collect(w, &p);
+    *out = (hdl_result){.step = p.step,
+                        .epoch = w->epoch,
+                        .group = p.group,
+                        .rank = w->shard.rank,
+                        .err = (uint32_t)err,
+                        .coll_us = (uint32_t)p.coll_us,
+                        .step_us = (uint32_t)(hdl_clock_now_us() - p.start_us)};
+    if (err != HDL_OK) {
+        w->joined = false;
         return err;
     }
     out->n_rows = w->n_rows;
@@ -230,4 +290,11 @@ hdl_err hdl_worker_step(hdl_worker *w, const hdl_plan *plan, const hdl_sampling 
     out->rows = w->rows;
     out->probs = w->probs;
     return HDL_OK;
+}
+
+hdl_err hdl_worker_step(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *opens,
+                        hdl_result *out)
+{
+    HDL_TRY(hdl_worker_submit(w, plan, opens, out));
+    return hdl_worker_collect(w, out);
 }

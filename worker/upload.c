@@ -11,6 +11,7 @@ enum {
     HEAD_WORDS = sizeof(hdl_step_head) / WORD,
     ROW_WORDS = sizeof(hdl_step_row) / WORD,
     GRANT_WORDS = sizeof(hdl_step_grant) / WORD,
+    TASK_WORDS = sizeof(hdl_sample_task) / WORD,
     BLOCKS_EXTRA = 8192, /* beside some for every sequence: of long prompts */
 };
 
@@ -18,8 +19,8 @@ static void place(hdl_upload *u, hdl_carve *c)
 {
     const hdl_batch_opts *o = &u->batch->opts;
     u->ids = hdl_carve_take(c, o->step_tokens, sizeof *u->ids);
-    u->last = hdl_carve_take(c, o->max_seqs, sizeof *u->last);
-    u->slots = hdl_carve_take(c, o->max_seqs, sizeof *u->slots);
+    u->tasks = hdl_carve_take(c, o->step_tokens, sizeof *u->tasks);
+    u->heads = hdl_carve_take(c, o->step_tokens, sizeof *u->heads);
     u->n_live = hdl_carve_take(c, 1, sizeof *u->n_live);
     u->words = hdl_carve_take(c, u->n_words, WORD);
     for (uint32_t i = 0; i < o->n_caches; i++) {
@@ -52,7 +53,7 @@ hdl_err hdl_upload_open(hdl_upload *out, hdl_device *device, const hdl_batch *ba
     out->device = device;
     out->n_blocks_max = (uint32_t)(2 * grants + BLOCKS_EXTRA);
     out->n_words = HEAD_WORDS + (size_t)o->max_seqs * ROW_WORDS + grants * GRANT_WORDS +
-                   o->step_tokens + out->n_blocks_max;
+                   (size_t)o->step_tokens * (2 + TASK_WORDS) + out->n_blocks_max;
     hdl_carve c = {0};
     place(out, &c);
     out->bytes = c.at;
@@ -138,21 +139,49 @@ static hdl_err write_copies(const hdl_upload *u, uint32_t cache)
     return hdl_device_write(u->device, to->dst, from->dst, bytes);
 }
 
-hdl_err hdl_upload_send(hdl_upload *u, const hdl_plan *p)
+/* What is wanted of logits, and the token that each of them is of. */
+static void pack_tasks(const hdl_upload *u, uint32_t *words, const hdl_step_head *head)
 {
-    if (!u->device)
-        return HDL_OK;
-    uint32_t *words = u->staged[u->turn++ % HDL_UPLOADS];
-    hdl_step_head head = {
-        .n_rows = u->batch->n_rows, .n_tokens = u->batch->n_tokens, .rows_at = HEAD_WORDS};
-    head.ids_at = head.rows_at + head.n_rows * ROW_WORDS;
+    const hdl_want *wants = u->batch->wants;
+    for (uint32_t i = 0; i < head->n_tasks; i++) {
+        bool wanted = (wants[i].flags & (HDL_ROW_SAMPLE | HDL_ROW_SCORE)) != 0;
+        const hdl_sample_task task = {.slot = wanted ? wants[i].slot : HDL_NONE_U32,
+                                      .pos = wants[i].pos,
+                                      .score = wants[i].flags & HDL_ROW_SCORE ? wants[i].next : -1,
+                                      .guess =
+                                          wants[i].flags & HDL_ROW_GUESS ? wants[i - 1].next : -1};
+        memcpy(words + head->tasks_at + i * TASK_WORDS, &task, sizeof task);
+        words[head->heads_at + i] = wants[i].token_idx;
+    }
+}
+
+static hdl_err pack(const hdl_upload *u, const hdl_plan *p, uint32_t *words, size_t *n)
+{
+    hdl_step_head head = {.n_rows = u->batch->n_rows,
+                          .n_tokens = u->batch->n_tokens,
+                          .n_tasks = u->batch->n_wants,
+                          .rows_at = HEAD_WORDS};
+    head.tasks_at = head.rows_at + head.n_rows * ROW_WORDS;
+    head.heads_at = head.tasks_at + head.n_tasks * TASK_WORDS;
+    head.ids_at = head.heads_at + head.n_tasks;
     head.grants_at = head.ids_at + head.n_tokens;
     head.blocks_at = head.grants_at + p->n_grants * GRANT_WORDS;
     pack_rows(u, p, words, &head);
+    pack_tasks(u, words, &head);
     HDL_TRY(pack_grants(u, p, words, &head));
     memcpy(words, &head, sizeof head);
-    size_t n = head.blocks_at + head.n_blocks;
-    HDL_ASSERT_LE(n, u->n_words);
+    *n = head.blocks_at + head.n_blocks;
+    HDL_ASSERT_LE(*n, u->n_words);
+    return HDL_OK;
+}
+
+hdl_err hdl_upload_send(hdl_upload *u, const hdl_plan *p)
+{
+    size_t n;
+    if (!u->device)
+        return HDL_OK;
+    uint32_t *words = u->staged[u->turn++ % HDL_UPLOADS];
+    HDL_TRY(pack(u, p, words, &n));
     for (uint32_t i = 0; i < u->batch->opts.n_caches; i++)
         HDL_TRY(write_copies(u, i));
     return hdl_device_write(u->device, u->words, words, n * WORD);
@@ -160,19 +189,26 @@ hdl_err hdl_upload_send(hdl_upload *u, const hdl_plan *p)
 
 /* ---- arrays ------------------------------------------------------------------------------- */
 
-static hdl_tokens build(hdl_upload *u, uint32_t n_tokens, uint32_t n_rows)
+/* Numbers of what the arrays hold. */
+typedef struct extent {
+    uint32_t n_tokens, n_rows, n_tasks;
+} extent;
+
+static hdl_tokens build(hdl_upload *u, extent e)
 {
     const hdl_batch_opts *o = &u->batch->opts;
-    hdl_tokens t = {.ids = u->ids, .n_tokens = n_tokens, .n_rows = n_rows, .n_live = u->n_live};
+    hdl_tokens t = {.ids = u->ids, .n_tokens = e.n_tokens, .n_rows = e.n_rows, .n_live = u->n_live};
     hdl_batch_build_args args = {.step = u->words,
                                  .last = u->last,
-                                 .n_rows = n_rows,
-                                 .n_tokens = n_tokens,
+                                 .n_rows = e.n_rows,
+                                 .n_tokens = e.n_tokens,
+                                 .n_tasks = e.n_tasks,
                                  .n_caches = o->n_caches,
                                  .ids = u->ids,
-                                 .slots = u->slots,
+                                 .tasks = u->tasks,
+                                 .heads = u->heads,
                                  .n_live = u->n_live};
-    HDL_ASSERT(n_tokens <= o->step_tokens && n_rows <= o->max_seqs);
+    HDL_ASSERT(e.n_tokens <= o->step_tokens && e.n_rows <= o->max_seqs);
     for (uint32_t i = 0; i < o->n_caches; i++) {
         args.caches[i] = (hdl_batch_cache){.tables = u->groups[i].tables,
                                            .per_seq = u->batch->groups[i].per_seq,
@@ -187,14 +223,15 @@ hdl_tokens hdl_upload_build(hdl_upload *u)
 {
     if (!u->device)
         return hdl_batch_tokens(u->batch);
-    hdl_tokens t = build(u, u->batch->n_tokens, u->batch->n_rows);
+    const hdl_batch *b = u->batch;
+    hdl_tokens t = build(u, (extent){b->n_tokens, b->n_rows, b->n_wants});
     t.n_live = NULL; /* all are */
     return t;
 }
 
 hdl_tokens hdl_upload_build_decode(hdl_upload *u, uint32_t n_rows)
 {
-    return build(u, n_rows, n_rows);
+    return build(u, (extent){n_rows, n_rows, n_rows});
 }
 
 hdl_upload_copies hdl_upload_copies_of(const hdl_upload *u, uint32_t cache)

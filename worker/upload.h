@@ -25,9 +25,11 @@ typedef struct hdl_upload {
     const hdl_batch *batch; /* borrowed */
     void *memory;           /* owned, of the device: all below that is not pinned */
     size_t bytes;
-    hdl_token *ids;           /* of the device [step_tokens] */
-    hdl_token *last;          /* of the device [max_seqs]: last sampled there */
-    uint32_t *slots, *n_live; /* of the device [max_seqs], [1] */
+    hdl_token *ids;         /* of the device [step_tokens] */
+    hdl_sample_task *tasks; /* of the device [step_tokens], as wants of the batch */
+    hdl_token *heads;       /* of the device [step_tokens]: which token a task is of */
+    uint32_t *n_live;       /* of the device [1] */
+    const hdl_token *last;  /* of the device [max_seqs], borrowed: last sampled there */
     hdl_upload_group groups[HDL_CACHE_GROUPS_MAX];
     uint32_t *words; /* of the device [n_words]: the step's */
     size_t n_words;
@@ -36,6 +38,7 @@ typedef struct hdl_upload {
     uint32_t turn;
 } hdl_upload;
 
+/* last: set afterwards by whoever samples on the device. */
 hdl_err hdl_upload_open(hdl_upload *out, hdl_device *device, const hdl_batch *batch,
                         hdl_errmsg *why) HDL_MUST_CHECK;
 void hdl_upload_close(hdl_upload *upload);
@@ -43,7 +46,7 @@ void hdl_upload_close(hdl_upload *upload);
 /* After hdl_batch_apply of the plan: what it brings is on its way to the device. */
 hdl_err hdl_upload_send(hdl_upload *upload, const hdl_plan *plan) HDL_MUST_CHECK;
 
-/* Builds the arrays of the step that was sent, and says where they are. */
+/* Builds the arrays of the step that was sent, tasks included, and says where they are. */
 hdl_tokens hdl_upload_build(hdl_upload *upload);
 /* The same for a step of one token a row, with padding up to n_rows. What it launches does not
  * depend on the step: it may be recorded. Only of a device. */

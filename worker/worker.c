@@ -115,6 +115,8 @@ static hdl_err budget_of(hdl_worker *w, hdl_budget *out, hdl_errmsg *why)
     forward.model = &sizes;
     *out = (hdl_budget){.free = hdl_device_memory_free(w->device),
                         .activations = hdl_forward_bytes(&forward)};
+    if (!hdl_add_u64(out->activations, hdl_step_device_bytes(w), &out->activations))
+        out->activations = UINT64_MAX;
     return hdl_kvstore_least(&kv, &out->cache, why);
 }
 
@@ -164,6 +166,7 @@ static hdl_err open_state(hdl_worker *w, hdl_errmsg *why)
     const hdl_kvstore_opts kv = kvstore_opts(w);
     const hdl_forward_opts forward = forward_opts(w);
     HDL_TRY(hdl_forward_open(&w->forward, &forward, why));
+    HDL_TRY(hdl_step_device_open(w, why));
     HDL_TRY(hdl_kvstore_open(&w->kv, &kv, why)); /* last: it may take what a device has left */
     hdl_batch_opts batch = {.max_seqs = o->max_seqs,
                             .step_tokens = o->step_tokens,
@@ -176,7 +179,9 @@ static hdl_err open_state(hdl_worker *w, hdl_errmsg *why)
         batch.caches[i] = (hdl_cache_capacity){.rule = w->kv.pools[i].group.rule,
                                                .n_blocks = w->kv.pools[i].n_blocks};
     HDL_TRY(hdl_batch_open(&w->batch, &batch, why));
-    return hdl_upload_open(&w->upload, w->device, &w->batch, why);
+    HDL_TRY(hdl_upload_open(&w->upload, w->device, &w->batch, why));
+    w->upload.last = w->device_sampler.state.last;
+    return HDL_OK;
 }
 
 static hdl_err open_results(hdl_worker *w, hdl_errmsg *why)
@@ -253,7 +258,11 @@ static void leave(hdl_worker *w)
     w->joined = false;
     hdl_coll_door_close(w->door);
     w->door = NULL;
+    hdl_graphs_forget(&w->graphs);
     hdl_device_group_close(&w->groups);
+    if (w->n_pending > 0) /* nobody asks for them any more; their memory is used again */
+        (void)!hdl_device_sync(w->device);
+    w->n_pending = 0;
     hdl_coll_close(w->groups.ep);
     hdl_coll_close(w->groups.moe_tp);
     hdl_coll_close(w->groups.tp);
@@ -364,6 +373,8 @@ void hdl_worker_close(hdl_worker *w)
     leave(w);
     if (w->dump_fd >= 0)
         close(w->dump_fd);
+    hdl_graphs_close(&w->graphs);
+    hdl_device_sampler_close(&w->device_sampler);
     hdl_sampler_close(w->sampler);
     free(w->rows);
     free(w->probs);

@@ -61,6 +61,7 @@ typedef struct hdl_worker_opts {
     bool fast;    /* numerics: fast; a CPU is exact nevertheless */
     hdl_nccl nccl;
     uint32_t gpu_order; /* tests: hdl_plugin_opts.order */
+    uint32_t graphs;    /* tests: hdl_graphs_use (graph.h); 0: where the device has them */
     uint32_t n_threads; /* 0: 1 */
     const int *cpus;    /* [n_cpus] to pin to; NULL: not pinned; borrowed for the call */
     uint32_t n_cpus;
@@ -123,6 +124,18 @@ void hdl_worker_abort(hdl_worker *worker);
  * call. A plan of another epoch, or out of order, is refused with HDL_INVALID. */
 hdl_err hdl_worker_step(hdl_worker *worker, const hdl_plan *plan, const hdl_sampling *opens,
                         hdl_result *out);
+
+/* The same in two halves, so that the device need not wait between two steps. submit: the step is
+ * on its way, and what the plan holds is not needed any more; refused: filled when it fails, after
+ * which nothing can be submitted in this epoch (but for a plan that was refused), while what was
+ * submitted before can still be collected. collect: waits for the oldest step. At most
+ * hdl_worker_steps_max are submitted and not collected: 2 where the device samples, else 1. */
+uint32_t hdl_worker_steps_max(const hdl_worker *worker);
+hdl_err hdl_worker_submit(hdl_worker *worker, const hdl_plan *plan, const hdl_sampling *opens,
+                          hdl_result *refused);
+hdl_err hdl_worker_collect(hdl_worker *worker, hdl_result *out);
+/* Would collect return without waiting? */
+bool hdl_worker_is_done(const hdl_worker *worker);
 
 /* Lets the device's threads sleep until the next step: called when no plan is queued. */
 void hdl_worker_park(hdl_worker *worker);

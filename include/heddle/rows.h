@@ -3,8 +3,7 @@
  * made by the worker (batch.c, upload.c), read by kernels. */
 #pragma once
 
-#include <heddle/limits.h>
-#include <heddle/types.h>
+#include <heddle/sampling.h>
 
 /* Where each token of the step belongs. Index arrays are built once per step by worker/batch.c and
  * shared by all layers. */
@@ -20,11 +19,13 @@ typedef struct hdl_attn_row {
  */
 
 /* A step as a device gets it that keeps tables and last tokens itself: one run of words, the head,
- * then rows, grants, ids and blocks where the head says (in words, from the beginning). An id that
- * is negative, ~slot, is the token last sampled for the slot. */
+ * then rows, grants, ids, blocks and tasks where the head says (in words, from the beginning). An
+ * id that is negative, ~slot, is the token last sampled for the slot. */
 typedef struct hdl_step_head {
-    uint32_t n_rows, n_tokens, n_grants, n_blocks;
+    uint32_t n_rows, n_tokens, n_grants, n_blocks, n_tasks;
     uint32_t rows_at, grants_at, ids_at, blocks_at;
+    uint32_t tasks_at; /* what is wanted of logits ... */
+    uint32_t heads_at; /* ... and of which tokens of the step they are */
 } hdl_step_head;
 typedef struct hdl_step_row {
     uint32_t slot, pos, token_at, n_tokens;
@@ -35,8 +36,8 @@ typedef struct hdl_step_grant {
 } hdl_step_grant;
 
 /* Expands those words to the arrays that the other ops take: the grants' blocks into the tables,
- * ids, and the rows of every cache group. What the arrays have beyond the step becomes padding:
- * id 0, and a row with n_tokens 0 for each such token. */
+ * ids, the rows of every cache group, and tasks. What the arrays have beyond the step becomes
+ * padding: id 0, a row with n_tokens 0 for each such token, a task without a slot. */
 typedef struct hdl_batch_cache {
     uint32_t *tables; /* [max_seqs, per_seq] */
     uint32_t per_seq;
@@ -48,7 +49,9 @@ typedef struct hdl_batch_build_args {
     uint32_t n_rows, n_tokens; /* of the arrays: those of the step, and as much padding each */
     uint32_t n_caches;
     hdl_batch_cache caches[HDL_CACHE_GROUPS_MAX];
-    hdl_token *ids;   /* [n_tokens] */
-    uint32_t *slots;  /* [n_rows]; HDL_NONE_U32: padding */
-    uint32_t *n_live; /* [1] tokens that are no padding */
+    hdl_token *ids; /* [n_tokens] */
+    uint32_t n_tasks;
+    hdl_sample_task *tasks; /* [n_tasks] */
+    hdl_token *heads;       /* [n_tasks] tokens of the step, as op embed takes them; padding: 0 */
+    uint32_t *n_live;       /* [1] tokens that are no padding */
 } hdl_batch_build_args;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A step's words -> tables, ids and rows: a thread for each id, each row and each granted block.
+/* A step's words -> tables, ids, rows and tasks: a thread for each of them and each granted block.
  *
  * The launch knows how large the arrays are, the words say how much of them the step fills; so one
  * recorded launch serves all steps that fit. Roof: the launch. Bits: moves. */
@@ -17,7 +17,6 @@ GPU_DEVICE void build_row(const hdl_batch_build_args *a, const hdl_step_head *he
     bool live = i < head->n_rows;
     if (live)
         r = ((const hdl_step_row *)(a->step + head->rows_at))[i];
-    a->slots[i] = live ? r.slot : HDL_NONE_U32;
     GPU_UNROLL
     for (uint32_t c = 0; c < HDL_CACHE_GROUPS_MAX; c++) {
         if (c >= a->n_caches)
@@ -29,6 +28,16 @@ GPU_DEVICE void build_row(const hdl_batch_build_args *a, const hdl_step_head *he
         row->pos = r.pos;
         row->table = cache->tables + (size_t)r.slot * cache->per_seq;
     }
+}
+
+GPU_DEVICE void build_task(const hdl_batch_build_args *a, const hdl_step_head *head, uint32_t i)
+{
+    bool live = i < head->n_tasks;
+    hdl_sample_task task = {HDL_NONE_U32, 0, -1, -1};
+    if (live)
+        task = ((const hdl_sample_task *)(a->step + head->tasks_at))[i];
+    a->tasks[i] = task;
+    a->heads[i] = live ? (hdl_token)a->step[head->heads_at + i] : 0;
 }
 
 /* Block b of the step: into the table of the last grant that begins there or before. */
@@ -56,14 +65,16 @@ GPU_DEVICE void build_entry(const hdl_batch_build_args *a, const hdl_step_head *
 GPU_KERNEL(256) batch_build(hdl_batch_build_args a)
 {
     hdl_step_head head = *(const hdl_step_head *)a.step;
-    size_t n = (size_t)a.n_tokens + a.n_rows + head.n_blocks;
-    for (size_t i = gpu_index(); i < n; i += gpu_indices()) {
-        if (i < a.n_tokens)
+    uint32_t rows = a.n_tokens, tasks = rows + a.n_rows, blocks = tasks + a.n_tasks;
+    for (size_t i = gpu_index(); i < (size_t)blocks + head.n_blocks; i += gpu_indices()) {
+        if (i < rows)
             build_id(&a, &head, (uint32_t)i);
-        else if (i - a.n_tokens < a.n_rows)
-            build_row(&a, &head, (uint32_t)(i - a.n_tokens));
+        else if (i < tasks)
+            build_row(&a, &head, (uint32_t)i - rows);
+        else if (i < blocks)
+            build_task(&a, &head, (uint32_t)i - tasks);
         else
-            build_entry(&a, &head, (uint32_t)(i - a.n_tokens - a.n_rows));
+            build_entry(&a, &head, (uint32_t)i - blocks);
     }
     if (gpu_index() == 0)
         *a.n_live = head.n_tokens;
@@ -72,5 +83,6 @@ GPU_KERNEL(256) batch_build(hdl_batch_build_args a)
 void hdl_cuda_batch_build(const hdl_batch_build_args *a, hdl_stream *stream)
 {
     HDL_ASSERT_LE(a->n_caches, HDL_CACHE_GROUPS_MAX);
-    GPU_LAUNCH(stream, gpu_grid_for((size_t)a->n_tokens + a->n_rows + 1), batch_build, *a);
+    GPU_LAUNCH(stream, gpu_grid_for((size_t)a->n_tokens + a->n_rows + a->n_tasks + 1), batch_build,
+               *a);
 }

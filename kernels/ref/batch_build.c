@@ -32,7 +32,17 @@ static void write_rows(const hdl_batch_build_args *a, const hdl_step_head *head,
         else
             cache->rows[i] = (hdl_attn_row){.token_at = head->n_tokens + (i - head->n_rows),
                                             .table = cache->tables};
-        a->slots[i] = i < head->n_rows ? r->slot : HDL_NONE_U32;
+    }
+}
+
+static void write_tasks(const hdl_batch_build_args *a, const hdl_step_head *head)
+{
+    const hdl_sample_task *tasks = (const void *)(a->step + head->tasks_at);
+    for (uint32_t i = 0; i < a->n_tasks; i++) {
+        bool live = i < head->n_tasks;
+        a->tasks[i] =
+            live ? tasks[i] : (hdl_sample_task){.slot = HDL_NONE_U32, .score = -1, .guess = -1};
+        a->heads[i] = live ? (hdl_token)a->step[head->heads_at + i] : 0;
     }
 }
 
@@ -50,5 +60,7 @@ void hdl_ref_batch_build(const hdl_batch_build_args *a, hdl_stream *stream)
         hdl_token id = t < head.n_tokens ? (hdl_token)a->step[head.ids_at + t] : 0;
         a->ids[t] = id < 0 ? a->last[~id] : id;
     }
+    HDL_ASSERT_LE(head.n_tasks, a->n_tasks);
+    write_tasks(a, &head);
     *a->n_live = head.n_tokens;
 }

@@ -9,14 +9,16 @@ enum { SLOTS = 40, PER_SEQ = 9, CACHES = 3, WORDS = 4096 };
 typedef struct arrays {
     uint32_t *tables[CACHES];
     hdl_attn_row *rows[CACHES];
-    hdl_token *ids;
-    uint32_t *slots, *n_live;
+    hdl_token *ids, *heads;
+    hdl_sample_task *tasks;
+    uint32_t *n_live;
 } arrays;
 
 static arrays make_arrays(kt *t, uint32_t n_rows, uint32_t n_tokens)
 {
     arrays a = {.ids = KT_NEW(t, hdl_token, n_tokens),
-                .slots = KT_NEW(t, uint32_t, n_rows),
+                .heads = KT_NEW(t, hdl_token, n_rows),
+                .tasks = KT_NEW(t, hdl_sample_task, n_rows),
                 .n_live = KT_NEW(t, uint32_t, 1)};
     for (uint32_t c = 0; c < CACHES; c++) {
         a.tables[c] = KT_NEW(t, uint32_t, SLOTS * PER_SEQ);
@@ -33,7 +35,8 @@ static hdl_batch_build_args args_of(const arrays *a, const uint32_t *step, const
                                  .last = last,
                                  .n_caches = CACHES,
                                  .ids = a->ids,
-                                 .slots = a->slots,
+                                 .heads = a->heads,
+                                 .tasks = a->tasks,
                                  .n_live = a->n_live};
     for (uint32_t c = 0; c < CACHES; c++)
         args.caches[c] =
@@ -65,7 +68,12 @@ static void make_step(kt *t, uint32_t n_rows, uint32_t most, uint32_t *words)
     }
     head.ids_at = head.grants_at + head.n_grants * (uint32_t)sizeof *grants / 4;
     head.blocks_at = head.ids_at + head.n_tokens;
-    kt_check(t, head.blocks_at + head.n_blocks <= WORDS, "the step fits");
+    head.n_tasks = n_rows - n_rows / 3;
+    head.tasks_at = head.blocks_at + head.n_blocks;
+    head.heads_at = head.tasks_at + head.n_tasks * (uint32_t)sizeof(hdl_sample_task) / 4;
+    kt_check(t, head.heads_at + head.n_tasks <= WORDS, "the step fits");
+    for (uint32_t i = 0; i < 5 * head.n_tasks; i++)
+        words[head.tasks_at + i] = kt_range(t, 0, 1000);
     for (uint32_t i = 0; i < head.n_tokens; i++)
         words[head.ids_at + i] =
             kt_chance(t, 50) ? ~kt_range(t, 0, SLOTS - 1) : kt_range(t, 0, 90000);
@@ -103,6 +111,7 @@ static void test(kt *t, int c)
     hdl_batch_build_args args = args_of(&want, words, last);
     args.n_rows = rows;
     args.n_tokens = tokens;
+    args.n_tasks = rows;
     t->ref->batch_build(&args, NULL);
     KT_EACH(t, level, stream)
     {
@@ -110,13 +119,16 @@ static void test(kt *t, int c)
         args = args_of(&got, words, last);
         args.n_rows = rows;
         args.n_tokens = tokens;
+        args.n_tasks = rows;
         t->levels[level]->batch_build(&args, t->streams[stream]);
         same_rows(t, kt_name(t, "rows", level, stream), &want, &got, rows);
         for (uint32_t i = 0; i < CACHES; i++)
             kt_same_bytes(t, kt_name(t, "tables", level, stream), want.tables[i], got.tables[i],
                           SLOTS * PER_SEQ * 4);
         kt_same_bytes(t, kt_name(t, "ids", level, stream), want.ids, got.ids, tokens * 4);
-        kt_same_bytes(t, kt_name(t, "slots", level, stream), want.slots, got.slots, rows * 4);
+        kt_same_bytes(t, kt_name(t, "tasks", level, stream), want.tasks, got.tasks,
+                      rows * sizeof *got.tasks);
+        kt_same_bytes(t, kt_name(t, "heads", level, stream), want.heads, got.heads, rows * 4);
         kt_same_bytes(t, kt_name(t, "live", level, stream), want.n_live, got.n_live, 4);
     }
 }

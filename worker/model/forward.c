@@ -246,6 +246,20 @@ static hdl_err gather(hdl_forward *f, uint32_t n)
     return hdl_coll_all_to_all_v(f->groups.tp, &args);
 }
 
+/* Logits of rows of x, this rank's part of them, in f->part. */
+static void run_head(hdl_forward *f, const float *x, uint32_t n)
+{
+    const hdl_model *m = f->model;
+    hdl_forward_norm(f, m->final_norm, (hdl_forward_io){.in = x, .out = f->last, .n_tokens = n});
+    hdl_forward_linear(f, &m->lm_head,
+                       (hdl_forward_io){.in = f->last, .out = f->part, .n_tokens = n});
+    if (m->desc->logit_softcap > 0) {
+        hdl_softcap_args cap = {
+            .x = f->part, .n = (size_t)n * m->shard.vocab_padded, .cap = m->desc->logit_softcap};
+        m->ops->softcap(&cap, f->stream);
+    }
+}
+
 hdl_err hdl_forward_logits(hdl_forward *f, const uint32_t *token_idx, uint32_t n)
 {
     const hdl_model *m = f->model;
@@ -257,15 +271,7 @@ hdl_err hdl_forward_logits(hdl_forward *f, const uint32_t *token_idx, uint32_t n
     for (uint32_t i = 0; i < n; i++)
         HDL_TRY(hdl_device_copy(f->device, f->last + i * hidden, f->x + token_idx[i] * hidden,
                                 hidden * sizeof(float)));
-    hdl_forward_norm(f, m->final_norm,
-                     (hdl_forward_io){.in = f->last, .out = f->last, .n_tokens = n});
-    hdl_forward_linear(f, &m->lm_head,
-                       (hdl_forward_io){.in = f->last, .out = f->part, .n_tokens = n});
-    if (m->desc->logit_softcap > 0) {
-        hdl_softcap_args cap = {
-            .x = f->part, .n = (size_t)n * s->vocab_padded, .cap = m->desc->logit_softcap};
-        m->ops->softcap(&cap, f->stream);
-    }
+    run_head(f, f->last, n);
     if (f->part_host != f->part) {
         size_t bytes = (size_t)n * s->vocab_padded * sizeof(float);
         HDL_TRY(hdl_device_read(f->device, f->part_host, f->part, bytes));
@@ -282,4 +288,22 @@ hdl_err hdl_forward_logits(hdl_forward *f, const uint32_t *token_idx, uint32_t n
                    len * sizeof(float));
     }
     return HDL_OK;
+}
+
+/* Rows of x by their numbers: what op embed does with a table. */
+static void gather_rows(hdl_forward *f, const hdl_token *heads, uint32_t n)
+{
+    hdl_tensor rows = hdl_tensor_2d(f->x, HDL_DTYPE_F32, f->n_tokens_max, f->model->desc->hidden);
+    hdl_embed_args args = {
+        .table = hdl_source_of_tensor(&rows), .ids = heads, .out = f->last, .n_tokens = n};
+    f->model->ops->embed(&args, f->stream);
+}
+
+const float *hdl_forward_logits_there(hdl_forward *f, const hdl_forward_heads *h)
+{
+    HDL_ASSERT(h->n <= f->n_logits_max && f->model->shard.n_ranks == 1);
+    if (h->heads)
+        gather_rows(f, h->heads, h->n);
+    run_head(f, h->heads ? f->last : f->x + (size_t)h->at * f->model->desc->hidden, h->n);
+    return f->part;
 }

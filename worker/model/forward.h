@@ -96,6 +96,15 @@ hdl_err hdl_forward_run(hdl_forward *f, const hdl_tokens *tokens) HDL_MUST_CHECK
  * in f->logits [n, vocab], elsewhere they are not kept. All ranks call with the same tokens. */
 hdl_err hdl_forward_logits(hdl_forward *f, const uint32_t *token_idx, uint32_t n) HDL_MUST_CHECK;
 
+/* The same where the device samples: of n tokens whose numbers lie on the device, or (heads NULL)
+ * of tokens `at` and on. What it launches depends on n and at alone. -> logits [n, vocab] there.
+ * One rank. */
+typedef struct hdl_forward_heads {
+    const hdl_token *heads; /* [n] */
+    uint32_t at, n;
+} hdl_forward_heads;
+const float *hdl_forward_logits_there(hdl_forward *f, const hdl_forward_heads *heads);
+
 /* Blocks. Each adds its output to f->x. */
 hdl_err hdl_block_attention(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL_MUST_CHECK;
 hdl_err hdl_block_mla(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL_MUST_CHECK;

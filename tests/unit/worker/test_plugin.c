@@ -4,7 +4,7 @@
  *
  * Every golden configuration, in the encoding of its file: the tokens that the CPU chooses
  * greedily, logits near the CPU's, and the same bits whatever the chunks, the others in the batch,
- * and (fibers) the order of threads. */
+ * (fibers) the order of threads, and whether steps are recorded and overlap. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +17,8 @@
 #include <heddle/device.h>
 
 #include "goldens.h"
-#include "rig.h"
+#include "rig_talk.h"
+#include "worker/graph.h"
 
 /* Attention multiplies queries and weights as bf16 there and as f32 on the CPU: 2^-9 of a product,
  * some thousandths of the logits. Int8 activations make more of it (a step is 1/127 of the
@@ -90,6 +91,22 @@ static bool chooses_alike(const float *got, const float *cpu, uint32_t vocab, ui
     return (double)cpu[theirs] - (double)cpu[mine] <= TIE * fabs((double)cpu[theirs]);
 }
 
+/* Steps recorded and sent two at a time give what single ones give. */
+static void compare_steps(const rig_logits_opts *logits, uint32_t vocab)
+{
+    rig_talk_opts opts = {
+        .worker = logits->worker, .vocab = vocab, .in_flight = 1, .n_slots = 3, .n_tenants = 1};
+    opts.worker.graphs = HDL_GRAPHS_NEVER;
+    rig_talk *plain = rig_talk_run(&opts);
+    opts.worker.graphs = HDL_GRAPHS_AUTO;
+    opts.in_flight = 2;
+    rig_talk *recorded = rig_talk_run(&opts);
+    assert_true(plain->n_graphs == 0 && recorded->n_graphs > 0);
+    rig_talk_same(plain, recorded);
+    free(plain);
+    free(recorded);
+}
+
 static void test_golden(void **state)
 {
     const golden *g = *state;
@@ -110,6 +127,7 @@ static void test_golden(void **state)
     opts.others = 2;
     opts.worker.gpu_order = 1;
     float *batched = rig_logits(&opts, t.vocab);
+    compare_steps(&opts, t.vocab);
 
     double apart = distance(got, cpu, (size_t)t.n * t.vocab);
     print_message("%s, %s KV: %.2e from the CPU's logits\n", g->name, hdl_kv_type_text(g->kv_type),

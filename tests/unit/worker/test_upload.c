@@ -25,6 +25,7 @@ typedef struct world {
     hdl_device *device;
     hdl_batch batch;
     hdl_upload upload;
+    hdl_token *last; /* of the device */
     rig_plan plan;
     uint32_t turn[SEQS];
     uint32_t n_fed, n_padded, n_granted; /* what was met */
@@ -55,6 +56,8 @@ static void open_world(world *w, uint64_t seed)
         fail_msg("%s", why.text);
     assert_int_equal(hdl_batch_open(&w->batch, &opts, &why), HDL_OK);
     assert_int_equal(hdl_upload_open(&w->upload, w->device, &w->batch, &why), HDL_OK);
+    w->upload.last = w->last = hdl_device_alloc(w->device, SEQS * sizeof *w->last);
+    assert_non_null(w->last);
     rig_plan_init(&w->plan, 1);
     w->plan.n_caches = opts.n_caches;
     memcpy(w->plan.caches, opts.caches, sizeof opts.caches);
@@ -63,6 +66,7 @@ static void open_world(world *w, uint64_t seed)
 static void close_world(world *w)
 {
     hdl_upload_close(&w->upload);
+    hdl_device_free(w->device, w->last, SEQS * sizeof *w->last);
     hdl_batch_close(&w->batch);
     hdl_device_close(w->device);
 }
@@ -147,7 +151,7 @@ static void sample(world *w)
         s->last_on_device = s->has_last && below(w, 2);
         last[slot] = s->last_on_device ? s->last : -7;
     }
-    assert_int_equal(hdl_device_write(w->device, w->upload.last, last, sizeof last), HDL_OK);
+    assert_int_equal(hdl_device_write(w->device, w->last, last, sizeof last), HDL_OK);
 }
 
 /* ---- comparisons -------------------------------------------------------------------------- */
@@ -184,15 +188,35 @@ static void same_rows(world *w, const hdl_tokens *t, uint32_t cache)
     same(w, there->tables, g->tables, (size_t)SEQS * g->per_seq * sizeof *g->tables);
 }
 
-static void compare(world *w, const hdl_tokens *t)
+static void same_tasks(world *w, uint32_t n)
 {
     const hdl_batch *b = &w->batch;
-    uint32_t *slots = fetch(w, w->upload.slots, t->n_rows * sizeof *slots);
+    hdl_sample_task *tasks = fetch(w, w->upload.tasks, n * sizeof *tasks);
+    hdl_token *heads = fetch(w, w->upload.heads, n * sizeof *heads);
+    for (uint32_t i = 0; i < n; i++) {
+        const hdl_want *want = &b->wants[i];
+        if (i >= b->n_wants) {
+            assert_int_equal(tasks[i].slot, HDL_NONE_U32);
+            assert_int_equal(heads[i], 0);
+            continue;
+        }
+        assert_int_equal(tasks[i].slot, want->slot);
+        assert_int_equal(tasks[i].pos, want->pos);
+        assert_int_equal(tasks[i].score, -1);
+        assert_int_equal(tasks[i].guess, want->flags & HDL_ROW_GUESS ? b->wants[i - 1].next : -1);
+        assert_int_equal(heads[i], want->token_idx);
+    }
+    free(tasks);
+    free(heads);
+}
+
+/* n_tasks: that were built, those of padding included. */
+static void compare(world *w, const hdl_tokens *t, uint32_t n_tasks)
+{
+    const hdl_batch *b = &w->batch;
     same(w, t->ids, b->ids, b->n_tokens * sizeof *b->ids);
     same(w, w->upload.n_live, &b->n_tokens, sizeof b->n_tokens);
-    for (uint32_t i = 0; i < t->n_rows; i++)
-        assert_int_equal(slots[i], i < b->n_rows ? w->plan.rows[i].slot : HDL_NONE_U32);
-    free(slots);
+    same_tasks(w, n_tasks);
     for (uint32_t c = 0; c < b->opts.n_caches; c++)
         same_rows(w, t, c);
 }
@@ -206,13 +230,13 @@ static void run_step(world *w, uint32_t most)
     hdl_tokens t = hdl_upload_build(&w->upload);
     assert_int_equal(t.n_tokens, w->batch.n_tokens);
     assert_null(t.n_live);
-    compare(w, &t);
+    compare(w, &t, w->batch.n_wants);
     if (w->batch.n_tokens == w->batch.n_rows) {
         t = hdl_upload_build_decode(&w->upload,
                                     w->batch.n_rows + below(w, SEQS + 1 - w->batch.n_rows));
         assert_ptr_equal(t.n_live, w->upload.n_live);
         w->n_padded += t.n_rows > w->batch.n_rows;
-        compare(w, &t);
+        compare(w, &t, t.n_rows);
     }
     sample(w);
 }
