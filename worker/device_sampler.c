@@ -9,7 +9,7 @@
 static void place(hdl_device_sampler *s, hdl_carve *c)
 {
     hdl_sample_state *t = &s->state;
-    t->last = hdl_carve_take(c, t->max_seqs, sizeof *t->last);
+    t->last = hdl_carve_take(c, (size_t)t->max_seqs * s->n_ranks, sizeof *t->last);
     t->tenants = hdl_carve_take(c, t->max_seqs, sizeof *t->tenants);
     t->biases = hdl_carve_take(c, (size_t)t->max_seqs * HDL_LOGIT_BIAS_MAX, sizeof *t->biases);
     t->histories = hdl_carve_take(c, (size_t)t->max_seqs * t->max_history, sizeof *t->histories);
@@ -58,6 +58,7 @@ static hdl_device_sampler sized(const hdl_device_sampler_opts *opts)
         .n_tasks_max = opts->n_tasks_max,
         .n_logits_max = opts->n_logits_max,
         .vocab = opts->vocab,
+        .n_ranks = opts->n_ranks,
         .state = {.max_seqs = opts->max_seqs, .max_history = opts->max_len + 1}};
 }
 
@@ -129,6 +130,12 @@ void hdl_device_sampler_run(hdl_device_sampler *s, const hdl_device_sample *run)
                                   .probs = s->probs + (size_t)run->at * HDL_ROW_PROBS_MAX};
     HDL_ASSERT(run->n <= s->n_logits_max && run->at + run->n <= s->n_tasks_max);
     hdl_device_ops(s->device)->sample(&args, hdl_device_stream(s->device));
+}
+
+hdl_err hdl_device_sampler_share(hdl_device_sampler *s, const hdl_plugin_colls *colls,
+                                 hdl_plugin_coll *world)
+{
+    return colls->all_gather(world, s->state.last, s->state.max_seqs * sizeof *s->state.last);
 }
 
 hdl_err hdl_device_sampler_fetch(hdl_device_sampler *s, const hdl_sample_fetch *f)

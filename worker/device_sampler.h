@@ -19,10 +19,11 @@ typedef struct hdl_sample_ring {
 typedef struct hdl_device_sampler {
     hdl_device *device; /* borrowed; NULL: not open */
     const hdl_plugin *plugin;
-    uint32_t n_tasks_max, n_logits_max, vocab;
+    uint32_t n_tasks_max, n_logits_max, vocab, n_ranks;
     void *memory; /* owned, of the device */
     size_t memory_bytes;
-    hdl_sample_state state;
+    hdl_sample_state state; /* .last: the first of n_ranks parts, of which the others are never
+                               read: so one all_gather gives all ranks what rank 0 has */
     void *work;
     hdl_result_row *rows; /* of the device, as the ring's */
     hdl_logprob *probs;
@@ -34,6 +35,7 @@ typedef struct hdl_device_sampler {
 typedef struct hdl_device_sampler_opts {
     hdl_device *device;
     uint32_t max_seqs, max_len, vocab;
+    uint32_t n_ranks;
     uint32_t n_tasks_max;  /* of a step */
     uint32_t n_logits_max; /* of one run */
 } hdl_device_sampler_opts;
@@ -54,6 +56,10 @@ typedef struct hdl_device_sample {
     uint32_t at, n;
 } hdl_device_sample;
 void hdl_device_sampler_run(hdl_device_sampler *s, const hdl_device_sample *run);
+
+/* Collective of the devices: what rank 0 sampled last, to all. */
+hdl_err hdl_device_sampler_share(hdl_device_sampler *s, const hdl_plugin_colls *colls,
+                                 hdl_plugin_coll *world) HDL_MUST_CHECK;
 
 /* Sends the first n results on their way to the host. */
 typedef struct hdl_sample_fetch {

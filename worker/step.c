@@ -274,13 +274,17 @@ hdl_err hdl_worker_collect(hdl_worker *w, hdl_result *out)
     hdl_err err = HDL_OK;
     if (hdl_worker_samples_there(w))
         err = hdl_step_device_collect(w, &p);
+    /* A step that waited for the one before it began when that one ended. */
+    const uint64_t now_us = hdl_clock_now_us();
+    const uint64_t start_us = p.start_us > w->collected_us ? p.start_us : w->collected_us;
+    w->collected_us = now_us;
     *out = (hdl_result){.step = p.step,
                         .epoch = w->epoch,
                         .group = p.group,
                         .rank = w->shard.rank,
                         .err = (uint32_t)err,
                         .coll_us = (uint32_t)p.coll_us,
-                        .step_us = (uint32_t)(hdl_clock_now_us() - p.start_us)};
+                        .step_us = (uint32_t)(now_us - start_us)};
     if (err != HDL_OK) {
         w->joined = false;
         return err;

@@ -8,11 +8,13 @@
 #include "base/inject.h"
 #include "worker/worker_impl.h"
 
-/* One rank on a device with memory of its own. */
-static bool can_sample(const hdl_worker *w)
+/* A device with memory of its own; of several ranks, one that may have collectives with the
+ * others'. Whether it has is known in each epoch. */
+static bool may_sample(const hdl_worker *w)
 {
-    return !hdl_device_is_host(w->device) && w->shard.n_ranks == 1 &&
-           w->desc.vocab <= HDL_SAMPLE_VOCAB_MAX;
+    bool reached =
+        w->shard.n_ranks == 1 || (hdl_device_colls(w->device) && w->opts.nccl != HDL_NCCL_NEVER);
+    return !hdl_device_is_host(w->device) && reached && w->desc.vocab <= HDL_SAMPLE_VOCAB_MAX;
 }
 
 static hdl_device_sampler_opts sampler_opts(const hdl_worker *w)
@@ -21,6 +23,7 @@ static hdl_device_sampler_opts sampler_opts(const hdl_worker *w)
                                      .max_seqs = w->opts.max_seqs,
                                      .max_len = w->opts.max_len,
                                      .vocab = w->desc.vocab,
+                                     .n_ranks = w->shard.n_ranks,
                                      .n_tasks_max = w->opts.step_tokens,
                                      .n_logits_max = HDL_LOGIT_ROWS};
 }
@@ -28,7 +31,7 @@ static hdl_device_sampler_opts sampler_opts(const hdl_worker *w)
 size_t hdl_step_device_bytes(const hdl_worker *w)
 {
     const hdl_device_sampler_opts opts = sampler_opts(w);
-    return can_sample(w) ? hdl_device_sampler_bytes(&opts) : 0;
+    return may_sample(w) ? hdl_device_sampler_bytes(&opts) : 0;
 }
 
 hdl_err hdl_step_device_open(hdl_worker *w, hdl_errmsg *why)
@@ -38,7 +41,7 @@ hdl_err hdl_step_device_open(hdl_worker *w, hdl_errmsg *why)
                                     .n_rows_max =
                                         hdl_min_u32(w->opts.max_seqs, w->opts.step_tokens),
                                     .use = (hdl_graphs_use)w->opts.graphs};
-    if (!can_sample(w))
+    if (!may_sample(w))
         return HDL_OK;
     hdl_graphs_open(&w->graphs, &graphs);
     return hdl_device_sampler_open(&w->device_sampler, &opts, why);
@@ -61,15 +64,23 @@ static hdl_err open_slots(hdl_worker *w, const hdl_plan *plan, const hdl_samplin
     return HDL_OK;
 }
 
-/* Logits of some of the step's tokens, and what is sampled from them. */
-static void sample(hdl_worker *w, const hdl_token *heads, uint32_t at, uint32_t n)
+/* Logits of some of the step's tokens, and what rank 0 samples from them. */
+static hdl_err sample(hdl_worker *w, const hdl_token *heads, uint32_t at, uint32_t n)
 {
     const hdl_forward_heads rows = {.heads = heads ? heads + at : NULL, .at = at, .n = n};
-    const hdl_device_sample run = {.logits = hdl_forward_logits_there(&w->forward, &rows),
-                                   .tasks = w->upload.tasks + at,
-                                   .at = at,
-                                   .n = n};
-    hdl_device_sampler_run(&w->device_sampler, &run);
+    hdl_device_sample run = {.tasks = w->upload.tasks + at, .at = at, .n = n};
+    HDL_TRY(hdl_forward_logits_there(&w->forward, &rows, &run.logits));
+    if (w->shard.rank == 0)
+        hdl_device_sampler_run(&w->device_sampler, &run);
+    return HDL_OK;
+}
+
+/* A later step may feed back what was sampled, on any rank. */
+static hdl_err share(hdl_worker *w)
+{
+    if (w->shard.n_ranks == 1)
+        return HDL_OK;
+    return hdl_device_sampler_share(&w->device_sampler, w->groups.colls, w->groups.dev_world);
 }
 
 /* One token of each row, every one sampled. Asks for the same work whatever the step. */
@@ -79,8 +90,8 @@ static hdl_err decode(void *arg, uint32_t n_rows)
     hdl_tokens tokens = hdl_upload_build_decode(&w->upload, n_rows);
     HDL_TRY(hdl_forward_run(&w->forward, &tokens));
     for (uint32_t at = 0; at < n_rows; at += HDL_LOGIT_ROWS)
-        sample(w, NULL, at, hdl_min_u32(HDL_LOGIT_ROWS, n_rows - at));
-    return HDL_OK;
+        HDL_TRY(sample(w, NULL, at, hdl_min_u32(HDL_LOGIT_ROWS, n_rows - at)));
+    return share(w);
 }
 
 static bool is_decode(const hdl_plan *plan)
@@ -98,11 +109,11 @@ static hdl_err dump(hdl_worker *w, const hdl_want *wants, uint32_t n)
     bool wanted = false;
     for (uint32_t i = 0; i < n; i++)
         wanted = wanted || (wants[i].flags & HDL_ROW_LOGITS);
-    if (!wanted)
+    if (!wanted || w->shard.rank != 0)
         return HDL_OK;
     hdl_forward *f = &w->forward;
     size_t bytes = (size_t)n * w->desc.vocab * sizeof *f->part;
-    HDL_TRY(hdl_device_read(w->device, f->part_host, f->part, bytes));
+    HDL_TRY(hdl_device_read(w->device, f->logits, w->shard.tp > 1 ? f->whole : f->part, bytes));
     HDL_TRY(hdl_device_sync(w->device));
     return hdl_step_dump(w, wants, n);
 }
@@ -116,10 +127,10 @@ static hdl_err run_any(hdl_worker *w)
     HDL_TRY(hdl_forward_run(&w->forward, &tokens));
     for (uint32_t at = 0, n; at < b->n_wants; at += n) {
         n = hdl_step_chunk_of(b, at);
-        sample(w, w->upload.heads, at, n);
+        HDL_TRY(sample(w, w->upload.heads, at, n));
         HDL_TRY(dump(w, b->wants + at, n));
     }
-    return HDL_OK;
+    return b->n_wants > 0 ? share(w) : HDL_OK;
 }
 
 /* What the step samples is known on the device first; do log-probabilities come with it? */
@@ -151,7 +162,7 @@ hdl_err hdl_step_device_submit(hdl_worker *w, const hdl_plan *plan, const hdl_sa
         HDL_TRY(run_any(w));
     pending->probs = note_samples(w);
     pending->turn = w->turn++ % HDL_UPLOADS;
-    pending->n_tasks = w->batch.n_wants;
+    pending->n_tasks = w->shard.rank == 0 ? w->batch.n_wants : 0;
     const hdl_sample_fetch fetch = {
         .turn = pending->turn, .n = pending->n_tasks, .probs = pending->probs};
     return hdl_device_sampler_fetch(&w->device_sampler, &fetch);

@@ -260,8 +260,9 @@ static void leave(hdl_worker *w)
     w->door = NULL;
     hdl_graphs_forget(&w->graphs);
     hdl_device_group_close(&w->groups);
-    if (w->n_pending > 0) /* nobody asks for them any more; their memory is used again */
+    if (w->samples_there) /* nobody asks for what is under way; its memory is used again */
         (void)!hdl_device_sync(w->device);
+    w->samples_there = false;
     w->n_pending = 0;
     hdl_coll_close(w->groups.ep);
     hdl_coll_close(w->groups.moe_tp);
@@ -350,6 +351,7 @@ hdl_err hdl_worker_join(hdl_worker *w, const hdl_coll_opts *opts, uint64_t epoch
         return err;
     }
     w->forward.groups = w->groups;
+    w->samples_there = w->device_sampler.device && (w->shard.n_ranks == 1 || w->groups.dev_world);
     hdl_batch_reset(&w->batch);
     w->epoch = epoch;
     w->step = 0;

@@ -35,7 +35,8 @@ struct hdl_worker {
     hdl_batch batch;
     hdl_upload upload;                 /* batch's arrays where ops read them */
     hdl_sampler *sampler;              /* rank 0; else NULL */
-    hdl_device_sampler device_sampler; /* where the device samples */
+    hdl_device_sampler device_sampler; /* open where the device may sample */
+    bool samples_there;                /* it does, in this epoch */
     hdl_graphs graphs;
     int dump_fd; /* -1: none */
 
@@ -44,6 +45,7 @@ struct hdl_worker {
     uint64_t epoch, step;             /* the last one that was submitted */
     hdl_pending pending[HDL_UPLOADS]; /* oldest first */
     uint32_t n_pending, turn;
+    uint64_t collected_us; /* when a step was last collected */
     hdl_groups groups;
     hdl_coll_door *door; /* owned; of the epoch to come */
 
@@ -65,10 +67,7 @@ struct hdl_worker {
 hdl_err hdl_plans_make(hdl_worker *w, hdl_errmsg *why) HDL_MUST_CHECK;
 
 /* Does the device sample, so that a step need not wait for the host? */
-static inline bool hdl_worker_samples_there(const hdl_worker *w)
-{
-    return w->device_sampler.device != NULL;
-}
+static inline bool hdl_worker_samples_there(const hdl_worker *w) { return w->samples_there; }
 
 /* step_device.c: a step of a device that samples. submit fills *pending; collect puts its results
  * into w->rows and w->probs. */

@@ -64,6 +64,7 @@ static void place(hdl_forward *f, hdl_carve *c)
     f->ye = hdl_carve_take(c, n * d->topk, d->hidden * sizeof(float));
     f->last = hdl_carve_take(c, rows * d->hidden, sizeof(float));
     f->part = hdl_carve_take(c, rows * s->vocab_padded, sizeof(float));
+    hdl_forward_place_merge(f, c);
 }
 
 /* What the host reads. */
@@ -117,12 +118,14 @@ hdl_err hdl_forward_open(hdl_forward *out, const hdl_forward_opts *opts, hdl_err
                          .stream = hdl_device_stream(opts->device),
                          .n_tokens_max = opts->n_tokens_max,
                          .n_logits_max = opts->n_logits_max};
-    return take_memory(out, why);
+    HDL_TRY(take_memory(out, why));
+    return hdl_forward_fill_merge(out, why);
 }
 
 size_t hdl_forward_bytes(const hdl_forward_opts *opts)
 {
     hdl_forward f = {.model = opts->model,
+                     .device = opts->device,
                      .n_tokens_max = opts->n_tokens_max,
                      .n_logits_max = opts->n_logits_max};
     hdl_carve device = {0};
@@ -224,86 +227,4 @@ hdl_err hdl_forward_shared_norm(hdl_forward *f, hdl_shared_norm norm)
                               .eps = f->model->desc->norm_eps};
     ops->rms_norm(&args, f->stream);
     return HDL_OK;
-}
-
-static hdl_err gather(hdl_forward *f, uint32_t n)
-{
-    const hdl_shard *s = &f->model->shard;
-    size_t part = (size_t)n * s->vocab_padded;
-    size_t to_root[HDL_RANKS_MAX] = {part * sizeof(float)}, zero[HDL_RANKS_MAX] = {0};
-    size_t in[HDL_RANKS_MAX] = {0}, at[HDL_RANKS_MAX] = {0};
-    bool root = s->rank == 0;
-    for (uint32_t r = 0; root && r < s->tp; r++) {
-        in[r] = part * sizeof(float);
-        at[r] = r * part * sizeof(float);
-    }
-    hdl_a2a_args args = {.in = f->part_host,
-                         .in_at = zero,
-                         .in_bytes = to_root,
-                         .out = f->gathered,
-                         .out_at = at,
-                         .out_bytes = in};
-    return hdl_coll_all_to_all_v(f->groups.tp, &args);
-}
-
-/* Logits of rows of x, this rank's part of them, in f->part. */
-static void run_head(hdl_forward *f, const float *x, uint32_t n)
-{
-    const hdl_model *m = f->model;
-    hdl_forward_norm(f, m->final_norm, (hdl_forward_io){.in = x, .out = f->last, .n_tokens = n});
-    hdl_forward_linear(f, &m->lm_head,
-                       (hdl_forward_io){.in = f->last, .out = f->part, .n_tokens = n});
-    if (m->desc->logit_softcap > 0) {
-        hdl_softcap_args cap = {
-            .x = f->part, .n = (size_t)n * m->shard.vocab_padded, .cap = m->desc->logit_softcap};
-        m->ops->softcap(&cap, f->stream);
-    }
-}
-
-hdl_err hdl_forward_logits(hdl_forward *f, const uint32_t *token_idx, uint32_t n)
-{
-    const hdl_model *m = f->model;
-    const hdl_shard *s = &m->shard;
-    size_t hidden = m->desc->hidden, vocab = m->desc->vocab;
-    HDL_ASSERT_LE(n, f->n_logits_max);
-    if (s->rank >= s->tp)
-        return HDL_OK; /* a copy of the attention part: the first part makes the logits */
-    for (uint32_t i = 0; i < n; i++)
-        HDL_TRY(hdl_device_copy(f->device, f->last + i * hidden, f->x + token_idx[i] * hidden,
-                                hidden * sizeof(float)));
-    run_head(f, f->last, n);
-    if (f->part_host != f->part) {
-        size_t bytes = (size_t)n * s->vocab_padded * sizeof(float);
-        HDL_TRY(hdl_device_read(f->device, f->part_host, f->part, bytes));
-        HDL_TRY(hdl_device_sync(f->device));
-    }
-    if (s->tp == 1)
-        return HDL_OK;
-    HDL_TRY(gather(f, n));
-    for (uint32_t r = 0; s->rank == 0 && r < s->tp; r++) {
-        size_t at = (size_t)r * s->vocab_padded;
-        size_t len = at < vocab ? hdl_min_size(s->vocab_padded, vocab - at) : 0;
-        for (uint32_t i = 0; i < n && len > 0; i++)
-            memcpy(f->logits + i * vocab + at, f->gathered + ((size_t)r * n + i) * s->vocab_padded,
-                   len * sizeof(float));
-    }
-    return HDL_OK;
-}
-
-/* Rows of x by their numbers: what op embed does with a table. */
-static void gather_rows(hdl_forward *f, const hdl_token *heads, uint32_t n)
-{
-    hdl_tensor rows = hdl_tensor_2d(f->x, HDL_DTYPE_F32, f->n_tokens_max, f->model->desc->hidden);
-    hdl_embed_args args = {
-        .table = hdl_source_of_tensor(&rows), .ids = heads, .out = f->last, .n_tokens = n};
-    f->model->ops->embed(&args, f->stream);
-}
-
-const float *hdl_forward_logits_there(hdl_forward *f, const hdl_forward_heads *h)
-{
-    HDL_ASSERT(h->n <= f->n_logits_max && f->model->shard.n_ranks == 1);
-    if (h->heads)
-        gather_rows(f, h->heads, h->n);
-    run_head(f, h->heads ? f->last : f->x + (size_t)h->at * f->model->desc->hidden, h->n);
-    return f->part;
 }

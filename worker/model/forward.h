@@ -9,6 +9,7 @@
 
 #include <heddle/coll.h>
 
+#include "worker/carve.h"
 #include "worker/kvstore.h"
 #include "worker/model/build.h"
 
@@ -63,6 +64,10 @@ typedef struct hdl_forward {
     float *ye;       /* [n_tokens_max, topk, hidden] */
     float *last;     /* [n_logits_max, hidden] rows that want logits, normed */
     float *part;     /* [n_logits_max, vocab_padded] this rank's logits */
+    /* Where devices merge: all ranks' parts; rank 0: [n_logits_max, vocab], and which row of the
+     * parts is which piece of it. */
+    float *parts, *whole;
+    hdl_token *merge_ids;
     /* Of the host; where the device's memory is the host's, part_host is part. */
     void *pinned; /* owned: those below that are not in memory */
     size_t pinned_bytes;
@@ -97,13 +102,17 @@ hdl_err hdl_forward_run(hdl_forward *f, const hdl_tokens *tokens) HDL_MUST_CHECK
 hdl_err hdl_forward_logits(hdl_forward *f, const uint32_t *token_idx, uint32_t n) HDL_MUST_CHECK;
 
 /* The same where the device samples: of n tokens whose numbers lie on the device, or (heads NULL)
- * of tokens `at` and on. What it launches depends on n and at alone. -> logits [n, vocab] there.
- * One rank. */
+ * of tokens `at` and on. What it launches depends on n and at alone. *logits: [n, vocab] there, on
+ * rank 0. Several ranks need collectives between devices. */
 typedef struct hdl_forward_heads {
     const hdl_token *heads; /* [n] */
     uint32_t at, n;
 } hdl_forward_heads;
-const float *hdl_forward_logits_there(hdl_forward *f, const hdl_forward_heads *heads);
+hdl_err hdl_forward_logits_there(hdl_forward *f, const hdl_forward_heads *heads,
+                                 const float **logits) HDL_MUST_CHECK;
+/* Of open: the memory in which ranks' parts of logits come together on devices. */
+void hdl_forward_place_merge(hdl_forward *f, hdl_carve *c);
+hdl_err hdl_forward_fill_merge(hdl_forward *f, hdl_errmsg *why) HDL_MUST_CHECK;
 
 /* Blocks. Each adds its output to f->x. */
 hdl_err hdl_block_attention(hdl_forward *f, const hdl_tokens *t, uint32_t layer) HDL_MUST_CHECK;

@@ -26,12 +26,13 @@ typedef struct seq {
     uint32_t pos;             /* of its next row */
 } seq;
 
-static seq seq_of(uint32_t slot, uint32_t tenant, uint32_t at_step)
+static seq seq_of(const rig_talk_opts *o, uint32_t slot, uint32_t tenant, uint32_t at_step)
 {
+    uint32_t n_new = 4 + (slot * 3 + tenant * 5) % 7;
     return (seq){.tenant = tenant,
                  .at_step = at_step,
                  .n_prompt = 1 + (slot * 5 + tenant * 3) % 13,
-                 .n_new = 4 + (slot * 3 + tenant * 5) % 7};
+                 .n_new = o->n_new ? hdl_min_u32(o->n_new, n_new) : n_new};
 }
 
 /* What a tenant asks for: of every kind one. */
@@ -105,7 +106,7 @@ static bool next_plan(rig_rank *r, seq seqs[RIG_TALK_SLOTS], uint32_t step)
         seq *s = &seqs[slot];
         if (s->tenant < o->n_tenants && s->pos == s->n_prompt + s->n_new) {
             rig_close(&r->plan, slot);
-            *s = seq_of(slot, s->tenant + 1, step); /* in the same plan */
+            *s = seq_of(o, slot, s->tenant + 1, step); /* in the same plan */
         }
         any = any || s->tenant < o->n_tenants;
         if (s->tenant == o->n_tenants || step < s->at_step)
@@ -147,7 +148,7 @@ static void talk(rig_rank *r)
     uint32_t under_way = 0, depth = t->opts.in_flight;
     MUST(depth <= hdl_worker_steps_max(r->worker));
     for (uint32_t slot = 0; slot < RIG_TALK_SLOTS; slot++)
-        seqs[slot] = seq_of(slot, 0, slot * 2);
+        seqs[slot] = seq_of(&t->opts, slot, 0, slot * 2);
     for (uint32_t step = 0; next_plan(r, seqs, step); step++) {
         hdl_result refused;
         MUST(hdl_worker_submit(r->worker, &r->plan.plan, r->plan.sampling, &refused) == HDL_OK);

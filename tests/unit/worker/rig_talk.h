@@ -15,6 +15,7 @@ typedef struct rig_talk_opts {
     uint32_t in_flight; /* steps submitted before the first is collected: 1 or 2 */
     uint32_t n_slots;   /* <= RIG_TALK_SLOTS */
     uint32_t n_tenants; /* of each slot, one after the other */
+    uint32_t n_new;     /* tokens of a tenant at most; 0: some ten */
 } rig_talk_opts;
 
 typedef struct rig_talk {

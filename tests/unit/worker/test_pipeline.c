@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -18,10 +19,10 @@
 enum { VOCAB = 97 };
 
 static const hdl_plugin *plugin;
-static char dense[256], mixture[256];
 
 typedef struct way {
     uint32_t graphs, in_flight, order;
+    hdl_layout layout; /* of ranks whose devices have collectives */
 } way;
 
 static rig_talk *talk(const char *model, way how)
@@ -29,10 +30,12 @@ static rig_talk *talk(const char *model, way how)
     rig_talk_opts opts = {.worker = {.model_path = model,
                                      .plugin = plugin,
                                      .graphs = how.graphs,
-                                     .gpu_order = how.order},
+                                     .gpu_order = how.order,
+                                     .layout = how.layout,
+                                     .nccl = how.layout.tp > 1 ? HDL_NCCL_REQUIRED : 0},
                           .vocab = VOCAB,
                           .in_flight = how.in_flight,
-                          .n_slots = 5,
+                          .n_slots = 4,
                           .n_tenants = 2};
     rig_talk *t = rig_talk_run(&opts);
     assert_int_equal(t->n_deep, how.in_flight == 2 ? t->n_steps - 1 : 0);
@@ -40,32 +43,50 @@ static rig_talk *talk(const char *model, way how)
     return t;
 }
 
-static void compare(const char *model, way one, way other)
+/* A model, and what single steps, neither padded nor recorded, give. */
+typedef struct subject {
+    char dir[256];
+    rig_talk *plain; /* owned */
+} subject;
+
+static subject dense, mixture, even; /* even: a vocabulary that two ranks halve */
+
+static void compare(subject *s, way how)
 {
-    rig_talk *a = talk(model, one), *b = talk(model, other);
-    assert_true(a->n_rows > 50 && a->n_probs > 20);
-    rig_talk_same(a, b);
-    free(a);
-    free(b);
+    if (!s->plain)
+        s->plain = talk(s->dir, (way){.graphs = HDL_GRAPHS_NEVER, .in_flight = 1});
+    rig_talk *other = talk(s->dir, how);
+    assert_true(other->n_rows > 40 && other->n_probs > 20);
+    rig_talk_same(s->plain, other);
+    free(other);
 }
 
 static void test_two_at_a_time(void **state)
 {
     (void)state;
-    compare(dense, (way){HDL_GRAPHS_NEVER, 1, 0}, (way){HDL_GRAPHS_NEVER, 2, 1});
+    compare(&dense, (way){.graphs = HDL_GRAPHS_NEVER, .in_flight = 2, .order = 1});
 }
 
 static void test_padded(void **state)
 {
     (void)state;
-    compare(dense, (way){HDL_GRAPHS_NEVER, 2, 0}, (way){HDL_GRAPHS_PADDED, 1, 2});
+    compare(&dense, (way){.graphs = HDL_GRAPHS_PADDED, .in_flight = 1, .order = 2});
 }
 
 static void test_recorded(void **state)
 {
     (void)state;
-    compare(dense, (way){HDL_GRAPHS_AUTO, 1, 0}, (way){HDL_GRAPHS_NEVER, 2, 3});
-    compare(mixture, (way){HDL_GRAPHS_NEVER, 1, 0}, (way){HDL_GRAPHS_AUTO, 2, 1});
+    compare(&mixture, (way){.graphs = HDL_GRAPHS_AUTO, .in_flight = 2, .order = 1});
+}
+
+/* Devices that merge their logits and share what the first of them samples. */
+static void test_ranks(void **state)
+{
+    (void)state;
+    way how = {.graphs = HDL_GRAPHS_AUTO, .in_flight = 2, .layout = {.tp = 2, .ep = 1}};
+    compare(&even, how);
+    how.layout.ep = 2;
+    compare(&mixture, how);
 }
 
 /* The reference kernels behind a wall sample as they do in the host's hands. */
@@ -85,6 +106,16 @@ static void test_as_on_the_host(void **state)
     free(there);
 }
 
+static void make_even(void)
+{
+    char config[2048];
+    snprintf(config, sizeof config, "%s", rig_config_llama);
+    char *size = strstr(config, "\"vocab_size\":97");
+    HDL_ASSERT(size != NULL);
+    size[strlen("\"vocab_size\":9")] = '8';
+    rig_make_model(even.dir, config, HDL_DTYPE_BF16);
+}
+
 int main(int argc, char **argv)
 {
     hdl_errmsg why = {0};
@@ -92,17 +123,22 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: test_worker_pipeline FILE; %s\n", why.text);
         return 2;
     }
-    rig_make_model(dense, rig_config_llama, HDL_DTYPE_BF16);
-    rig_make_model(mixture, rig_config_moe, HDL_DTYPE_BF16);
+    rig_make_model(dense.dir, rig_config_llama, HDL_DTYPE_BF16);
+    make_even();
+    rig_make_model(mixture.dir, rig_config_moe, HDL_DTYPE_BF16);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_two_at_a_time),
         cmocka_unit_test(test_padded),
         cmocka_unit_test(test_recorded),
-        cmocka_unit_test_prestate(test_as_on_the_host, dense),
-        cmocka_unit_test_prestate(test_as_on_the_host, mixture),
+        cmocka_unit_test(test_ranks),
+        cmocka_unit_test_prestate(test_as_on_the_host, dense.dir),
+        cmocka_unit_test_prestate(test_as_on_the_host, mixture.dir),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    rig_remove(dense);
-    rig_remove(mixture);
+    subject *all[] = {&dense, &mixture, &even};
+    for (size_t i = 0; i < HDL_ARRAY_LEN(all); i++) {
+        rig_remove(all[i]->dir);
+        free(all[i]->plain);
+    }
     return failed;
 }

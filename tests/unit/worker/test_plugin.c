@@ -94,8 +94,12 @@ static bool chooses_alike(const float *got, const float *cpu, uint32_t vocab, ui
 /* Steps recorded and sent two at a time give what single ones give. */
 static void compare_steps(const rig_logits_opts *logits, uint32_t vocab)
 {
-    rig_talk_opts opts = {
-        .worker = logits->worker, .vocab = vocab, .in_flight = 1, .n_slots = 3, .n_tenants = 1};
+    rig_talk_opts opts = {.worker = logits->worker,
+                          .vocab = vocab,
+                          .in_flight = 1,
+                          .n_slots = 3,
+                          .n_tenants = 1,
+                          .n_new = 5};
     opts.worker.graphs = HDL_GRAPHS_NEVER;
     rig_talk *plain = rig_talk_run(&opts);
     opts.worker.graphs = HDL_GRAPHS_AUTO;
