@@ -32,18 +32,15 @@ static size_t panel_bytes(const hdl_gemm_job *job)
 static void choose_format(hdl_gemm_job *job)
 {
     const hdl_weight *w = job->w;
-    int max = 0;
     job->codebook_min = 0;
     if (!hdl_wformat_is_int(w->format)) {
         job->format = hdl_gemm_float_format(w->format);
         return;
     }
-    for (int i = 0; w->codebook && i < 16; i++) {
-        max = i == 0 || w->codebook[i] > max ? w->codebook[i] : max;
+    for (int i = 0; w->codebook && i < 16; i++)
         job->codebook_min =
             i == 0 || w->codebook[i] < job->codebook_min ? w->codebook[i] : job->codebook_min;
-    }
-    job->format = hdl_gemm_int_format(w->format, max - job->codebook_min);
+    job->format = hdl_gemm_int_format(w->format, w->codebook);
 }
 
 /* The panels of an earlier job that takes its activations in the same form, or NULL. */
@@ -235,25 +232,76 @@ static void run_group(const hdl_gemm_job *job, const cut *c, uint32_t group, siz
         }
 }
 
-void hdl_gemm_run(const hdl_gemm_job *jobs, size_t n_jobs, int thread, int n_threads)
+/* A thread's part of the cost of all jobs, and where it begins. */
+typedef struct share {
+    size_t from, to; /* cost */
+    size_t job;      /* n_jobs: the part is empty */
+    size_t job_at;   /* cost before the job */
+} share;
+
+/* Threads own equal parts of the cost; an item belongs to the thread in whose part it begins. */
+static share share_of(const hdl_gemm_job *jobs, size_t n_jobs, int thread, int n_threads)
 {
     size_t total = 0, at = 0;
     for (size_t j = 0; j < n_jobs; j++) {
         cut c = cut_job(&jobs[j], n_threads);
         total += c.n_groups * group_cost(&c);
     }
-    /* Threads own equal parts of the cost; an item belongs to the thread in whose part it begins.
-     */
-    size_t from = total / (size_t)n_threads * (size_t)thread;
-    size_t to = thread + 1 == n_threads ? total : total / (size_t)n_threads * (size_t)(thread + 1);
-    for (size_t j = 0; j < n_jobs && at < to; j++) {
+    size_t each = total / (size_t)n_threads;
+    share s = {.from = each * (size_t)thread,
+               .to = thread + 1 == n_threads ? total : each * (size_t)(thread + 1)};
+    for (; s.job < n_jobs; s.job++, s.job_at = at) {
+        cut c = cut_job(&jobs[s.job], n_threads);
+        at += c.n_groups * group_cost(&c);
+        if (s.from < at)
+            break;
+    }
+    return s;
+}
+
+/* Asks memory for the first bytes of the tiles of a group, which no prefetcher can guess. */
+static void ask_for(const hdl_gemm_job *job, const cut *c, uint32_t group, size_t bytes)
+{
+    size_t tile_bytes = hdl_tile_bytes(job->w->format, job->w->k);
+    uint32_t tile = group * c->tiles_each, end = hdl_min_u32(tile + c->tiles_each, c->n_tiles);
+    const char *w = (const char *)job->w->data + tile * tile_bytes;
+    bytes = hdl_min_size(bytes, tile_bytes);
+    for (; tile < end; tile++, w += tile_bytes)
+        for (size_t i = 0; i < bytes; i += 64)
+            _mm_prefetch(w + i, _MM_HINT_T1);
+}
+
+enum { ASK_EARLY = 2048, ASK_NEXT = 768 }; /* bytes of a tile */
+
+void hdl_gemm_ask(const hdl_gemm_job *jobs, size_t n_jobs, int thread, int n_threads)
+{
+    share s = share_of(jobs, n_jobs, thread, n_threads);
+    if (s.job == n_jobs)
+        return;
+    cut c = cut_job(&jobs[s.job], n_threads);
+    uint32_t group = (uint32_t)((s.from - s.job_at) / group_cost(&c));
+    ask_for(&jobs[s.job], &c, group, ASK_EARLY);
+}
+
+void hdl_gemm_run(const hdl_gemm_job *jobs, size_t n_jobs, int thread, int n_threads)
+{
+    share s = share_of(jobs, n_jobs, thread, n_threads);
+    size_t at = s.job_at;
+    for (size_t j = s.job; j < n_jobs && at < s.to; j++) {
         cut c = cut_job(&jobs[j], n_threads);
         size_t each = group_cost(&c), end = at + c.n_groups * each;
-        uint32_t group = from > at ? (uint32_t)((from - at) / each) : 0;
+        uint32_t group = s.from > at ? (uint32_t)((s.from - at) / each) : 0;
         size_t start = at + group * each;
-        for (; group < c.n_groups && start < to; group++, start += each)
-            run_group(&jobs[j], &c, group, from > start ? from - start : 0,
-                      hdl_min_size(to - start, each));
+        for (; group < c.n_groups && start < s.to; group++, start += each) {
+            if (c.n_blocks == 1 && group + 1 < c.n_groups)
+                ask_for(&jobs[j], &c, group + 1, ASK_NEXT);
+            else if (c.n_blocks == 1 && j + 1 < n_jobs) {
+                cut next = cut_job(&jobs[j + 1], n_threads);
+                ask_for(&jobs[j + 1], &next, 0, ASK_NEXT);
+            }
+            run_group(&jobs[j], &c, group, s.from > start ? s.from - start : 0,
+                      hdl_min_size(s.to - start, each));
+        }
         at = end;
     }
 }

@@ -8,7 +8,7 @@
  *   BF16  tile: [k / 2] { uint32_t pair[16] }, even k in the high half, which vdpbf16ps adds first
  *   FP8   tile: [k / group] { float scale[16]; uint8_t w[group][16] }
  *   Q8    tile: [k / 32] { float scale[32 / group][16], min[32 / group][16]; uint8_t w[8][16][4] },
- *         w = code + 128; min only in formats with minima
+ *         w = code + HDL_Q8_OFFSET; min only in formats with minima
  *   Q4    tile: the same, but { uint8_t w[4][16][4] }: indices into the codebook, in the low halves
  *         of k 0..3, in the high ones of k 4..7
  *   Q2    tile: [k / 32] { float scale[16]; uint8_t w[2][16][4] }: of k 0..15 and 16..31; two bits
@@ -30,6 +30,13 @@ enum {
     HDL_VARIANTS_MAX = 6,
     HDL_STACK_MAX = 4, /* parts of a stacked weight */
 };
+
+/* Of a code of Q8: vpdpbusd wants weights without a sign, AVX2 does better with it. */
+#if defined(__AVX512F__)
+enum { HDL_Q8_OFFSET = 128 };
+#else
+enum { HDL_Q8_OFFSET = 0 };
+#endif
 
 /* One leaf of k for a block of tokens and a few neighbouring tiles. */
 typedef struct hdl_leaf_args {
@@ -71,10 +78,9 @@ typedef struct hdl_gemm_format {
 /* linear_avx2.c or linear_avx512.c: formats of floats. */
 #define hdl_gemm_float_format HDL_ISA_NAME(gemm_float_format)
 const hdl_gemm_format *hdl_gemm_float_format(hdl_wformat format);
-/* linear_int_avx2.c or linear_int_avx512.c. span: from the codebook's smallest to its largest
- * value. */
+/* linear_int_avx2.c or linear_int_avx512.c. codebook: [16] of Q4 and Q2. */
 #define hdl_gemm_int_format HDL_ISA_NAME(gemm_int_format)
-const hdl_gemm_format *hdl_gemm_int_format(hdl_wformat format, int span);
+const hdl_gemm_format *hdl_gemm_int_format(hdl_wformat format, const int8_t *codebook);
 /* Activations as integers: per 32 k { float scale[m]; int32_t sum[2][m], quad[8][m] }; the sums are
  * those of the codes of each 16 k. */
 #define hdl_gemm_pack_ints HDL_ISA_NAME(gemm_pack_ints)
@@ -103,6 +109,7 @@ typedef struct hdl_gemm_piece {
 
 #define hdl_gemm_plan       HDL_ISA_NAME(gemm_plan)
 #define hdl_gemm_pack_token HDL_ISA_NAME(gemm_pack_token)
+#define hdl_gemm_ask        HDL_ISA_NAME(gemm_ask)
 #define hdl_gemm_run        HDL_ISA_NAME(gemm_run)
 /* Jobs for all parts of first->w, at most HDL_STACK_MAX, with panels from the stream's scratch;
  * their number. */
@@ -111,6 +118,9 @@ uint32_t hdl_gemm_plan(hdl_gemm_job *jobs, const hdl_gemm_job *first, hdl_stream
  * block. */
 void hdl_gemm_pack_token(const hdl_gemm_job *jobs, uint32_t n_jobs, uint32_t token,
                          hdl_gemm_piece piece);
+/* Asks memory for the first weights of a thread's share, so that they travel while the thread
+ * packs and waits. */
+void hdl_gemm_ask(const hdl_gemm_job *jobs, size_t n_jobs, int thread, int n_threads);
 /* A thread's share of all outputs of the jobs. */
 void hdl_gemm_run(const hdl_gemm_job *jobs, size_t n_jobs, int thread, int n_threads);
 

@@ -32,6 +32,7 @@ static void pack_share(const linear_job *job, int thread, int n_threads)
 static void linear_thread(void *arg, int thread, int n_threads)
 {
     const linear_job *job = arg;
+    hdl_gemm_ask(job->gemm, job->n_jobs, thread, n_threads);
     pack_share(job, thread, n_threads);
     if (n_threads > 1)
         hdl_team_barrier(job->team, thread);

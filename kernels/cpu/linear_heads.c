@@ -29,6 +29,7 @@ static void pack_share(const heads_job *job, int thread, int n_threads)
 static void heads_thread(void *arg, int thread, int n_threads)
 {
     const heads_job *job = arg;
+    hdl_gemm_ask(job->jobs, job->n_heads, thread, n_threads);
     pack_share(job, thread, n_threads);
     if (n_threads > 1)
         hdl_team_barrier(job->team, thread);

@@ -126,7 +126,7 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int tiles,
     const size_t head = scales * (s.mins ? 2 : 1), pair_bytes = (size_t)s.bits * 16;
     const int32_t *x = (const int32_t *)(const void *)a->x;
     const unsigned char *w = a->w;
-    const int offset = s.bits == 8 ? -128 : a->codebook_min;
+    const int offset = s.bits == 8 ? -HDL_Q8_OFFSET : a->codebook_min;
     /* Two copies of the inner loop want more registers than there are: its length is hidden. */
     int pairs = s.group / 8;
     __asm__("" : "+r"(pairs));
@@ -209,7 +209,7 @@ KERNELS(q4_16, 4, 16, false)
 KERNELS(q4m_16, 4, 16, true)
 KERNELS(q2, 2, 32, false)
 
-const hdl_gemm_format *hdl_gemm_int_format(hdl_wformat format, int span)
+const hdl_gemm_format *hdl_gemm_int_format(hdl_wformat format, const int8_t *codebook)
 {
     static const hdl_gemm_format formats[HDL_WFORMAT_COUNT] = {
         [HDL_WFORMAT_Q8] = FORMAT(q8),         [HDL_WFORMAT_Q8M] = FORMAT(q8m),
@@ -217,6 +217,6 @@ const hdl_gemm_format *hdl_gemm_int_format(hdl_wformat format, int span)
         [HDL_WFORMAT_Q4M] = FORMAT(q4m),       [HDL_WFORMAT_Q4_16] = FORMAT(q4_16),
         [HDL_WFORMAT_Q4M_16] = FORMAT(q4m_16), [HDL_WFORMAT_Q2] = FORMAT(q2),
     };
-    (void)span; /* any unsigned operand is exact */
+    (void)codebook; /* any unsigned operand is exact */
     return &formats[format];
 }

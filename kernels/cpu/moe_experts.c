@@ -122,11 +122,13 @@ static void moe_thread(void *arg, int thread, int n_threads)
     size_t inter_chunks = hdl_div_ceil_u32(s->a->inter, CHUNK);
     hdl_team_part x = hdl_team_share(s->n_items * hidden_chunks, 1, thread, n_threads);
     hdl_team_part act = hdl_team_share(s->n_items * inter_chunks, 1, thread, n_threads);
+    hdl_gemm_ask(s->up, s->up_first[s->n_jobs], thread, n_threads);
     for (size_t i = x.from; i < x.to; i++)
         pack_chunk(s, i, hdl_stream_thread_mem(s->stream, thread));
     if (n_threads > 1)
         hdl_team_barrier(s->stream->team, thread);
     hdl_gemm_run(s->up, s->up_first[s->n_jobs], thread, n_threads);
+    hdl_gemm_ask(s->down, s->n_jobs, thread, n_threads);
     if (n_threads > 1)
         hdl_team_barrier(s->stream->team, thread);
     for (size_t i = act.from; i < act.to; i++)

@@ -106,7 +106,8 @@ static void store_ints(const packed_row *r, uint32_t at, const hdl_pack_piece *p
         return;
     }
     for (uint32_t i = 0; i < HDL_Q8_GROUP; i++)
-        quads[(i / 4 * HDL_TILE + r->lane) * 4 + i % 4] = (unsigned char)(piece->codes[i] + 128);
+        quads[(i / 4 * HDL_TILE + r->lane) * 4 + i % 4] =
+            (unsigned char)(piece->codes[i] + HDL_Q8_OFFSET);
 }
 
 /* k [from, from + n) of one row, as floats; x is padded with zeros to a multiple of 32. */

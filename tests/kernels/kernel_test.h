@@ -57,6 +57,7 @@ typedef struct kt_suite {
     X(attention) \
     X(gdn_conv) \
     X(gated_delta) \
+    X(extremes) \
     X(formats) \
     X(gate) \
     X(softcap) \
