@@ -280,7 +280,7 @@ V16_FN part part_of(const int m, const int_spec s)
     return (part){.tokens = tokens, .halves = halves};
 }
 
-V16_FN void leaf_ints(const hdl_leaf_args *a, const int m, const int tiles, const int_spec s)
+LEAF_FN void leaf_ints(const hdl_leaf_args *a, const int m, const int tiles, const int_spec s)
 {
     const int per = 32 / s.group; /* groups in 32 k */
     const size_t head = (size_t)per * (s.mins ? 2 : 1) * HDL_TILE * sizeof(float);

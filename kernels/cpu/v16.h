@@ -14,15 +14,23 @@
 #define V16_FN static inline __attribute__((always_inline, unused))
 
 /* Before a loop of constant length whose array must end up in registers. A loop of many checks
- * stays one: clang takes minutes to unroll what its sanitizer of arithmetic adds. */
+ * stays one: compilers take minutes to unroll what sanitizers add. For the same reason LEAF_FN,
+ * which is compiled for each set of constants otherwise, is then a function that takes them. */
 #if defined(__clang__)
 #if __has_feature(undefined_behavior_sanitizer)
 #define UNROLL _Pragma("clang loop unroll(disable)")
 #else
 #define UNROLL _Pragma("clang loop unroll(full)")
 #endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define UNROLL _Pragma("GCC unroll 1")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define LEAF_FN static __attribute__((noinline))
+#else
+#define LEAF_FN V16_FN
 #endif
 
 /* What was loaded before is loaded again after it: compilers would rather keep it in a register,
