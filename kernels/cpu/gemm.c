@@ -216,6 +216,8 @@ static cut cut_job(const hdl_gemm_job *job, int n_threads)
 
 static size_t group_cost(const cut *c) { return (c->n_blocks - 1) * c->block_cost + c->last_cost; }
 
+enum { NEAR_BYTES = 256 << 10 /* of weights: half of a small second cache */ };
+
 /* Items of one group whose cost begins in [from, to), counted from the group's start. */
 static void run_group(const hdl_gemm_job *job, const cut *c, uint32_t group, size_t from, size_t to)
 {
@@ -223,8 +225,9 @@ static void run_group(const hdl_gemm_job *job, const cut *c, uint32_t group, siz
     uint32_t first =
         (uint32_t)hdl_min_size((from + c->block_cost - 1) / c->block_cost, c->n_blocks);
     uint32_t last = (uint32_t)hdl_min_size((to + c->block_cost - 1) / c->block_cost, c->n_blocks);
-    /* Two tiles at a time stay in the near cache while all tokens pass. */
-    uint32_t step = c->n_blocks > 1 ? 2 : HDL_TILE_GROUP;
+    /* As many tiles at a time as stay in the near cache while all tokens pass. */
+    size_t all = HDL_TILE_GROUP * hdl_tile_bytes(job->w->format, job->w->k);
+    uint32_t step = c->n_blocks > 1 && all > NEAR_BYTES ? 2 : HDL_TILE_GROUP;
     for (; tile < end; tile += step)
         for (uint32_t i = first; i < last; i++) {
             block b = block_at(job, i);
