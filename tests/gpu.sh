@@ -17,6 +17,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 script=$PWD/tests/gpu.sh
+PATH=$PATH:/usr/local/cuda/bin
 
 suites=(check kernels models parallel score server kill sanitizer bench_kernels bench_model bench_serve compare)
 declare -A about=(
@@ -152,7 +153,7 @@ suite_kill() {
 suite_sanitizer() {
     [ $on = gpu ] || { echo "sanitizers of the host have run on the same kernels: tests/run.sh asan"; return 77; }
     command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer in PATH"; return 77; }
-    local ops=(add kv_copy embed rms_norm glu qkv_rope router moe_combine linear attention moe_experts latent_rope gdn_conv gated_delta)
+    local ops=(add kv_copy embed rms_norm glu qkv_rope router moe_combine sample linear attention moe_experts latent_rope gdn_conv gated_delta)
     local tool op missed='' end=$((SECONDS + limit[sanitizer] - 10))
     for op in "${ops[@]}"; do
         for tool in memcheck racecheck synccheck; do
