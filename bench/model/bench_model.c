@@ -24,7 +24,7 @@ static const uint32_t SAMPLES_MIN = 3;
 /* Energy is counted some ten times a second: steps without probes between them for so long, */
 static const double ENERGY_S = 1.5;
 /* but no more of them than this. */
-enum { ENERGY_STEPS_MAX = 4096 };
+enum { ENERGY_RUNS_MAX = 4096 };
 
 /* What the samples of one row measured. Probe i stands before sample i, the last one after it. */
 typedef struct samples {
@@ -122,21 +122,22 @@ static void finish(bench *b, hdl_bench_model_row r, samples *s)
     b->rows[b->n_rows++] = r;
 }
 
-/* Steps at positions that they have had, without probes between them, until the energy counter says
- * something. States of recurrent layers cannot go back: unmeasured. */
-static hdl_err measure_energy(bench *b, const hdl_bench_model_row *r, uint32_t at, samples *s)
+/* The row again (a prompt, or n_steps from the context on), without probes between, until the
+ * energy counter says something. States of recurrent layers cannot go back: unmeasured. */
+static hdl_err measure_energy(bench *b, const hdl_bench_model_row *r, uint32_t n_steps, samples *s)
 {
     double before = 0, after = 0, spent = 0, step_s = 0;
-    uint32_t n_seqs = r->prefill ? 1 : r->batch, n_tokens = r->prefill ? r->tokens : 1;
     uint64_t n = 0;
     if (b->steps.has_states || !hdl_energy_read(b->energy, &before))
         return HDL_OK;
-    for (; spent < ENERGY_S && n < ENERGY_STEPS_MAX; n++, spent += step_s)
-        HDL_TRY(hdl_bench_steps_run(&b->steps, n_seqs, at, n_tokens, &step_s));
+    for (; spent < ENERGY_S && n < ENERGY_RUNS_MAX; n++, spent += step_s)
+        HDL_TRY(r->prefill
+                    ? hdl_bench_steps_run(&b->steps, 1, r->context, r->tokens, &step_s)
+                    : hdl_bench_steps_decode(&b->steps, r->batch, r->context, n_steps, &step_s));
     if (!hdl_energy_read(b->energy, &after) || after <= before)
         return HDL_OK;
     s->joule = after - before;
-    s->joule_tokens = n * n_seqs * n_tokens;
+    s->joule_tokens = n * (r->prefill ? r->tokens : (uint64_t)r->batch * n_steps);
     return HDL_OK;
 }
 
@@ -163,8 +164,14 @@ static hdl_err prefill_samples(bench *b, const hdl_bench_model_row *r, hdl_bench
     }
     if (again)
         return HDL_OK;
-    HDL_TRY(measure_energy(b, r, r->context, s));
+    HDL_TRY(measure_energy(b, r, 0, s));
     return hdl_bench_steps_end(steps, 1);
+}
+
+static uint32_t fitting_steps(double step_s, uint32_t most)
+{
+    double n = step_s > 0 ? SAMPLE_S / step_s : 1;
+    return n < 1 ? 1 : n < most ? (uint32_t)n : most;
 }
 
 static hdl_err decode_samples(bench *b, const hdl_bench_model_row *r, hdl_bench_shape shape,
@@ -173,18 +180,18 @@ static hdl_err decode_samples(bench *b, const hdl_bench_model_row *r, hdl_bench_
     uint32_t total = b->opts->decode, piece = hdl_div_ceil_u32(total, SAMPLES), at = 0;
     HDL_TRY(hdl_bench_steps_begin(&b->steps, shape, &b->why));
     probe(b, s);
-    while (at < total && !is_done(s)) {
-        double spent = 0, step_s = 0;
-        uint32_t n = 0;
+    for (uint32_t n = 1; at < total && !is_done(s); at += n) {
+        double spent = 0;
+        if (s->n > 0) /* the first one says how many fit */
+            n = fitting_steps(s->step_s[s->n - 1], hdl_min_u32(piece, total - at));
         if (b->opts->plugin)
             hdl_idle_begin();
-        for (; n < piece && at < total && spent < SAMPLE_S; n++, at++, spent += step_s)
-            HDL_TRY(hdl_bench_steps_run(&b->steps, r->batch, r->context + at, 1, &step_s));
+        HDL_TRY(hdl_bench_steps_decode(&b->steps, r->batch, r->context + at, n, &spent));
         if (b->opts->plugin)
             HDL_TRY(hdl_idle_end(&s->idle));
         end_sample(b, s, spent, n);
     }
-    HDL_TRY(measure_energy(b, r, r->context + at - 1, s));
+    HDL_TRY(measure_energy(b, r, at, s));
     return hdl_bench_steps_end(&b->steps, r->batch);
 }
 

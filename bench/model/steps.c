@@ -101,6 +101,28 @@ hdl_err hdl_bench_steps_run(hdl_bench_steps *s, uint32_t n_seqs, uint32_t pos, u
     return HDL_OK;
 }
 
+hdl_err hdl_bench_steps_decode(hdl_bench_steps *s, uint32_t n_seqs, uint32_t pos, uint32_t n_steps,
+                               double *spent_s)
+{
+    uint32_t most = hdl_worker_steps_max(s->worker), under_way = 0;
+    uint64_t start = hdl_clock_now_ns();
+    hdl_result result;
+    for (uint32_t i = 0; i < n_steps; i++, under_way++) {
+        if (under_way == most) {
+            HDL_TRY(hdl_worker_collect(s->worker, &result));
+            under_way--;
+        }
+        next_plan(s);
+        for (uint32_t slot = 0; slot < n_seqs; slot++)
+            add_row(s, (piece){slot, pos + i, 1, HDL_ROW_SAMPLE | (i > 0 ? HDL_ROW_FEEDBACK : 0)});
+        HDL_TRY(hdl_worker_submit(s->worker, &s->plan, s->sampling, &result));
+    }
+    for (; under_way > 0; under_way--)
+        HDL_TRY(hdl_worker_collect(s->worker, &result));
+    *spent_s = (double)(hdl_clock_now_ns() - start) * 1e-9;
+    return HDL_OK;
+}
+
 /* ---- contexts ----------------------------------------------------------------------------- */
 
 /* The blocks that sequence 0's first tokens filled go to all others of the row, in turn. */

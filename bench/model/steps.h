@@ -65,3 +65,7 @@ hdl_err hdl_bench_steps_end(hdl_bench_steps *s, uint32_t n_seqs) HDL_MUST_CHECK;
  * need: step_s is their time. n_seqs tokens fit into a step; n_tokens is 1 unless n_seqs is. */
 hdl_err hdl_bench_steps_run(hdl_bench_steps *s, uint32_t n_seqs, uint32_t pos, uint32_t n_tokens,
                             double *step_s) HDL_MUST_CHECK;
+/* n_steps of one token of each sequence from pos on, as many under way as the worker takes; tokens
+ * after the first feed themselves. spent_s is the time of all. */
+hdl_err hdl_bench_steps_decode(hdl_bench_steps *s, uint32_t n_seqs, uint32_t pos, uint32_t n_steps,
+                               double *spent_s) HDL_MUST_CHECK;
