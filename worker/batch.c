@@ -72,6 +72,8 @@ void hdl_batch_reset(hdl_batch *b)
 {
     memset(b->slots, 0, b->opts.max_seqs * sizeof(*b->slots));
     b->n_tokens = b->n_rows = b->n_wants = 0;
+    b->row_least = 0;
+    b->n_keys = 0;
     for (uint32_t g = 0; g < b->opts.n_caches; g++)
         b->groups[g].n_copies = 0;
 }
@@ -125,6 +127,8 @@ static void apply_row(hdl_batch *b, const hdl_plan *p, const hdl_plan_row *r)
                                             .pos = r->pos,
                                             .table = table_of(g, r->slot)};
     }
+    b->row_least = b->n_rows == 0 ? r->n_tokens : hdl_min_u32(b->row_least, r->n_tokens);
+    b->n_keys += (uint64_t)r->pos + r->n_tokens;
     b->n_rows++;
     b->n_tokens += r->n_tokens;
 }

@@ -66,8 +66,10 @@ typedef struct hdl_batch {
     uint64_t *closed, *opened, *rowed; /* owned [max_seqs] */
     /* Of the step, after apply. */
     uint32_t n_tokens, n_rows, n_wants;
-    hdl_token *ids;  /* owned [step_tokens] */
-    hdl_want *wants; /* owned [step_tokens] */
+    uint32_t row_least; /* tokens of the shortest row */
+    uint64_t n_keys;    /* positions behind and in all rows */
+    hdl_token *ids;     /* owned [step_tokens] */
+    hdl_want *wants;    /* owned [step_tokens] */
 } hdl_batch;
 
 hdl_err hdl_batch_open(hdl_batch *out, const hdl_batch_opts *opts, hdl_errmsg *why) HDL_MUST_CHECK;
@@ -90,7 +92,11 @@ void hdl_batch_sampled(hdl_batch *batch, const hdl_batch_sample *sample);
 
 static inline hdl_tokens hdl_batch_tokens(const hdl_batch *b)
 {
-    hdl_tokens t = {.ids = b->ids, .n_tokens = b->n_tokens, .n_rows = b->n_rows};
+    hdl_tokens t = {.ids = b->ids,
+                    .n_tokens = b->n_tokens,
+                    .n_rows = b->n_rows,
+                    .row_least = b->row_least,
+                    .n_keys = b->n_keys};
     for (uint32_t g = 0; g < b->opts.n_caches; g++)
         t.rows[g] = b->groups[g].rows;
     return t;

@@ -225,6 +225,8 @@ hdl_tokens hdl_upload_build(hdl_upload *u)
         return hdl_batch_tokens(u->batch);
     const hdl_batch *b = u->batch;
     hdl_tokens t = build(u, (extent){b->n_tokens, b->n_rows, b->n_wants});
+    t.row_least = b->row_least;
+    t.n_keys = b->n_keys;
     t.n_live = NULL; /* all are */
     return t;
 }

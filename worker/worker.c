@@ -103,7 +103,8 @@ static hdl_forward_opts forward_opts(hdl_worker *w)
                               .kv = &w->kv,
                               .device = w->device,
                               .n_tokens_max = w->opts.step_tokens,
-                              .n_logits_max = HDL_LOGIT_ROWS};
+                              .n_logits_max = HDL_LOGIT_ROWS,
+                              .fast = w->opts.plugin && w->opts.fast};
 }
 
 /* What else has to fit on the device: before minutes of loading go to no end. */

@@ -18,6 +18,7 @@
 #include <heddle/kv.h>
 #include <heddle/limits.h>
 #include <heddle/lora.h>
+#include <heddle/ops_limits.h>
 #include <heddle/rows.h>
 #include <heddle/sampling.h>
 #include <heddle/source.h>
@@ -334,6 +335,35 @@ HDL_INLINE uint32_t hdl_attention_value_dim(const hdl_attention_args *a)
     return a->latent ? a->latent : a->kv.head_dim;
 }
 
+/* Latent attention with every head's keys and values made from the cache's latents c, for rows of
+ * many tokens: k = [W_uk c, rotated part], v = W_uv c, products of bf16 as linear's, rounded to
+ * bf16; then attention over them as over a cache of BF16. Not the bits of the absorbed form
+ * (latent_rope, linear_heads, attention, linear_heads): `numerics: fast` alone. What it takes is in
+ * hdl_ops_limits; NULL where those are 0. */
+typedef struct hdl_latent_prefill_args {
+    const float *q; /* [n_tokens, n_heads, nope_dim + rope_dim] rows q_stride apart; the last
+                       rope_dim are not read */
+    size_t q_stride;
+    const float *q_latent; /* [n_tokens, n_heads, rank + rope_dim] as latent_rope leaves it: the
+                              last rope_dim alone are read */
+    const hdl_weight *k_b; /* [n_heads] each [rank, nope_dim] (n, k), BF16 */
+    const hdl_weight *v_b; /* [n_heads] each [v_dim, rank], BF16 */
+    uint32_t n_heads, nope_dim, rope_dim, rank, v_dim;
+    float scale;
+    const hdl_attn_row *rows;
+    uint32_t n_rows, n_tokens;
+    uint32_t n_keys; /* pos + n_tokens of all rows together, <= HDL_LATENT_PREFILL_KEYS */
+    hdl_kv_view kv;  /* latent rows; BF16 or FP8 */
+    float *out;      /* [n_tokens, n_heads * v_dim] */
+} hdl_latent_prefill_args;
+enum { HDL_LATENT_PREFILL_KEYS = 16384 };
+
+/* Numbers of a made key, and of a value, as they lie: zeros behind their own. */
+HDL_INLINE uint32_t hdl_latent_prefill_dim(uint32_t key_dim, uint32_t v_dim)
+{
+    return (hdl_max_u32(key_dim, v_dim) + 7) / 8 * 8;
+}
+
 /* States of recurrent layers: an entry for each sequence, f32. A row's table names its entry; a row
  * at position 0 starts from zeros, whatever the entry holds. */
 typedef struct hdl_state_view {
@@ -528,6 +558,7 @@ typedef struct hdl_kv_move_args {
     X(qkv_rope, hdl_qkv_rope_args)                                                                 \
     X(latent_rope, hdl_latent_rope_args)                                                           \
     X(attention, hdl_attention_args)                                                               \
+    X(latent_prefill, hdl_latent_prefill_args)                                                     \
     X(gdn_conv, hdl_gdn_conv_args)                                                                 \
     X(gated_delta, hdl_gated_delta_args)                                                           \
     X(gate, hdl_gate_args)                                                                         \
@@ -545,16 +576,6 @@ typedef struct hdl_kv_move_args {
     X(lora_expand, hdl_lora_expand_args)                                                           \
     X(batch_build, hdl_batch_build_args)                                                           \
     X(sample, hdl_sample_args)
-
-/* The largest shapes that an implementation's ops take. Whoever loads a model refuses a larger one
- * with the name of what is too large; the ops assert. */
-typedef struct hdl_ops_limits {
-    uint32_t head_dim;                /* of keys and values that are both stored */
-    uint32_t latent_row, latent_rank; /* of latent attention: a cache row, and its value */
-    uint32_t gdn_k_dim, gdn_v_dim, gdn_taps;
-    uint32_t n_experts, topk;
-    bool blocks_pow2; /* block_tokens has to be a power of two */
-} hdl_ops_limits;
 
 #define HDL_OP_MEMBER(op, args) void (*op)(const args *, hdl_stream *);
 typedef struct hdl_ops_extent hdl_ops_extent;
@@ -579,7 +600,8 @@ struct hdl_ops_extent {
     uint32_t n_tokens, n_rows; /* of a step */
     uint32_t hidden, inter, moe_inter, n_heads, n_kv_heads, head_dim, n_experts, topk, n_max,
         k_max; /* this rank's; inter: the larger of a dense layer's and a shared expert's */
-    uint32_t latent_rank, nope_dim; /* of latent attention, or 0; its head_dim is a cache row's */
+    uint32_t latent_rank, nope_dim,
+        latent_v_dim; /* of latent attention, or 0; its head_dim is a cache row's */
     uint32_t max_len;
     bool fast; /* numerics: fast */
 };

@@ -213,13 +213,18 @@ template <class Small, class Large> static void run(attn_job *job, hdl_stream *s
 
 void hdl_cuda_attention(const hdl_attention_args *a, hdl_stream *stream)
 {
+    cuda_attention(a, hdl_attention_value_dim(a), stream);
+}
+
+void cuda_attention(const hdl_attention_args *a, uint32_t value_dim, hdl_stream *stream)
+{
     attn_job job = {};
     uint32_t dim = a->kv.head_dim;
     HDL_ASSERT_EQ(a->n_heads % a->kv.n_kv_heads, 0);
     HDL_ASSERT_LE(a->latent, dim);
     HDL_ASSERT_EQ(a->kv.block_tokens & (a->kv.block_tokens - 1), 0);
     job.a = *a;
-    job.value_dim = hdl_attention_value_dim(a);
+    job.value_dim = value_dim;
     job.group = a->n_heads / a->kv.n_kv_heads;
     while (1u << job.block_shift < a->kv.block_tokens)
         job.block_shift++;
@@ -235,6 +240,8 @@ void hdl_cuda_attention(const hdl_attention_args *a, hdl_stream *stream)
         run<attn_shape<64, 64, 1, 4>, attn_shape<64, 64, 4, 2>>(&job, stream);
     } else if (dim <= 128) {
         run<attn_shape<128, 128, 1, 4>, attn_shape<128, 128, 4, 2>>(&job, stream);
+    } else if (dim <= 192 && value_dim <= 128) { /* of latent_prefill */
+        run<attn_shape<192, 128, 1, 4>, attn_shape<192, 128, 2, 4>>(&job, stream);
     } else if (dim <= CUDA_HEAD_DIM_MAX) {
         run<attn_shape<256, 256, 1, 4>, attn_shape<256, 256, 2, 4>>(&job, stream);
     } else {

@@ -16,13 +16,19 @@ enum {
     CUDA_LATENT_RANK_MAX = 512,
     CUDA_GDN_K_MAX = 4096,
     CUDA_GDN_V_MAX = 1024,
+    CUDA_LATENT_PREFILL_DIM_MAX = 128,
+    CUDA_LATENT_PREFILL_ROPE_MAX = 64,
 };
 
 /* Row-major planes whose rows are padded; see weight.h. */
 size_t hdl_cuda_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_t n_leaves);
 void hdl_cuda_weight_pack(const hdl_pack_args *args);
 size_t hdl_cuda_scratch_bytes(const hdl_ops_extent *extent);
-size_t hdl_cuda_attention_scratch(const hdl_ops_extent *extent); /* attention's part of it */
+size_t hdl_cuda_attention_scratch(const hdl_ops_extent *extent);      /* attention's part of it */
+size_t hdl_cuda_latent_prefill_scratch(const hdl_ops_extent *extent); /* besides attention's */
+/* attention of which only so many numbers of a value are wanted; the rest of its place is not read.
+ */
+void cuda_attention(const hdl_attention_args *a, uint32_t value_dim, hdl_stream *stream);
 
 /* The device layer's, for weight_pack: host bytes to device memory, done when it returns. Any
  * thread. */

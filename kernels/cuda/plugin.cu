@@ -31,6 +31,7 @@
     X(kv_copy)                                                                                     \
     X(batch_build)                                                                                 \
     X(attention)                                                                                   \
+    X(latent_prefill)                                                                              \
     X(gdn_conv)                                                                                    \
     X(gated_delta)                                                                                 \
     X(qkv_rope)                                                                                    \
@@ -45,9 +46,17 @@ static hdl_plugin plugin;
 static void fill_tables()
 {
     ops.name = NAME;
-    ops.limits = {CUDA_HEAD_DIM_MAX, CUDA_LATENT_ROW_MAX, CUDA_LATENT_RANK_MAX,
-                  CUDA_GDN_K_MAX,    CUDA_GDN_V_MAX,      HDL_GDN_TAPS_MAX,
-                  HDL_EXPERTS_MAX,   HDL_TOPK_MAX,        true};
+    ops.limits = {CUDA_HEAD_DIM_MAX,
+                  CUDA_LATENT_ROW_MAX,
+                  CUDA_LATENT_RANK_MAX,
+                  CUDA_GDN_K_MAX,
+                  CUDA_GDN_V_MAX,
+                  HDL_GDN_TAPS_MAX,
+                  HDL_EXPERTS_MAX,
+                  HDL_TOPK_MAX,
+                  true,
+                  CUDA_LATENT_PREFILL_DIM_MAX,
+                  CUDA_LATENT_PREFILL_ROPE_MAX};
 #define HDL_CUDA_MEMBER(op) ops.op = hdl_cuda_##op;
     HDL_CUDA_OP_LIST(HDL_CUDA_MEMBER)
 #undef HDL_CUDA_MEMBER

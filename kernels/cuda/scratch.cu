@@ -36,7 +36,8 @@ size_t hdl_cuda_scratch_bytes(const hdl_ops_extent *e)
                  e->n_experts * 2 * (sizeof(uint32_t) + sizeof(hdl_weight)) +
                  mm_scratch_bytes(rows, hdl_max_u32(e->hidden, e->moe_inter));
     size_t most = linear > heads ? linear : heads;
-    size_t attention = hdl_cuda_attention_scratch(e), lora = lora_bytes(e->n_tokens);
+    size_t attention = hdl_cuda_attention_scratch(e) + hdl_cuda_latent_prefill_scratch(e),
+           lora = lora_bytes(e->n_tokens);
     most = most > moe ? most : moe;
     most = most > lora ? most : lora;
     return (most > attention ? most : attention) +

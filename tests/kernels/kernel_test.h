@@ -54,6 +54,7 @@ typedef struct kt_suite {
     X(int8_rows) \
     X(qkv_rope) \
     X(latent_rope) \
+    X(latent_prefill) \
     X(attention) \
     X(gdn_conv) \
     X(gated_delta) \

@@ -3,11 +3,11 @@
  * 2405.04434, section 2.1) over a cache of one latent row a token, which every rank holds whole;
  * heads are shared by the tp ranks.
  *
- * Always absorbed: q.k = (q W_uk).c, and the result of a head is W_uv (sum of weights * c), where c
+ * Absorbed: q.k = (q W_uk).c, and the result of a head is W_uv (sum of weights * c), where c
  * is the latent. The other form makes each head's keys and values from the latents; it multiplies
  * less in a long prefill (192 + 128 instead of 576 + 512 per query, head and key), but rounds
  * differently, so a token's bits would depend on whether it came in a prefill or in a decode step
- * (N1, N3). */
+ * (N1, N3). In `fast`, which promises no bits, steps of long rows take it. */
 #include "worker/model/forward.h"
 
 /* The queries of all heads, [n_tokens, n_heads, nope_dim + rope_dim] rows `stride` apart. */
@@ -42,8 +42,26 @@ static queries project(hdl_forward *f, const hdl_mla_layer *w, const float *in, 
     return (queries){f->q, w->q_b.n};
 }
 
-/* The latent row of each token goes into the cache, the queries into the latents' space. */
-static void absorb(hdl_forward *f, const hdl_tokens *t, uint32_t layer, queries q)
+/* Making a key and a value of a head costs rank (nope + v) products, as much as some 170 tokens
+ * save on them. */
+enum { EXPAND_TOKENS = 256 };
+
+static bool expands(const hdl_forward *f, const hdl_tokens *t, uint32_t layer)
+{
+    const hdl_model *m = f->model;
+    const hdl_mla_desc *d = &m->desc->mla;
+    const hdl_mla_layer *w = &m->layers[layer].mla;
+    const hdl_ops_limits *l = &m->ops->limits;
+    if (!f->fast || t->row_least < EXPAND_TOKENS || t->n_keys > HDL_LATENT_PREFILL_KEYS)
+        return false;
+    if (w->k_b->format != HDL_WFORMAT_BF16 || w->v_b->format != HDL_WFORMAT_BF16)
+        return false;
+    return hdl_max_u32(d->nope_dim, d->v_dim) <= l->latent_prefill_dim &&
+           d->rope_dim <= l->latent_prefill_rope && d->nope_dim % 2 == 0 && d->v_dim % 2 == 0;
+}
+
+/* The latent row of each token goes into the cache, the rotated parts of queries into q_latent. */
+static void store(hdl_forward *f, const hdl_tokens *t, uint32_t layer, queries q)
 {
     const hdl_model *m = f->model;
     const hdl_mla_desc *d = &m->desc->mla;
@@ -71,6 +89,40 @@ static void absorb(hdl_forward *f, const hdl_tokens *t, uint32_t layer, queries 
                                      hdl_kvstore_view(f->kv, ld->cache_group, ld->cache_layer),
                                  .q_latent = f->q_latent};
     m->ops->latent_rope(&rope, f->stream);
+}
+
+static void expand(hdl_forward *f, const hdl_tokens *t, uint32_t layer, queries q)
+{
+    const hdl_model *m = f->model;
+    const hdl_mla_desc *d = &m->desc->mla;
+    const hdl_layer_desc *ld = &m->desc->layers[layer];
+    hdl_latent_prefill_args args = {.q = q.q,
+                                    .q_stride = q.stride,
+                                    .q_latent = f->q_latent,
+                                    .k_b = m->layers[layer].mla.k_b,
+                                    .v_b = m->layers[layer].mla.v_b,
+                                    .n_heads = m->shard.n_heads,
+                                    .nope_dim = d->nope_dim,
+                                    .rope_dim = d->rope_dim,
+                                    .rank = d->kv_rank,
+                                    .v_dim = d->v_dim,
+                                    .scale = m->desc->attn_scale,
+                                    .rows = t->rows[ld->cache_group],
+                                    .n_rows = t->n_rows,
+                                    .n_tokens = t->n_tokens,
+                                    .n_keys = (uint32_t)t->n_keys,
+                                    .kv = hdl_kvstore_view(f->kv, ld->cache_group, ld->cache_layer),
+                                    .out = f->attn};
+    m->ops->latent_prefill(&args, f->stream);
+}
+
+/* The queries go into the latents' space. */
+static void absorb(hdl_forward *f, const hdl_tokens *t, uint32_t layer, queries q)
+{
+    const hdl_model *m = f->model;
+    const hdl_mla_desc *d = &m->desc->mla;
+    const hdl_mla_layer *w = &m->layers[layer].mla;
+    uint32_t n_heads = m->shard.n_heads, row = d->kv_rank + d->rope_dim;
     hdl_linear_heads_args k_b = {.x = q.q,
                                  .x_stride = q.stride,
                                  .x_head = d->nope_dim + d->rope_dim,
@@ -117,8 +169,14 @@ hdl_err hdl_block_mla(hdl_forward *f, const hdl_tokens *t, uint32_t layer)
     const hdl_layer *w = &f->model->layers[layer];
     uint32_t n = t->n_tokens;
     const float *in = hdl_forward_enter(f, w->attn_norm, n);
-    absorb(f, t, layer, project(f, &w->mla, in, n));
-    attend(f, t, layer);
+    queries q = project(f, &w->mla, in, n);
+    store(f, t, layer, q);
+    if (expands(f, t, layer)) {
+        expand(f, t, layer, q);
+    } else {
+        absorb(f, t, layer, q);
+        attend(f, t, layer);
+    }
     hdl_forward_linear(f, &w->o, (hdl_forward_io){.in = f->attn, .out = f->h, .n_tokens = n});
     HDL_TRY(hdl_forward_all_reduce(f, f->groups.tp, f->h, (size_t)n * f->model->desc->hidden));
     hdl_forward_join(f, NULL, w->attn_post_norm, n);

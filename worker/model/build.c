@@ -450,5 +450,6 @@ hdl_ops_extent hdl_model_extent(const hdl_model_desc *desc, const hdl_shard *sha
         .max_len = max_len,
         .latent_rank = desc->mla.kv_rank,
         .nope_dim = desc->mla.nope_dim,
+        .latent_v_dim = desc->mla.v_dim,
     };
 }

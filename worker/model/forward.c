@@ -117,7 +117,8 @@ hdl_err hdl_forward_open(hdl_forward *out, const hdl_forward_opts *opts, hdl_err
                          .device = opts->device,
                          .stream = hdl_device_stream(opts->device),
                          .n_tokens_max = opts->n_tokens_max,
-                         .n_logits_max = opts->n_logits_max};
+                         .n_logits_max = opts->n_logits_max,
+                         .fast = opts->fast};
     HDL_TRY(take_memory(out, why));
     return hdl_forward_fill_merge(out, why);
 }

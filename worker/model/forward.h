@@ -28,6 +28,8 @@ typedef struct hdl_groups {
 typedef struct hdl_tokens {
     const hdl_token *ids; /* [n_tokens] */
     uint32_t n_tokens, n_rows;
+    uint32_t row_least; /* tokens of the shortest row; 0: not known */
+    uint64_t n_keys;    /* pos + n_tokens of all rows together */
     /* [n_rows] for each cache group: the same tokens, that group's tables. */
     const hdl_attn_row *rows[HDL_CACHE_GROUPS_MAX];
     const uint32_t *n_live; /* [1] of the device: tokens from here on are padding; NULL: none is */
@@ -40,6 +42,7 @@ typedef struct hdl_forward {
     hdl_device *device;     /* borrowed */
     hdl_groups groups;      /* set at each epoch */
     uint32_t n_tokens_max, n_logits_max;
+    bool fast;    /* numerics: fast, on a device */
     void *memory; /* owned, of the device: the buffers below */
     size_t memory_bytes;
     float *x;        /* [n_tokens_max, hidden] residual stream */
@@ -85,6 +88,7 @@ typedef struct hdl_forward_opts {
     hdl_device *device;
     uint32_t n_tokens_max;
     uint32_t n_logits_max; /* rows of one hdl_forward_logits */
+    bool fast;
 } hdl_forward_opts;
 
 hdl_err hdl_forward_open(hdl_forward *out, const hdl_forward_opts *opts,

@@ -14,6 +14,7 @@
 #include <heddle/device.h>
 
 #include "base/rng.h"
+#include "goldens.h"
 #include "kernels/numeric.h"
 #include "rig.h"
 
@@ -151,6 +152,28 @@ static void test_linear(void **state)
     plugin->close(fast.device);
 }
 
+/* Token by token near the CPU's, as in test_plugin.c; where a router is near a tie, which one in
+ * fifty may be, another expert is taken. */
+static void check_logits(const float *got, const float *cpu, uint32_t n_tokens, uint32_t vocab)
+{
+    uint32_t n_far = 0;
+    double largest = 0;
+    for (uint32_t i = 0; i < n_tokens; i++, got += vocab, cpu += vocab) {
+        double diff = 0, norm = 0;
+        for (uint32_t j = 0; j < vocab; j++) {
+            diff += pow((double)got[j] - (double)cpu[j], 2);
+            norm += pow((double)cpu[j], 2);
+        }
+        double apart = sqrt(diff / norm);
+        if (!(apart <= 0.03))
+            n_far++;
+        else
+            largest = fmax(largest, apart);
+    }
+    print_message("%.2e from the CPU's logits, %u tokens farther\n", largest, n_far);
+    assert_true(n_far <= n_tokens / 50);
+}
+
 static void test_model(void **state)
 {
     enum { TOKENS = 40, VOCAB = 97 };
@@ -169,18 +192,58 @@ static void test_model(void **state)
     float *fast = rig_logits(&opts, VOCAB);
     opts.worker.fast = false;
     float *exact = rig_logits(&opts, VOCAB);
-    double diff = 0, norm = 0;
-    for (size_t i = 0; i < (size_t)TOKENS * VOCAB; i++) {
-        diff += pow((double)fast[i] - (double)cpu[i], 2);
-        norm += pow((double)cpu[i], 2);
-    }
-    print_message("%.2e from the CPU's logits\n", sqrt(diff / norm));
-    assert_true(sqrt(diff / norm) <= 0.03); /* as in test_plugin.c */
+    check_logits(fast, cpu, TOKENS, VOCAB);
     if (strcmp(plugin->name, "fiber") == 0)
         assert_memory_not_equal(fast, exact, sizeof(float) * TOKENS * VOCAB);
     free(cpu);
     free(fast);
     free(exact);
+    rig_remove(dir);
+}
+
+static uint32_t n_expanded; /* calls */
+
+static void count_expanded(const hdl_latent_prefill_args *a, hdl_stream *stream)
+{
+    n_expanded++;
+    plugin->ops->latent_prefill(a, stream);
+}
+
+/* Latent attention: steps of long rows expand it, in `fast` alone, and what decodes over the same
+ * cache does not. */
+static void test_latent(void **state)
+{
+    enum { PROMPT = 270, TOKENS = PROMPT + 6, VOCAB = 97, LAYERS = 2 };
+    char dir[256];
+    hdl_token ids[TOKENS];
+    size_t len;
+    (void)state;
+    for (uint32_t i = 0; i < TOKENS; i++)
+        ids[i] = (hdl_token)((i * 37 + i * i * 5 + 11) % VOCAB);
+    char *config = rig_read(RIG_GOLDENS "deepseek-v3.json", &len);
+    rig_make_model(dir, config, HDL_DTYPE_BF16);
+    hdl_ops ops = *plugin->ops;
+    hdl_plugin counted = *plugin;
+    ops.latent_prefill = count_expanded;
+    counted.ops = &ops;
+    rig_logits_opts opts = {
+        .worker = {.model_path = dir, .weights = HDL_WFORMAT_COUNT, .fast = true},
+        .ids = ids,
+        .n = TOKENS,
+        .chunk = PROMPT};
+    float *cpu = rig_logits(&opts, VOCAB);
+    opts.worker.plugin = &counted;
+    float *fast = rig_logits(&opts, VOCAB);
+    assert_int_equal(n_expanded, LAYERS);
+    check_logits(fast, cpu, TOKENS, VOCAB);
+    opts.worker.fast = false;
+    float *exact = rig_logits(&opts, VOCAB);
+    assert_int_equal(n_expanded, LAYERS);
+    check_logits(exact, cpu, TOKENS, VOCAB);
+    free(cpu);
+    free(fast);
+    free(exact);
+    free(config);
     rig_remove(dir);
 }
 
@@ -194,6 +257,7 @@ int main(int argc, char **argv)
     random_numbers(host_w, HDL_ARRAY_LEN(host_w), 1);
     random_numbers(host_x, HDL_ARRAY_LEN(host_x), 2);
     random_numbers(host_bias, HDL_ARRAY_LEN(host_bias), 3);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_model)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_model),
+                                       cmocka_unit_test(test_latent)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
