@@ -26,6 +26,7 @@ enum {
     DIM_MAX = CUDA_LATENT_PREFILL_DIM_MAX,
     TILES = DIM_MAX / 8 / 2
 };
+enum { ROW_TOKENS = 256 }; /* a worker comes with rows of so many at least (block_mla.c) */
 enum { BLOCK = HDL_ATTN_TILE, ROW_BLOCKS = KEYS / BLOCK, PAD = 8 };
 
 struct latent_job {
@@ -259,7 +260,8 @@ size_t hdl_cuda_latent_prefill_scratch(const hdl_ops_extent *e)
     if (!e->fast || e->latent_rank == 0)
         return 0;
     uint32_t own = e->nope_dim + e->head_dim - e->latent_rank;
-    size_t dim = hdl_latent_prefill_dim(own, e->latent_v_dim), n_rows = e->n_rows;
+    size_t dim = hdl_latent_prefill_dim(own, e->latent_v_dim);
+    size_t n_rows = e->n_tokens / ROW_TOKENS + 1;
     size_t blocks = blocks_max(HDL_LATENT_PREFILL_KEYS, n_rows);
     return 2 * blocks * e->n_heads * BLOCK * dim * sizeof(uint16_t) + blocks * sizeof(uint32_t) +
            n_rows * sizeof(hdl_attn_row) + 2 * e->n_heads * sizeof(hdl_weight) +
