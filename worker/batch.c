@@ -72,8 +72,6 @@ void hdl_batch_reset(hdl_batch *b)
 {
     memset(b->slots, 0, b->opts.max_seqs * sizeof(*b->slots));
     b->n_tokens = b->n_rows = b->n_wants = 0;
-    b->row_least = 0;
-    b->n_keys = 0;
     for (uint32_t g = 0; g < b->opts.n_caches; g++)
         b->groups[g].n_copies = 0;
 }
@@ -146,6 +144,8 @@ static void apply_grant(hdl_batch *b, const hdl_plan *p, const hdl_plan_grant *g
 void hdl_batch_apply(hdl_batch *b, const hdl_plan *p)
 {
     b->n_tokens = b->n_rows = b->n_wants = 0;
+    b->row_least = 0;
+    b->n_keys = 0;
     for (uint32_t i = 0; i < p->n_closes; i++)
         b->slots[p->closes[i]] = (hdl_slot){0};
     for (uint32_t i = 0; i < p->n_opens; i++)

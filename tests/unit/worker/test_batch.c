@@ -204,6 +204,8 @@ static void test_feedback_needs_a_sample(void **state)
     assert_int_equal(check(), HDL_OK);
     hdl_batch_apply(&batch, &p.plan);
     assert_int_equal(batch.ids[0], 7);
+    assert_int_equal(hdl_batch_tokens(&batch).n_keys, 41); /* of this step alone */
+    assert_int_equal(hdl_batch_tokens(&batch).row_least, 1);
     rig_next(&p);
     rig_row(&p, 1, 0, NULL, 1, 0);
     bad();
