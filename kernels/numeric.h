@@ -185,7 +185,7 @@ enum { HDL_HEAD_DIM_MAX = 576, HDL_EXPERTS_MAX = 1024, HDL_TOPK_MAX = 64 };
 #define HDL_LIMITS_CPU                                                                             \
     {                                                                                              \
         HDL_HEAD_DIM_MAX, HDL_HEAD_DIM_MAX, HDL_HEAD_DIM_MAX, HDL_HEAD_DIM_MAX, HDL_HEAD_DIM_MAX,  \
-            HDL_GDN_TAPS_MAX, HDL_EXPERTS_MAX, HDL_TOPK_MAX, false, 0, 0                           \
+            HDL_GDN_TAPS_MAX, HDL_EXPERTS_MAX, HDL_TOPK_MAX, HDL_SAMPLE_VOCAB_MAX, false, 0, 0     \
     }
 
 /* The order in which a sum that no rank shares is taken: element i goes to lane i % 16, lanes add

@@ -3,8 +3,8 @@
  * op sample as ref and on devices.
  *
  * A token's mass is exp(z - largest z) as an integer of 2^-45: sums of integers do not depend on
- * their order, so that threads of any number may take them, and shares of a sum are exact. A
- * vocabulary of 2^18 adds up to at most 2^63. What is below 2^-46 of the best has no mass and is
+ * their order, so that threads of any number may take them, and shares of a sum are exact.
+ * HDL_SAMPLE_VOCAB_MAX of them fit 64 bits. What is below 2^-46 of the best has no mass and is
  * never drawn, which the draw's 23 bits could not have seen either.
  *
  * The order of tokens is by logit, descending, then by id; every filter keeps a prefix of it. Pure;

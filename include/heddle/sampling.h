@@ -87,7 +87,8 @@ typedef struct hdl_sample_args {
     hdl_logprob *probs;  /* [n_tasks, HDL_ROW_PROBS_MAX] */
 } hdl_sample_args;
 
-enum { HDL_SAMPLE_VOCAB_MAX = 1 << 19, HDL_SAMPLE_PEAKS = 64 };
+/* VOCAB_MAX: sums of masses (kernels/sample.h) fit 64 bits. */
+enum { HDL_SAMPLE_VOCAB_MAX = (1 << 19) - 512, HDL_SAMPLE_PEAKS = 64 };
 
 HDL_INLINE size_t hdl_sample_work_bytes(uint32_t n_tasks, uint32_t vocab)
 {

@@ -54,6 +54,7 @@ static void fill_tables()
                   HDL_GDN_TAPS_MAX,
                   HDL_EXPERTS_MAX,
                   HDL_TOPK_MAX,
+                  HDL_SAMPLE_VOCAB_MAX,
                   true,
                   CUDA_LATENT_PREFILL_DIM_MAX,
                   CUDA_LATENT_PREFILL_ROPE_MAX};

@@ -21,10 +21,11 @@ enum {
     SAMPLE_BINS = HDL_SAMPLE_BUCKETS,
     SAMPLE_DIGIT = 10, /* bits of a key at a time */
     SAMPLE_LIST = 2560,
-    SAMPLE_CHUNK = SAMPLE_THREADS, /* ids of a sum of draw_all */
-    SAMPLE_CHUNKS = HDL_SAMPLE_VOCAB_MAX / SAMPLE_CHUNK,
+    SAMPLE_CHUNK = SAMPLE_THREADS,                       /* ids of a sum of draw_all */
+    SAMPLE_CHUNKS = HDL_SAMPLE_VOCAB_MAX / SAMPLE_CHUNK, /* exactly */
 };
 static_assert(SAMPLE_BINS == 1 << SAMPLE_DIGIT && SAMPLE_BINS == (int)GPU_WARP * GPU_WARP, "");
+static_assert(HDL_SAMPLE_VOCAB_MAX % (int)SAMPLE_CHUNK == 0, "no chunk more");
 static_assert(SAMPLE_CHUNKS * sizeof(uint64_t) <= SAMPLE_LIST * sizeof(float), "they share memory");
 
 /* Logits: z / temperature. */

@@ -265,7 +265,8 @@ static hdl_err check_limits(const hdl_model_opts *opts, hdl_errmsg *why)
                   {"row of the latent cache", d->mla.kv_rank + d->mla.rope_dim, l->latent_row},
                   {"rank of the latent cache", d->mla.kv_rank, l->latent_rank},
                   {"number of experts", d->n_experts, l->n_experts},
-                  {"number of experts per token", d->topk, l->topk}};
+                  {"number of experts per token", d->topk, l->topk},
+                  {"vocabulary", d->vocab, l->vocab}};
     for (size_t i = 0; i < HDL_ARRAY_LEN(limits); i++)
         if (limits[i].value > limits[i].max)
             return hdl_fail(HDL_UNSUPPORTED, why,
