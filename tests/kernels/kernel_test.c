@@ -175,6 +175,7 @@ typedef struct options {
     int case_idx; /* -1: all */
     uint64_t seed;
     uint32_t n_seeds;
+    int n_streams;
     bool is_long;
 } options;
 
@@ -197,7 +198,7 @@ static void run_suite(kt *t, const kt_suite *s, const options *o)
 
 static bool parse(int argc, char **argv, options *o)
 {
-    *o = (options){.case_idx = -1, .seed = 1, .n_seeds = 1};
+    *o = (options){.case_idx = -1, .seed = 1, .n_seeds = 1, .n_streams = KT_STREAMS};
     for (int i = 1; i < argc; i++) {
         bool has_value = i + 1 < argc;
         if (strcmp(argv[i], "--long") == 0) {
@@ -213,13 +214,15 @@ static bool parse(int argc, char **argv, options *o)
             o->seed = strtoull(argv[++i], NULL, 10);
         } else if (strcmp(argv[i], "--seeds") == 0 && has_value) {
             o->n_seeds = (uint32_t)strtoul(argv[++i], NULL, 10);
+        } else if (strcmp(argv[i], "--streams") == 0 && has_value) {
+            o->n_streams = atoi(argv[++i]);
         } else {
             fprintf(stderr, "usage: heddle_test_kernels [--long] [--only SUITE] [--case N] "
-                            "[--seed S] [--seeds N] [--plugin FILE]\n");
+                            "[--seed S] [--seeds N] [--streams N] [--plugin FILE]\n");
             return false;
         }
     }
-    return true;
+    return o->n_streams >= 1 && o->n_streams <= KT_STREAMS;
 }
 
 static bool open_plugin(kt *t)
@@ -238,6 +241,7 @@ int main(int argc, char **argv)
         return 2;
     t.is_long = o.is_long;
     t.plugin = o.plugin;
+    t.n_streams = o.n_streams;
     hdl_errmsg why = {0};
     for (hdl_isa isa = HDL_ISA_REF; !o.plugin && isa <= HDL_ISA_AVX512; isa++) {
         const hdl_ops *ops = hdl_ops_cpu(isa, &why);

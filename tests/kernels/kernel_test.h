@@ -19,7 +19,8 @@ typedef struct kt {
     const hdl_ops *levels[KT_LEVELS_MAX]; /* ref too, so that its threads are tested */
     int n_levels;
     bool is_device; /* the only level is a plugin's: other orders of sums than ref's */
-    hdl_stream *streams[KT_STREAMS]; /* 1, 2, 3 threads */
+    hdl_stream *streams[KT_STREAMS]; /* 1, 2, 3 threads, or orders of a device */
+    int n_streams;                   /* that run */
     hdl_rng rng;
     const char *plugin; /* its file, or NULL */
     /* of the case that runs */
@@ -123,4 +124,4 @@ void kt_check(kt *t, bool ok, const char *what);
 const char *kt_name(kt *t, const char *what, int level, int stream);
 #define KT_EACH(t, level, stream)                                                                  \
     for (int level = 0; level < (t)->n_levels; level++)                                            \
-        for (int stream = 0; stream < KT_STREAMS; stream++)
+        for (int stream = 0; stream < (t)->n_streams; stream++)

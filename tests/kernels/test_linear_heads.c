@@ -44,7 +44,7 @@ static void test(kt *t, int c)
             hdl_tensor of_head = hdl_tensor_2d(rows + (size_t)h * n * k, HDL_DTYPE_F32, n, k);
             w[h] = kt_pack(t, t->levels[level], shapes[c].format, of_head, 1);
         }
-        for (int stream = 0; stream < KT_STREAMS; stream++) {
+        for (int stream = 0; stream < t->n_streams; stream++) {
             a.y = KT_NEW(t, float, y_count);
             t->levels[level]->linear_heads(&a, t->streams[stream]);
             kt_agree(t, kt_name(t, "linear_heads", level, stream),
