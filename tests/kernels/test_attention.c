@@ -252,9 +252,10 @@ static void test(kt *t, int c)
                  (kt_pair){want, a.out, n, device_bound(&a), stream});
         if (a.kv.type == HDL_KV_FP8)
             kt_same(t, kt_name(t, "over bf16", level, stream), wide.out, a.out, n);
-        check_chunks(t, &a, level, stream);
         if (stream == 1)
             check_nan(t, &a, &step, level);
+        if (stream == 1 || !t->is_device) /* fibers take long; their orders agree */
+            check_chunks(t, &a, level, stream);
     }
 }
 
