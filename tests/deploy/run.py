@@ -169,12 +169,19 @@ class Life(unittest.TestCase):
         self.processes.append(process)
         return process
 
-    def ask(self, max_tokens, result):
-        body = json.dumps({"model": "demo-model", "prompt": "What is 2 plus 3?", "max_tokens": max_tokens, "ignore_eos": True})
+    def ask(self, max_tokens, result, started=threading.Event()):
+        """Appends the last chunk of a stream, which has the usage; sets `started` at the first."""
+        body = json.dumps({"model": "demo-model", "prompt": "What is 2 plus 3?", "max_tokens": max_tokens, "ignore_eos": True,
+                           "stream": True, "stream_options": {"include_usage": True}})
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v1/completions", body.encode(),
                                          {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=WAIT_SECONDS) as answer:
-            result.append(json.load(answer))
+            last = None
+            for line in answer:
+                if line.startswith(b"data: {"):
+                    started.set()
+                    last = json.loads(line[len(b"data: "):])
+            result.append(last)
 
     def wait_ready(self):
         deadline = time.monotonic() + WAIT_SECONDS
@@ -213,10 +220,10 @@ class Life(unittest.TestCase):
         self.assertEqual((top["state"], top["workers_ready"], len(top["ranks"])), ("ready", 2, 2))
 
         # A drain in the middle of a request: it is answered in full, then all end well.
-        answers = []
-        asking = threading.Thread(target=self.ask, args=(150, answers))
+        answers, started = [], threading.Event()
+        asking = threading.Thread(target=self.ask, args=(150, answers, started))
         asking.start()
-        self.supervisor.wait_for(scheduler.pid, "1 requests running")
+        self.assertTrue(started.wait(WAIT_SECONDS))
         scheduler.send_signal(signal.SIGTERM)
         self.supervisor.wait_for(scheduler.pid, "STOPPING=1")
         asking.join(WAIT_SECONDS)
