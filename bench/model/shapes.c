@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/fs.h"
 #include "base/rng.h"
@@ -197,10 +196,10 @@ static hdl_err fill_model(void *arg, hdl_model *model, hdl_errmsg *why)
 static hdl_err write_config(hdl_bench_made *m, const char *text, hdl_errmsg *why)
 {
     char path[256];
-    snprintf(m->folder, sizeof m->folder, "/tmp/heddle-shape-XXXXXX");
-    if (!mkdtemp(m->folder)) {
+    hdl_err err = hdl_fs_mkdtemp(m->folder, sizeof m->folder, "heddle-shape-", why);
+    if (err != HDL_OK) {
         m->folder[0] = '\0';
-        return hdl_fail(HDL_IO, why, "no folder can be made in /tmp; make room there");
+        return err;
     }
     snprintf(path, sizeof path, "%s/config.json", m->folder);
     m->path = m->folder;
@@ -231,10 +230,6 @@ hdl_err hdl_bench_made_open(hdl_bench_made *m, const char *name, hdl_errmsg *why
 
 void hdl_bench_made_close(hdl_bench_made *m)
 {
-    char path[256];
-    if (m->folder[0] == '\0')
-        return;
-    snprintf(path, sizeof path, "%s/config.json", m->folder);
-    unlink(path);
-    rmdir(m->folder);
+    if (m->folder[0] != '\0')
+        (void)!hdl_fs_remove_tree(m->folder); /* a few bytes in /tmp, at worst */
 }
