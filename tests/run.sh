@@ -100,11 +100,7 @@ suite_asan() {
 suite_tsan() {
     # libgrpc and its helpers are not instrumented; their internal hand-offs look like races.
     export TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=0 exitcode=66"
-    # What runs on one thread says nothing new here and takes minutes: the simulator, texts and formats. Nor does what one rank
-    # computes: every golden configuration is run by test_worker_layouts, with ranks as threads. The grid of kernels is for
-    # `ctest --test-dir build/tsan -R heddle_test_kernels`: three minutes; whole models run them on threads here.
-    local alone='^(sim|sim_finds_.*|fuzz_.*|test_text_.*|fault_long_decode|heddle_test_kernels|test_worker_(golden|device|gguf|gguf_types|quantised))$'
-    build tsan && run_ctest tsan -E "$alone"
+    build tsan && run_ctest tsan
 }
 
 suite_kernels() { build release && run_ctest release -L kernels; }
