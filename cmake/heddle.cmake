@@ -30,8 +30,10 @@ set(CMAKE_CXX_FLAGS_DEV "-O1 -g" CACHE STRING "" FORCE)
 
 find_program(HDL_CCACHE ccache)
 if(HDL_CCACHE AND NOT CMAKE_C_COMPILER_LAUNCHER)
-  set(CMAKE_C_COMPILER_LAUNCHER ${HDL_CCACHE})
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${HDL_CCACHE})
+  # Another clone of the same files finds what this one built: paths are seen from the build folder.
+  set(HDL_LAUNCHER env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${HDL_CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${HDL_LAUNCHER})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${HDL_LAUNCHER})
 endif()
 
 # Every target of ours: the machine level is x86-64-v2; kernel files raise it one by one and are chosen by cpuid at run time.
@@ -39,7 +41,7 @@ add_library(hdl_flags INTERFACE)
 target_compile_options(hdl_flags INTERFACE
   -Wall -Wextra -Wshadow -Wconversion $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes> -Wvla -Werror
   -fno-omit-frame-pointer -fno-strict-aliasing -ffp-contract=off
-  -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
+  -ffile-prefix-map=${CMAKE_SOURCE_DIR}/= -ffile-prefix-map=../../=)
 if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
   target_compile_options(hdl_flags INTERFACE -march=x86-64-v2)
 endif()
