@@ -9,6 +9,7 @@ _Static_assert(sizeof(hdl_config_list) == sizeof(hdl_cfg_list), "one layout unde
 static const char *const choices_model_weights[] = {HDL_CHOICES_model_weights, NULL};
 static const char *const choices_device[] = {HDL_CHOICES_device, NULL};
 static const char *const choices_isa[] = {HDL_CHOICES_isa, NULL};
+static const char *const choices_head_screen[] = {HDL_CHOICES_head_screen, NULL};
 static const char *const choices_collectives[] = {HDL_CHOICES_collectives, NULL};
 static const char *const choices_numerics[] = {HDL_CHOICES_numerics, NULL};
 static const char *const choices_kv_type[] = {HDL_CHOICES_kv_type, NULL};

@@ -59,6 +59,11 @@
          .config = "worker.isa",                                                                   \
          .group = "Device",                                                                        \
          .doc = "auto, ref, avx2 or avx512"},                                                      \
+        {.name = "head-screen",                                                                    \
+         .value = "WHEN",                                                                          \
+         .config = "worker.head_screen",                                                           \
+         .group = "Device",                                                                        \
+         .doc = "auto, on or off: a q8 copy of the head that finds what a sampler can take"},      \
         {.name = "packed-cache",                                                                   \
          .value = "DIR",                                                                           \
          .config = "worker.packed_cache",                                                          \

@@ -15,6 +15,7 @@
     X(int8_rows, hdl_int8_rows_args)                                                               \
     X(linear, hdl_linear_args)                                                                     \
     X(linear_heads, hdl_linear_heads_args)                                                         \
+    X(linear_screened, hdl_linear_screened_args)                                                   \
     X(qkv_rope, hdl_qkv_rope_args)                                                                 \
     X(latent_rope, hdl_latent_rope_args)                                                           \
     X(attention, hdl_attention_args)                                                               \

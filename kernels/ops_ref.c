@@ -16,7 +16,9 @@ size_t hdl_ref_scratch_bytes(const hdl_ops_extent *e)
 #define HDL_REF_MEMBER(op, args) .op = hdl_ref_##op,
 static const hdl_ops ops_ref = {.name = "ref",
                                 .limits = HDL_LIMITS_CPU,
-                                HDL_OP_LIST(HDL_REF_MEMBER).weight_bytes = hdl_ref_weight_bytes,
+                                HDL_OP_LIST(HDL_REF_MEMBER).linear_screened =
+                                    hdl_ref_linear_screened,
+                                .weight_bytes = hdl_ref_weight_bytes,
                                 .weight_pack = hdl_ref_weight_pack,
                                 .scratch_bytes = hdl_ref_scratch_bytes};
 #undef HDL_REF_MEMBER

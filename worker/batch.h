@@ -21,6 +21,7 @@ typedef struct hdl_slot {
     bool last_on_device; /* that token is known there alone, until its step is collected */
     hdl_token last;
     uint32_t next_pos; /* after the last row that ran, without guesses that did not come true */
+    uint32_t keep;     /* that many of the largest logits are all its tenant looks at; 0: at all */
     bool wants_probs;  /* its tenant asked for log-probabilities */
     uint64_t row_step, sample_step; /* of the last row; of the last one that samples */
     /* Entries [first, end) of its table in each cache group were granted. */

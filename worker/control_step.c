@@ -146,6 +146,7 @@ static hdl_err load(hdl_control *c, const hdl_msg_assign *a, hdl_errmsg *why)
         .nccl = c->config->collectives == HDL_COLLECTIVES_NCCL   ? HDL_NCCL_REQUIRED
                 : c->config->collectives == HDL_COLLECTIVES_AUTO ? HDL_NCCL_AUTO
                                                                  : HDL_NCCL_NEVER,
+        .head_screen = (hdl_head_screen)c->config->head_screen,
         .packed_cache = c->config->packed_cache,
         .logits_dump_path = a->logits_path[0] ? a->logits_path : NULL,
         .progress = on_progress,

@@ -66,6 +66,7 @@ typedef struct hdl_worker_opts {
     const int *cpus;    /* [n_cpus] to pin to; NULL: not pinned; borrowed for the call */
     uint32_t n_cpus;
     hdl_isa isa;
+    hdl_head_screen head_screen;
     const char *packed_cache; /* folder of the packed cache; NULL or "": none */
 
     /* Rank 0 appends the logits of HDL_ROW_LOGITS rows, f32 [token, vocab] in order of position;

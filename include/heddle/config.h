@@ -50,6 +50,9 @@
       "instruction set of the CPU kernels")                                                       \
     X(STRING, packed_cache, "worker.packed_cache", "", 0, 0,                                      \
       "folder in which packed weights are kept: the next start reads them and converts nothing")  \
+    X(ENUM, head_screen, "worker.head_screen", "auto", 0, 0,                                      \
+      "beside a bf16 or f32 head its copy in q8, which finds the tokens that a sampler can "      \
+      "take; auto: where the copy is at most a fifth of the weights")                             \
     X(STRING, scheduler_address, "worker.scheduler", "", 0, 0,                                    \
       "where a worker dials the scheduler: HOST:PORT or unix:/path")                              \
     X(BOOL, die_with_parent, "worker.die_with_parent", "false", 0, 0,                             \
@@ -182,6 +185,7 @@
         "cuda:8", "cuda:9", "cuda:10", "cuda:11", "cuda:12", "cuda:13", "cuda:14", "cuda:15"
 #define HDL_CHOICES_numerics    "exact", "fast"
 #define HDL_CHOICES_isa         "auto", "ref", "avx2", "avx512"
+#define HDL_CHOICES_head_screen "auto", "on", "off"
 #define HDL_CHOICES_collectives "auto", "shm", "ucx", "nccl"
 #define HDL_CHOICES_kv_type     "auto", "bf16", "int8", "fp8"
 #define HDL_CHOICES_speculate   "auto", "off", "ngram"
@@ -210,6 +214,12 @@ static inline uint32_t hdl_device_gpu(int choice)
 {
     return choice > HDL_DEVICE_CUDA ? (uint32_t)(choice - HDL_DEVICE_CUDA_0) : 0;
 }
+
+typedef enum hdl_head_screen {
+    HDL_HEAD_SCREEN_AUTO,
+    HDL_HEAD_SCREEN_ON,
+    HDL_HEAD_SCREEN_OFF
+} hdl_head_screen;
 
 typedef enum hdl_speculate_choice {
     HDL_SPECULATE_AUTO,

@@ -22,6 +22,7 @@
 #include <heddle/ops_limits.h>
 #include <heddle/rows.h>
 #include <heddle/sampling.h>
+#include <heddle/screen.h>
 #include <heddle/source.h>
 
 /* CPU: thread team and scratch. CUDA: a stream and its scratch. Made by the backend's device
@@ -556,6 +557,7 @@ typedef struct hdl_ops {
     const char *name; /* "ref", "cpu-avx2", "cpu-avx512", ... */
     hdl_ops_limits limits;
     HDL_OP_LIST(HDL_OP_MEMBER)
+    void (*linear_screened)(const hdl_linear_screened_args *, hdl_stream *); /* NULL: none */
     /* Packing, cold: bytes of a packed matrix (0 if format or shape is not supported), and the
      * packing of some of its rows. weight_pack may be called from several loader threads for
      * different rows of one matrix. */

@@ -14,7 +14,7 @@
 #include <heddle/ops.h>
 
 /* Raised whenever this file or ops.h changes in what a compiled caller sees. */
-enum { HDL_PLUGIN_ABI = 9 };
+enum { HDL_PLUGIN_ABI = 10 };
 
 typedef struct hdl_plugin_device hdl_plugin_device;
 typedef struct hdl_plugin_event hdl_plugin_event;

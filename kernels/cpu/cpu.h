@@ -15,6 +15,7 @@
 
 #define HDL_CPU_DECLARE(op, args) void HDL_ISA_NAME(op)(const args *a, hdl_stream *stream);
 HDL_OP_LIST(HDL_CPU_DECLARE)
+HDL_CPU_DECLARE(linear_screened, hdl_linear_screened_args)
 #undef HDL_CPU_DECLARE
 
 #define hdl_cpu_weight_bytes  HDL_ISA_NAME(weight_bytes)

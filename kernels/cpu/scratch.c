@@ -31,6 +31,14 @@ static size_t heads_bytes(const hdl_ops_extent *e)
            e->n_heads * sizeof(hdl_gemm_job);
 }
 
+/* Panels for the screen and for each token, and a list of tiles. */
+static size_t screened_bytes(const hdl_ops_extent *e)
+{
+    size_t n = hdl_min_size(e->n_tokens, HDL_SCREEN_TOKENS_MAX);
+    return hdl_panel_bytes_max(2 * n, 1 + n, e->hidden) +
+           n * hdl_div_ceil_u32(e->n_max, HDL_TILE) * sizeof(uint32_t);
+}
+
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 size_t hdl_cpu_scratch_bytes(const hdl_ops_extent *e)
@@ -40,6 +48,7 @@ size_t hdl_cpu_scratch_bytes(const hdl_ops_extent *e)
     size_t most = larger(hdl_panel_bytes_max(e->n_tokens, 1, k),
                          3 * hdl_panel_bytes_max(e->n_tokens, 1, e->hidden));
     most = larger(larger(most, moe_bytes(e)), heads_bytes(e));
+    most = larger(most, screened_bytes(e));
     /* Each piece that an op takes may lose up to an alignment. */
     return larger(most, attention_bytes(e)) + 16 * (size_t)HDL_STREAM_ALIGN;
 }

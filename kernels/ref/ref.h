@@ -10,6 +10,7 @@
 
 #define HDL_REF_DECLARE(op, args) void hdl_ref_##op(const args *a, hdl_stream *stream);
 HDL_OP_LIST(HDL_REF_DECLARE)
+HDL_REF_DECLARE(linear_screened, hdl_linear_screened_args)
 #undef HDL_REF_DECLARE
 
 size_t hdl_ref_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_t n_leaves);

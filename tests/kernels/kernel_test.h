@@ -47,6 +47,7 @@ typedef struct kt_suite {
     X(ggml) \
     X(linear) \
     X(linear_heads) \
+    X(linear_screened) \
     X(tree) \
     X(embed) \
     X(rms_norm) \

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "worker/model/slots.h"
+#include <heddle/config.h>
 #include <heddle/device.h>
 
 /* Multi-head latent attention, absorbed: a head's part of kv_b_proj is applied to its query (k_b,
@@ -67,6 +68,8 @@ typedef struct hdl_model {
     hdl_source embed;   /* [vocab, hidden] in the mapped file, or embed_memory; by the loader */
     float *final_norm;  /* [hidden] */
     hdl_weight lm_head; /* [vocab_padded, hidden]; rows past the vocabulary are zero */
+    hdl_weight head_q8; /* the same as Q8, for op linear_screened; n 0: there is none */
+    hdl_screen_norms head_norms;
     float *rope_cos[HDL_ROPES_MAX], *rope_sin[HDL_ROPES_MAX]; /* [max_len, ropes[i].dim / 2] */
     float *q_temp;                                            /* [max_len] or NULL */
     hdl_layer *layers;                                        /* [n_layers] owned, heap */
@@ -95,6 +98,7 @@ typedef struct hdl_model_opts {
     hdl_device *device;
     const hdl_wkinds *kinds; /* borrowed for the call */
     uint32_t max_len;
+    hdl_head_screen head_screen;
     hdl_budget budget;
 } hdl_model_opts;
 
