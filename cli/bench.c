@@ -75,6 +75,10 @@ static const hdl_arg_opt model_opts[] = {
      .config = "kv.bytes",
      .doc = "memory of the cache (a quarter of the machine's)"},
     {.name = "kv-type", .value = "TYPE", .config = "kv.type", .doc = "auto, bf16, int8, fp8"},
+    {.name = "head-screen",
+     .value = "WHEN",
+     .config = "worker.head_screen",
+     .doc = "auto, on, off"},
     {.name = "weights",
      .value = "FORMAT",
      .config = "model.weights",
@@ -155,6 +159,7 @@ static int bench_model(char **argv)
     opts.decode = (uint32_t)decode;
     opts.kv_bytes = (uint64_t)config.kv_bytes;
     opts.kv_type = hdl_kv_type_of(config.kv_type);
+    opts.head_screen = (hdl_head_screen)config.head_screen;
     opts.weights = format_of(config.model_weights);
     opts.n_threads = (uint32_t)config.threads;
     opts.isa = (hdl_isa)config.isa;

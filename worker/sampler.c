@@ -104,6 +104,20 @@ hdl_err hdl_sampler_check(const hdl_sampler *s, const hdl_sampling *p, hdl_errms
     return HDL_OK;
 }
 
+static bool penalises(const hdl_sampling *p)
+{
+    return p->frequency_penalty != 0 || p->presence_penalty != 0 || p->repetition_penalty != 1;
+}
+
+uint32_t hdl_sampler_keep(const hdl_sampling *p)
+{
+    if (p->n_bias != 0 || p->n_logprobs >= 0 || penalises(p))
+        return 0;
+    if (p->temperature < HDL_TEMPERATURE_MIN)
+        return 1;
+    return p->top_k > 0 ? (uint32_t)p->top_k : 0;
+}
+
 static hdl_token *history_of(const hdl_sampler *s, uint32_t slot)
 {
     return s->histories + (size_t)slot * s->history_size;
@@ -120,8 +134,7 @@ void hdl_sampler_set(hdl_sampler *s, const hdl_sampler_tenant *t)
     to->params.bias = bias;
     if (p->n_bias != 0)
         memcpy(bias, p->bias, p->n_bias * sizeof(*bias));
-    to->keeps_history =
-        p->frequency_penalty != 0 || p->presence_penalty != 0 || p->repetition_penalty != 1;
+    to->keeps_history = penalises(p);
     if (to->keeps_history && t->n_history != 0) {
         memcpy(history_of(s, t->slot), t->history, t->n_history * sizeof(hdl_token));
         to->n_history = t->n_history;

@@ -40,6 +40,11 @@ void hdl_sampler_close(hdl_sampler *sampler);
 hdl_err hdl_sampler_check(const hdl_sampler *sampler, const hdl_sampling *params,
                           hdl_errmsg *why) HDL_MUST_CHECK;
 
+/* How many of the largest logits are all that sampling by these parameters depends on, ties
+ * included: others may be any finite number that is less after the division by temperature. 0: it
+ * looks at more. */
+uint32_t hdl_sampler_keep(const hdl_sampling *params);
+
 /* A slot's new tenant; params are checked and copied. history: all tokens so far, the first
  * n_prompt of them the prompt; n_history 0 when no penalty needs it. */
 typedef struct hdl_sampler_tenant {

@@ -26,10 +26,14 @@ static hdl_err check(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *op
     return HDL_OK;
 }
 
+/* The head is every rank's business: all of them learn what a tenant looks at. */
 static void open_slots(hdl_worker *w, const hdl_plan *plan, const hdl_sampling *opens)
 {
-    for (uint32_t i = 0; w->sampler && i < plan->n_opens; i++) {
+    for (uint32_t i = 0; i < plan->n_opens; i++) {
         const hdl_plan_open *o = &plan->opens[i];
+        w->batch.slots[o->slot].keep = hdl_sampler_keep(&opens[i]);
+        if (!w->sampler)
+            continue;
         hdl_sampler_tenant tenant = {.slot = o->slot,
                                      .params = &opens[i],
                                      .history = plan->tokens + o->history_at,
@@ -138,19 +142,35 @@ uint32_t hdl_step_chunk_of(const hdl_batch *b, uint32_t at)
     return n;
 }
 
+/* keep, if the largest logits of these wants are all that anybody looks at; NULL: all are needed.
+ */
+static const uint32_t *keep_of(const hdl_worker *w, const hdl_want *wants, uint32_t n,
+                               uint32_t *keep)
+{
+    bool screens = hdl_forward_screens(&w->forward, n);
+    for (uint32_t i = 0; screens && i < n; i++) {
+        bool samples = (wants[i].flags & ~(uint32_t)HDL_ROW_GUESS) == HDL_ROW_SAMPLE;
+        keep[i] = w->batch.slots[wants[i].slot].keep;
+        screens = samples && keep[i] > 0 && keep[i] <= HDL_SCREEN_KEEP_MAX;
+    }
+    return screens ? keep : NULL;
+}
+
 /* The logits that the step wants, a few rows at a time. An error of rank 0 (a full disk, broken
  * weights) does not keep it from the collectives that the others wait in; they learn of it with the
  * tokens. */
 static hdl_err run_head(hdl_worker *w, hdl_err *root_err)
 {
     const hdl_batch *b = &w->batch;
-    uint32_t idx[HDL_LOGIT_ROWS], n;
+    uint32_t idx[HDL_LOGIT_ROWS], keep[HDL_LOGIT_ROWS], n;
     _Static_assert(1 + HDL_GUESSES_MAX <= HDL_LOGIT_ROWS, "a row with guesses fits");
     for (uint32_t at = 0; at < b->n_wants; at += n) {
         n = hdl_step_chunk_of(b, at);
         for (uint32_t i = 0; i < n; i++)
             idx[i] = b->wants[at + i].token_idx;
-        HDL_TRY(hdl_forward_logits(&w->forward, idx, n));
+        const hdl_forward_ask ask = {
+            .token_idx = idx, .keep = keep_of(w, b->wants + at, n, keep), .n = n};
+        HDL_TRY(hdl_forward_logits(&w->forward, &ask));
         if (w->shard.rank == 0 && *root_err == HDL_OK)
             *root_err = sample_chunk(w, b->wants + at, n);
     }

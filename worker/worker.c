@@ -127,7 +127,8 @@ static hdl_err build(hdl_worker *w, const hdl_wkinds *kinds, hdl_errmsg *why)
                             .shard = w->shard,
                             .device = w->device,
                             .kinds = kinds,
-                            .max_len = w->opts.max_len};
+                            .max_len = w->opts.max_len,
+                            .head_screen = w->opts.head_screen};
     HDL_TRY(budget_of(w, &model.budget, why));
     return hdl_model_build(&w->model, &model, why);
 }
@@ -369,11 +370,21 @@ void hdl_worker_abort(hdl_worker *w)
     pthread_mutex_unlock(&w->lock);
 }
 
+static void tell_screened(const hdl_worker *w)
+{
+    const hdl_worker_screened s = hdl_worker_get_screened(w);
+    if (s.tokens != 0)
+        HDL_LOG(INFO, STEP, "head_screened", "rank=%u tokens=%llu tiles=%llu of=%llu",
+                w->shard.rank, (unsigned long long)s.tokens, (unsigned long long)s.tiles,
+                (unsigned long long)s.all_tiles);
+}
+
 void hdl_worker_close(hdl_worker *w)
 {
     if (!w)
         return;
     leave(w);
+    tell_screened(w);
     if (w->dump_fd >= 0)
         close(w->dump_fd);
     hdl_graphs_close(&w->graphs);
@@ -411,6 +422,14 @@ hdl_worker_info hdl_worker_get_info(const hdl_worker *w)
                             .weights = w->model.format};
     memcpy(info.caches, w->batch.opts.caches, sizeof(info.caches));
     return info;
+}
+
+hdl_worker_screened hdl_worker_get_screened(const hdl_worker *w)
+{
+    uint64_t each = hdl_div_ceil_u32(w->model.head_q8.n, HDL_SCREEN_TILE);
+    return (hdl_worker_screened){.tokens = w->forward.n_screened,
+                                 .tiles = w->forward.n_screened_tiles,
+                                 .all_tiles = w->forward.n_screened * each};
 }
 
 const hdl_model_desc *hdl_worker_desc(const hdl_worker *w) { return &w->desc; }

@@ -97,6 +97,13 @@ typedef struct hdl_worker_info {
 hdl_worker_info hdl_worker_get_info(const hdl_worker *worker);
 const hdl_model_desc *hdl_worker_desc(const hdl_worker *worker);
 
+/* Tokens whose logits went through the head's screen since the worker was opened, the tiles of rows
+ * that were computed for them, and all tiles of so many tokens. Of this rank; owner as of steps. */
+typedef struct hdl_worker_screened {
+    uint64_t tokens, tiles, all_tiles;
+} hdl_worker_screened;
+hdl_worker_screened hdl_worker_get_screened(const hdl_worker *worker);
+
 /* For measurements between steps (bench/model); owner as the worker's. */
 hdl_device *hdl_worker_device(hdl_worker *worker);
 

@@ -358,6 +358,7 @@ static hdl_err bench(hdl_bench *b, const hdl_bench_kernels_opts *opts, hdl_probe
 {
     hdl_rng_init(&b->rng, 1);
     hdl_bench_linear(b);
+    hdl_bench_head(b);
     hdl_bench_moe_experts(b);
     hdl_bench_attention(b);
     hdl_bench_recurrent(b);

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
 #include "bench/kernels/bench_op.h"
 
 /* Decode must come from memory, as in a model: several weights take turns, so that none is in the
@@ -22,6 +24,26 @@ static void call(void *args, const hdl_ops *ops, hdl_stream *stream)
     linear_case *c = args;
     c->a.w = &c->set->w[c->set->turn++ % c->set->count];
     ops->linear(&c->a, stream);
+}
+
+/* A head and its copy. One is enough: no cache holds it. */
+typedef struct screened_case {
+    hdl_linear_args linear;
+    hdl_linear_screened_args a;
+    hdl_weight w, q8;
+    uint32_t keep[HDL_SCREEN_TOKENS_MAX];
+} screened_case;
+
+static void call_screened(void *args, const hdl_ops *ops, hdl_stream *stream)
+{
+    const screened_case *c = args;
+    ops->linear_screened(&c->a, stream);
+}
+
+static void call_head(void *args, const hdl_ops *ops, hdl_stream *stream)
+{
+    const screened_case *c = args;
+    ops->linear(&c->linear, stream);
 }
 
 /* Rows of one shape share their weights: *set is the last one. */
@@ -63,6 +85,66 @@ static void add(hdl_bench *b, weight_set **set, const hdl_weight *shape, uint32_
     row->arith = hdl_bench_arith(b, format);
     row->call = call;
     row->args = c;
+}
+
+static screened_case *new_head(hdl_bench *b, uint32_t k, uint32_t n)
+{
+    screened_case *c = hdl_bench_host(b, sizeof *c);
+    size_t rows = hdl_div_ceil_u32(n, HDL_SCREEN_TILE) * (size_t)HDL_SCREEN_TILE;
+    float *norms = hdl_bench_alloc(b, 2 * rows * sizeof *norms);
+    if (!norms)
+        return NULL;
+    *c = (screened_case){.w = hdl_bench_weight(b, HDL_WFORMAT_BF16, n, k, 1),
+                         .q8 = hdl_bench_weight(b, HDL_WFORMAT_Q8, n, k, 1),
+                         .a.n_rows = n,
+                         .a.norms = {norms, norms + rows}};
+    hdl_made_norms(&c->w, c->a.norms);
+    return c;
+}
+
+/* The whole head, and the largest of its outputs: of so many tokens each `keep`. */
+static void add_head(hdl_bench *b, const screened_case *head, uint32_t n_tokens, uint32_t keep)
+{
+    uint32_t k = head->w.k, n = head->w.n;
+    hdl_bench_row *row =
+        keep == 0 ? hdl_bench_add(b, "head bf16 %ux%ux%u", n_tokens, k, n)
+                  : hdl_bench_add(b, "head screened, top %u %ux%ux%u", keep, n_tokens, k, n);
+    if (!row)
+        return;
+    screened_case *c = hdl_bench_host(b, sizeof *c);
+    *c = *head;
+    c->linear = (hdl_linear_args){.x = hdl_bench_floats(b, (size_t)n_tokens * k),
+                                  .x_stride = k,
+                                  .w = &c->w,
+                                  .y = hdl_bench_alloc(b, (size_t)n_tokens * n * sizeof(float)),
+                                  .y_stride = n,
+                                  .n_tokens = n_tokens};
+    for (uint32_t i = 0; i < n_tokens; i++)
+        c->keep[i] = keep;
+    c->a.linear = &c->linear;
+    c->a.q8 = &c->q8;
+    c->a.keep = c->keep;
+    row->bytes = (double)(keep == 0 ? c->w.bytes : c->q8.bytes);
+    row->flop = 2.0 * n * k * n_tokens;
+    row->arith = hdl_bench_arith(b, keep == 0 ? HDL_WFORMAT_BF16 : HDL_WFORMAT_Q8);
+    row->call = keep == 0 ? call_head : call_screened;
+    row->args = c;
+}
+
+void hdl_bench_head(hdl_bench *b)
+{
+    const uint32_t vocabs[] = {32000, 151936}, keeps[] = {0, 1, 20};
+    if (b->scale != HDL_BENCH_CPU || !b->ops->linear_screened)
+        return;
+    if (b->only && strncmp(b->only, "head", strlen(b->only) < 4 ? strlen(b->only) : 4) != 0)
+        return; /* half a gigabyte for nothing */
+    for (size_t v = 0; v < HDL_ARRAY_LEN(vocabs); v++) {
+        const screened_case *head = new_head(b, 2048, vocabs[v]);
+        for (size_t i = 0; head && i < HDL_ARRAY_LEN(keeps); i++)
+            for (uint32_t n_tokens = 1; n_tokens <= (keeps[i] > 1 ? 1 : HDL_SCREEN_TOKENS_MAX);
+                 n_tokens *= 2)
+                add_head(b, head, n_tokens, keeps[i]);
+    }
 }
 
 /* Matrices of a model: the widest one and the deepest one, and how many tokens meet them. */

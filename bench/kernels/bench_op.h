@@ -17,7 +17,7 @@ typedef struct hdl_bench_row {
     void *args;
 } hdl_bench_row;
 
-enum { HDL_BENCH_ROWS_MAX = 128 };
+enum { HDL_BENCH_ROWS_MAX = 160 };
 
 /* Whose shapes: those that a CPU does in milliseconds, those of models that fill a GPU, or so small
  * that fibers do them. */
@@ -59,6 +59,7 @@ void hdl_bench_plan(hdl_bench *b, const hdl_weight *w, uint32_t n_tokens);
 hdl_arith hdl_bench_arith(const hdl_bench *b, hdl_wformat format);
 
 void hdl_bench_linear(hdl_bench *b);
+void hdl_bench_head(hdl_bench *b);
 void hdl_bench_moe_experts(hdl_bench *b);
 void hdl_bench_attention(hdl_bench *b);
 void hdl_bench_recurrent(hdl_bench *b);

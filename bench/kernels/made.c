@@ -38,6 +38,8 @@ static hdl_source source_for(const hdl_weight *w, const uint16_t *row, const flo
     return s;
 }
 
+static size_t row_at(uint32_t row, uint32_t k) { return (size_t)row * ROW_STEP % (ROW_WORDS - k); }
+
 typedef struct packing {
     const hdl_ops *ops;
     hdl_weight *w;
@@ -51,23 +53,39 @@ static void pack_share(void *arg, uint32_t thread, uint32_t n_threads)
     uint32_t end = (uint32_t)(rows * (thread + 1) / n_threads);
     for (uint32_t row = (uint32_t)(rows * thread / n_threads); row < end; row++) {
         hdl_pack_args args = {.src = p->src, .dst = p->w, .row_at = row};
-        size_t at = (size_t)row * ROW_STEP % (ROW_WORDS - p->w->k);
-        args.src.codes.data = (const uint16_t *)p->src.codes.data + at;
+        args.src.codes.data = (const uint16_t *)p->src.codes.data + row_at(row, p->w->k);
         p->ops->weight_pack(&args);
+    }
+}
+
+/* bf16: 0.5 .. 1 and -1 .. -0.5; no NaN in other encodings either (0x7f is one of E4M3) */
+static const uint16_t *words_of(uint32_t k)
+{
+    static uint16_t row[ROW_WORDS]; /* of the opening thread */
+    hdl_rng rng;
+    hdl_rng_init(&rng, k);
+    for (size_t i = 0; i < HDL_ARRAY_LEN(row); i++)
+        row[i] = (uint16_t)(0x3f00 | (hdl_rng_u64(&rng) & 0x807e));
+    return row;
+}
+
+void hdl_made_norms(const hdl_weight *w, hdl_screen_norms out)
+{
+    const uint16_t *row = words_of(w->k);
+    hdl_source src = source_for(w, row, NULL);
+    hdl_screen_norms_args args = {.src = &src, .exact = (int)w->format, .out = out};
+    for (; args.at < w->n; args.at++) {
+        src.codes.data = row + row_at(args.at, w->k);
+        hdl_screen_norms_fill(&args);
     }
 }
 
 static hdl_err pack(hdl_device *device, hdl_weight *w)
 {
     const float scale = 0.01f;
-    static uint16_t row[ROW_WORDS]; /* of the opening thread */
-    hdl_rng rng;
-    hdl_rng_init(&rng, w->k);
     if (w->k > ROW_WORDS / 2)
         return HDL_UNSUPPORTED;
-    /* bf16: 0.5 .. 1 and -1 .. -0.5; no NaN in other encodings either (0x7f is one of E4M3) */
-    for (size_t i = 0; i < HDL_ARRAY_LEN(row); i++)
-        row[i] = (uint16_t)(0x3f00 | (hdl_rng_u64(&rng) & 0x807e));
+    const uint16_t *row = words_of(w->k);
     packing p = {.ops = hdl_device_ops(device), .w = w, .src = source_for(w, row, &scale)};
     if (hdl_wformat_info_of(w->format)->bits <= 4 && !w->codebook) {
         const int8_t *codebook = hdl_codec_of(p.src.encoding)->codebook;

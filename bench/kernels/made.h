@@ -21,6 +21,10 @@ typedef struct hdl_made {
 /* Fills w->data, of its format, shape and codebook; not w->more. Any memory of the device. */
 hdl_err hdl_made_weight(hdl_made *made, hdl_weight *w) HDL_MUST_CHECK;
 
+/* Norms for op linear_screened of a matrix that hdl_made_weight filled, F32 or BF16; as Q8 it is
+ * the copy. Memory of the host. */
+void hdl_made_norms(const hdl_weight *w, hdl_screen_norms out);
+
 /* Fills `bytes` of device memory with copies of the pattern, of pattern_bytes on the host. */
 hdl_err hdl_made_repeat(hdl_device *device, void *to, size_t bytes, const void *pattern,
                         size_t pattern_bytes) HDL_MUST_CHECK;

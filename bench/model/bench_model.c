@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bench/model/bench_model.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -41,7 +42,8 @@ typedef struct bench {
     hdl_bench_steps steps;
     hdl_bench_model_row rows[2 * HDL_BENCH_MODEL_LIST_MAX * HDL_BENCH_MODEL_LIST_MAX];
     uint32_t n_rows;
-    hdl_energy *energy; /* owned; NULL: unmeasured */
+    hdl_worker_screened screened; /* up to the last row */
+    hdl_energy *energy;           /* owned; NULL: unmeasured */
     hdl_errmsg why;
 } bench;
 
@@ -86,6 +88,20 @@ static bool is_done(const samples *s)
     return s->n == SAMPLES_MAX || (s->n >= SAMPLES_MIN && s->total_s > ROW_S);
 }
 
+/* What the row's steps screened; the share of the head's bytes that they read. */
+static double head_share(bench *b, hdl_bench_model_row *r)
+{
+    const hdl_worker_screened now = hdl_worker_get_screened(b->steps.worker), was = b->screened;
+    b->screened = now;
+    r->head_screened = now.tokens > was.tokens;
+    if (!r->head_screened)
+        return 1;
+    r->head_computed = (double)(now.tiles - was.tiles) / (double)(now.all_tiles - was.all_tiles);
+    double q8 = (double)hdl_wformat_bytes(HDL_WFORMAT_Q8, 32);
+    double whole = (double)hdl_wformat_bytes(HDL_WFORMAT_BF16, 32);
+    return q8 / whole + fmin(1, r->head_computed * r->batch);
+}
+
 static void finish(bench *b, hdl_bench_model_row r, samples *s)
 {
     double of_stream[SAMPLES_MAX], of_peak[SAMPLES_MAX];
@@ -96,6 +112,7 @@ static void finish(bench *b, hdl_bench_model_row r, samples *s)
                                               .n_tokens = r.tokens,
                                               .n_sampled = r.prefill ? 1 : r.batch,
                                               .n_seqs = r.batch,
+                                              .head_share = head_share(b, &r),
                                               /* A row sees half of its own tokens on average. */
                                               .context = r.context + seen / 2});
     for (uint32_t i = 0; i < s->n; i++) {

@@ -6,6 +6,7 @@
  * (weights, cache), the peak of the format's arithmetic for what must be computed. Main thread. */
 #pragma once
 
+#include <heddle/config.h>
 #include <heddle/plugin.h>
 #include <stdio.h>
 
@@ -28,6 +29,7 @@ typedef struct hdl_bench_model_opts {
     hdl_isa isa;
     uint64_t kv_bytes; /* of the cache; 0: a quarter of the machine's memory, 4 GiB on a GPU */
     hdl_kv_type kv_type;
+    hdl_head_screen head_screen;
     /* A row for each prompt and context, and for each batch and context. Empty: prompts 64 and 512,
      * batches 1, 8, 32, context 256. */
     hdl_bench_model_list prefill;  /* tokens */

@@ -39,7 +39,8 @@ hdl_bench_cost hdl_bench_model_cost(const hdl_model_desc *d, const hdl_shard *s,
 {
     double unit = bytes_per_value(step.format);
     double head = (double)s->vocab * d->hidden, expert = 3.0 * s->moe_inter * d->hidden;
-    hdl_bench_cost cost = {.bytes = head * unit, .flop = 2 * head * step.n_sampled};
+    hdl_bench_cost cost = {.bytes = head * unit * step.head_share,
+                           .flop = 2 * head * step.n_sampled};
     for (uint32_t i = 0; i < d->n_layers; i++) {
         double shared = shared_values(d, s, i), context = seen(&d->layers[i], step.context);
         double kv = 2.0 * s->n_kv_heads * d->head_dim * context;

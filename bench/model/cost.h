@@ -8,7 +8,8 @@ typedef struct hdl_bench_step {
     hdl_wformat format;
     uint32_t n_tokens, n_sampled; /* of the step; tokens whose logits are computed */
     uint32_t n_seqs;
-    uint32_t context; /* cached tokens that a token attends to */
+    uint32_t context;  /* cached tokens that a token attends to */
+    double head_share; /* of the head's bytes that are read */
 } hdl_bench_step;
 
 /* bytes: weights once (of the experts, as many as the tokens are expected to choose when routing is

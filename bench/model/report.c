@@ -33,6 +33,10 @@ static void json_row(hdl_json_writer *w, const hdl_bench_model_row *r)
             hdl_jw_key(w, fields[k].key);
             hdl_jw_fixed(w, fields[k].value, fields[k].digits);
         }
+        if (r->head_screened) {
+            hdl_jw_key(w, "head_computed");
+            hdl_jw_fixed(w, r->head_computed, 5);
+        }
         if (r->has_idle) {
             hdl_jw_key(w, "host_idle_share");
             hdl_jw_fixed(w, r->host_idle_share, 4);
@@ -96,6 +100,8 @@ void hdl_bench_model_print_table(const hdl_bench_model_report *report, FILE *out
             fprintf(out, "%10.1f %8.2f %8.2f %10.2f %9.1f %9.1f %8.2f", r->tokens_per_s,
                     r->bytes_per_s * 1e-9, r->stream_bytes_per_s * 1e-9, r->stream_share,
                     r->flop_per_s * 1e-9, r->peak_flop_per_s * 1e-9, r->peak_share);
+        if (!r->skipped && r->head_screened)
+            fprintf(out, "  head screened, %.2f %% computed", r->head_computed * 100);
         if (!r->skipped && report->is_gpu)
             print_gpu(r, out);
         if (!r->skipped)

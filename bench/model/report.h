@@ -15,6 +15,8 @@ typedef struct hdl_bench_model_row {
     const char *skipped; /* why nothing was measured; NULL */
     double tokens_per_s, bytes_per_s, stream_bytes_per_s, stream_share;
     double flop_per_s, peak_flop_per_s, peak_share;
+    bool head_screened;
+    double head_computed; /* then: tiles of the head that were, of each token's */
     /* Of a GPU; 0 where nothing could be measured. */
     bool has_idle, has_energy;
     double

@@ -183,6 +183,10 @@ static hdl_err fill_model(void *arg, hdl_model *model, hdl_errmsg *why)
         err = fill_layer(m, model, &model->layers[i]);
     if (err == HDL_OK)
         err = fill_weight(m, &model->lm_head);
+    if (err == HDL_OK && model->head_q8.n != 0) { /* on a CPU */
+        err = fill_weight(m, &model->head_q8);
+        hdl_made_norms(&model->lm_head, model->head_norms);
+    }
     if (err == HDL_OK)
         err = hdl_device_sync(model->device);
     if (err != HDL_OK)

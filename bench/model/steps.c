@@ -238,6 +238,7 @@ static hdl_err open_worker(hdl_bench_steps *s, const hdl_bench_model_opts *o, ui
                             .max_len = max_len,
                             .kv_bytes = kv_bytes(o),
                             .kv_type = o->kv_type,
+                            .head_screen = o->head_screen,
                             .plugin = o->plugin,
                             .gpu = o->gpu,
                             .fast = o->fast,

@@ -33,6 +33,11 @@ static hdl_err run_job(const hdl_place_job *j, const hdl_model *model)
     if (j->dst) {
         model->ops->weight_pack(
             &(hdl_pack_args){.src = j->src, .dst = j->dst, .row_at = j->row_at});
+        if (j->dst == &model->head_q8)
+            hdl_screen_norms_fill(&(hdl_screen_norms_args){.src = &j->src,
+                                                           .exact = (int)model->lm_head.format,
+                                                           .out = model->head_norms,
+                                                           .at = j->row_at});
         return HDL_OK;
     }
     for (uint32_t col = 0; col < j->src.n_cols; col++)
@@ -74,6 +79,9 @@ static void run_jobs(void *arg, uint32_t thread, uint32_t n_threads)
  * exact. */
 static void tell_kinds(const hdl_placer *p)
 {
+    if (p->model->head_q8.n != 0)
+        HDL_LOG(INFO, LOAD, "head_screen", "rows=%u memory_bytes=%zu", p->model->head_q8.n,
+                p->model->head_q8.bytes);
     for (hdl_enc e = 0; e < HDL_ENC_COUNT; e++)
         for (hdl_wformat f = 0; f < HDL_WFORMAT_COUNT; f++)
             if (p->sums[e][f].file_bytes != 0)

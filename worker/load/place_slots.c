@@ -309,21 +309,29 @@ static hdl_err add_layer_slot(hdl_placer *p, const hdl_found *f, hdl_weight_at a
     return add_matrix(p, f, s, to);
 }
 
+/* And its copy, where there is one. */
+static hdl_err add_head(hdl_placer *p, const hdl_found *f)
+{
+    hdl_model *m = p->model;
+    hdl_slice s = hdl_slot_slice(m->desc, &m->shard, HDL_WSLOT_LM_HEAD);
+    HDL_TRY(add_matrix(p, f, s, (target){&m->lm_head, 0}));
+    if (m->head_q8.n == 0)
+        return HDL_OK;
+    HDL_ASSERT(f->heads.each == 0 && f->pairs == 0);
+    hdl_source src = hdl_source_part(&f->src, (hdl_window){s.row_at, s.n_rows, s.col_at, s.n_cols});
+    return add_rows(p, &src, (target){&m->head_q8, 0});
+}
+
 static hdl_err add_model_slot(hdl_placer *p, const hdl_found *f, hdl_weight_at at)
 {
     hdl_model *m = p->model;
     hdl_slice s = hdl_slot_slice(m->desc, &m->shard, at.slot);
     switch (at.slot) {
-    case HDL_WSLOT_EMBED:
-        m->embed = f->src;
-        if (!m->desc->tied)
-            return HDL_OK;
-        s = hdl_slot_slice(m->desc, &m->shard, HDL_WSLOT_LM_HEAD);
-        return add_matrix(p, f, s, (target){&m->lm_head, 0});
+    case HDL_WSLOT_EMBED: m->embed = f->src; return m->desc->tied ? add_head(p, f) : HDL_OK;
     case HDL_WSLOT_FINAL_NORM:
         return add_vector(p, f, s,
                           (vector_at){m->final_norm, m->desc->norm_plus_one ? 1.0f : 0.0f});
-    case HDL_WSLOT_LM_HEAD: return add_matrix(p, f, s, (target){&m->lm_head, 0});
+    case HDL_WSLOT_LM_HEAD: return add_head(p, f);
     default: HDL_UNREACHABLE("model slot");
     }
 }

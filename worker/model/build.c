@@ -203,6 +203,36 @@ static void place_moe(hdl_build *c, hdl_layer *layer, uint32_t idx)
     }
 }
 
+/* What is worth it: a head that no cache holds, and a copy that is a small part of the whole. It
+ * takes as much memory as it saves reading, and a smaller model has more to gain and less to lose.
+ */
+enum { SCREEN_BYTES_MIN = 16 << 20, SCREEN_SHARE = 5 };
+
+static bool wants_screen(const hdl_build *c, size_t copy_bytes)
+{
+    const hdl_model *m = c->model;
+    bool floats = m->lm_head.format == HDL_WFORMAT_F32 || m->lm_head.format == HDL_WFORMAT_BF16;
+    if (c->head_screen == HDL_HEAD_SCREEN_OFF || !floats || copy_bytes == 0 ||
+        !m->ops->linear_screened || m->shard.rank >= m->shard.tp)
+        return false;
+    return c->head_screen == HDL_HEAD_SCREEN_ON ||
+           (m->lm_head.bytes >= SCREEN_BYTES_MIN && copy_bytes <= c->at / SCREEN_SHARE);
+}
+
+static void place_screen(hdl_build *c)
+{
+    hdl_model *m = c->model;
+    hdl_weight w = {.format = HDL_WFORMAT_Q8, .n = m->lm_head.n, .k = m->lm_head.k, .n_leaves = 1};
+    size_t rows = hdl_div_ceil_u32(w.n, HDL_SCREEN_TILE) * (size_t)HDL_SCREEN_TILE;
+    w.bytes = m->ops->weight_bytes(w.format, w.n, w.k, w.n_leaves);
+    if (!wants_screen(c, w.bytes))
+        return;
+    w.data = take(c, w.bytes);
+    m->head_q8 = w;
+    m->head_norms.err = take_floats(c, rows);
+    m->head_norms.size = take_floats(c, rows);
+}
+
 static void place_all(hdl_build *c)
 {
     hdl_model *m = c->model;
@@ -228,6 +258,7 @@ static void place_all(hdl_build *c)
     m->lm_head =
         hdl_build_matrix(c, (hdl_weight_at){.slot = d->tied ? HDL_WSLOT_EMBED : HDL_WSLOT_LM_HEAD},
                          (hdl_weight){.n = m->shard.vocab_padded, .k = d->hidden, .n_leaves = 1});
+    place_screen(c);
     m->weight_bytes = c->at;
     for (uint32_t i = 0; i < d->n_ropes; i++) {
         m->rope_cos[i] = take_floats(c, (size_t)m->max_len * (d->ropes[i].dim / 2));
@@ -368,7 +399,8 @@ hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *
         err = hdl_fail(err, why, "out of memory; the machine is full; stop other programs");
         goto fail;
     }
-    hdl_build c = {.model = out, .kinds = opts->kinds, .why = why};
+    hdl_build c = {
+        .model = out, .kinds = opts->kinds, .head_screen = opts->head_screen, .why = why};
     HDL_TRY_GOTO(measure(&c, why), fail);
     HDL_TRY_GOTO(check_budget(c.at, &opts->budget, why), fail);
     out->memory_bytes = c.at;
@@ -381,7 +413,11 @@ hdl_err hdl_model_build(hdl_model *out, const hdl_model_opts *opts, hdl_errmsg *
                      c.at);
         goto fail;
     }
-    c = (hdl_build){.model = out, .kinds = opts->kinds, .base = out->memory, .why = why};
+    c = (hdl_build){.model = out,
+                    .kinds = opts->kinds,
+                    .head_screen = opts->head_screen,
+                    .base = out->memory,
+                    .why = why};
     place_all(&c);
     HDL_TRY_GOTO(c.err, fail);
     for (hdl_wformat f = 0; f < HDL_WFORMAT_COUNT; f++)

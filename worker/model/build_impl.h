@@ -8,6 +8,7 @@
 typedef struct hdl_build {
     hdl_model *model;
     const hdl_wkinds *kinds;
+    hdl_head_screen head_screen;
     unsigned char *base; /* NULL: measuring */
     size_t at, n_more;
     size_t bytes[HDL_WFORMAT_COUNT]; /* of matrices */

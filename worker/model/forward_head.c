@@ -9,17 +9,62 @@
 #include "worker/carve.h"
 #include "worker/model/forward.h"
 
+static void cap(hdl_forward *f, float *part, uint32_t n)
+{
+    const hdl_model *m = f->model;
+    hdl_softcap_args args = {
+        .x = part, .n = (size_t)n * m->shard.vocab_padded, .cap = m->desc->logit_softcap};
+    if (args.cap > 0)
+        m->ops->softcap(&args, f->stream);
+}
+
 /* Logits of rows of x, this rank's part of them. */
 static void run_head(hdl_forward *f, const float *x, float *part, uint32_t n)
 {
     const hdl_model *m = f->model;
     hdl_forward_norm(f, m->final_norm, (hdl_forward_io){.in = x, .out = f->last, .n_tokens = n});
     hdl_forward_linear(f, &m->lm_head, (hdl_forward_io){.in = f->last, .out = part, .n_tokens = n});
-    if (m->desc->logit_softcap > 0) {
-        hdl_softcap_args cap = {
-            .x = part, .n = (size_t)n * m->shard.vocab_padded, .cap = m->desc->logit_softcap};
-        m->ops->softcap(&cap, f->stream);
-    }
+    cap(f, part, n);
+}
+
+/* With more tokens arithmetic is what takes the time, and the tiles that they need together are
+ * more. */
+enum { SCREEN_TOKENS = HDL_SCREEN_TOKENS_MAX };
+
+bool hdl_forward_screens(const hdl_forward *f, uint32_t n)
+{
+    return f->model->head_q8.n != 0 && n <= SCREEN_TOKENS;
+}
+
+/* Rows of lm_head that are tokens. */
+static uint32_t own_vocab(const hdl_model *m)
+{
+    uint32_t at = m->shard.tp_idx * m->shard.vocab_padded, vocab = m->desc->vocab;
+    return at < vocab ? hdl_min_u32(m->shard.vocab_padded, vocab - at) : 0;
+}
+
+/* Of f->last, into f->part. The largest of a rank's part are a superset of those of all. */
+static void screen_head(hdl_forward *f, const hdl_forward_ask *ask)
+{
+    const hdl_model *m = f->model;
+    hdl_forward_norm(f, m->final_norm,
+                     (hdl_forward_io){.in = f->last, .out = f->last, .n_tokens = ask->n});
+    hdl_linear_args linear = {.x = f->last,
+                              .x_stride = m->desc->hidden,
+                              .w = &m->lm_head,
+                              .y = f->part,
+                              .y_stride = m->shard.vocab_padded,
+                              .n_tokens = ask->n};
+    hdl_linear_screened_args args = {.linear = &linear,
+                                     .q8 = &m->head_q8,
+                                     .norms = m->head_norms,
+                                     .keep = ask->keep,
+                                     .n_rows = own_vocab(m),
+                                     .softcap = m->desc->logit_softcap,
+                                     .n_tiles = &f->n_screened_tiles};
+    m->ops->linear_screened(&args, f->stream);
+    f->n_screened += ask->n;
+    cap(f, f->part, ask->n);
 }
 
 /* ---- to the host -------------------------------------------------------------------------- */
@@ -44,8 +89,9 @@ static hdl_err gather(hdl_forward *f, uint32_t n)
     return hdl_coll_all_to_all_v(f->groups.tp, &args);
 }
 
-hdl_err hdl_forward_logits(hdl_forward *f, const uint32_t *token_idx, uint32_t n)
+hdl_err hdl_forward_logits(hdl_forward *f, const hdl_forward_ask *ask)
 {
+    uint32_t n = ask->n;
     const hdl_model *m = f->model;
     const hdl_shard *s = &m->shard;
     size_t hidden = m->desc->hidden, vocab = m->desc->vocab;
@@ -53,9 +99,12 @@ hdl_err hdl_forward_logits(hdl_forward *f, const uint32_t *token_idx, uint32_t n
     if (s->rank >= s->tp)
         return HDL_OK; /* a copy of the attention part: the first part makes the logits */
     for (uint32_t i = 0; i < n; i++)
-        HDL_TRY(hdl_device_copy(f->device, f->last + i * hidden, f->x + token_idx[i] * hidden,
+        HDL_TRY(hdl_device_copy(f->device, f->last + i * hidden, f->x + ask->token_idx[i] * hidden,
                                 hidden * sizeof(float)));
-    run_head(f, f->last, f->part, n);
+    if (ask->keep)
+        screen_head(f, ask);
+    else
+        run_head(f, f->last, f->part, n);
     if (f->part_host != f->part) {
         size_t bytes = (size_t)n * s->vocab_padded * sizeof(float);
         HDL_TRY(hdl_device_read(f->device, f->part_host, f->part, bytes));
