@@ -10,7 +10,7 @@ static const size_t TURN_BYTES = 200u << 20, TURN_BYTES_SHORT = 1;
 
 typedef struct weight_set {
     hdl_wformat format;
-    uint32_t n, k, count, turn;
+    uint32_t n, k, leaves, count, turn;
     hdl_weight w[WEIGHTS_MAX];
 } weight_set;
 
@@ -47,30 +47,34 @@ static void call_head(void *args, const hdl_ops *ops, hdl_stream *stream)
 }
 
 /* Rows of one shape share their weights: *set is the last one. */
-static void need_set(hdl_bench *b, weight_set **set, hdl_wformat format, uint32_t k, uint32_t n)
+static void need_set(hdl_bench *b, weight_set **set, const hdl_weight *shape)
 {
-    if (*set && (*set)->format == format && (*set)->k == k && (*set)->n == n)
+    hdl_wformat format = shape->format;
+    uint32_t k = shape->k, n = shape->n, leaves = shape->n_leaves;
+    if (*set && (*set)->format == format && (*set)->k == k && (*set)->n == n &&
+        (*set)->leaves == leaves)
         return;
-    size_t bytes = b->ops->weight_bytes(format, n, k, 1);
+    size_t bytes = b->ops->weight_bytes(format, n, k, leaves);
     size_t turn = b->scale == HDL_BENCH_SHORT ? TURN_BYTES_SHORT : TURN_BYTES;
     weight_set *s = *set = hdl_bench_host(b, sizeof *s);
-    *s = (weight_set){.format = format, .n = n, .k = k};
+    *s = (weight_set){.format = format, .n = n, .k = k, .leaves = leaves};
     s->count = (uint32_t)hdl_min_size(turn / bytes + 1, WEIGHTS_MAX);
     for (uint32_t i = 0; i < s->count; i++)
-        s->w[i] = hdl_bench_weight(b, format, n, k, 1);
+        s->w[i] = hdl_bench_weight(b, format, n, k, leaves);
 }
 
 static void add(hdl_bench *b, weight_set **set, const hdl_weight *shape, uint32_t n_tokens)
 {
     hdl_wformat format = shape->format;
     uint32_t k = shape->k, n = shape->n;
-    if (b->ops->weight_bytes(format, n, k, 1) == 0) /* a format that the backend lacks */
+    if (b->ops->weight_bytes(format, n, k, shape->n_leaves) == 0) /* what the backend lacks */
         return;
     hdl_bench_row *row =
-        hdl_bench_add(b, "linear %s %ux%ux%u", hdl_wformat_info_of(format)->name, n_tokens, k, n);
+        hdl_bench_add(b, shape->n_leaves == 1 ? "linear %s %ux%ux%u" : "linear %s %ux%ux%u leaves",
+                      hdl_wformat_info_of(format)->name, n_tokens, k, n);
     if (!row)
         return;
-    need_set(b, set, format, k, n);
+    need_set(b, set, shape);
     linear_case *c = hdl_bench_host(b, sizeof *c);
     c->set = *set;
     c->a = (hdl_linear_args){.x = hdl_bench_floats(b, (size_t)n_tokens * k),
@@ -167,6 +171,22 @@ static void add_all(hdl_bench *b, weight_set **set, const hdl_weight *shape, con
         add(b, set, shape, tokens[i]);
 }
 
+/* What the tree of leaves costs, which makes sums the same on all layouts: the deep matrix in one
+ * walk over k, which no layout but one rank allows, and in leaves. */
+static void add_leaves(hdl_bench *b, weight_set **set, const shapes *s)
+{
+    const hdl_wformat formats[] = {HDL_WFORMAT_BF16, HDL_WFORMAT_Q8, HDL_WFORMAT_Q4};
+    const uint32_t tokens[] = {1, 8, 512};
+    for (size_t f = 0; f < HDL_ARRAY_LEN(formats); f++)
+        for (size_t i = 0; i < HDL_ARRAY_LEN(tokens); i++) {
+            hdl_weight deep = {.format = formats[f], .k = s->deep_k, .n = s->deep_n, .n_leaves = 1};
+            if (tokens[i] != s->deep_tokens[0])
+                add(b, set, &deep, tokens[i]);
+            deep.n_leaves = hdl_leaf_count(s->deep_k);
+            add(b, set, &deep, tokens[i]);
+        }
+}
+
 void hdl_bench_linear(hdl_bench *b)
 {
     const hdl_wformat formats[] = {HDL_WFORMAT_BF16, HDL_WFORMAT_Q8, HDL_WFORMAT_Q4,
@@ -177,20 +197,23 @@ void hdl_bench_linear(hdl_bench *b)
     const shapes *s = &of_scale[b->scale];
     weight_set *set = NULL;
     for (size_t f = 0; f < HDL_ARRAY_LEN(formats); f++) {
-        hdl_weight wide = {.format = formats[f], .k = s->wide_k, .n = s->wide_n};
-        hdl_weight deep = {.format = formats[f], .k = s->deep_k, .n = s->deep_n};
+        hdl_weight wide = {.format = formats[f], .k = s->wide_k, .n = s->wide_n, .n_leaves = 1};
+        hdl_weight deep = {.format = formats[f], .k = s->deep_k, .n = s->deep_n, .n_leaves = 1};
         add_all(b, &set, &wide, s->tokens);
         add_all(b, &set, &deep, s->deep_tokens);
     }
     for (size_t f = 0; f < HDL_ARRAY_LEN(others); f++) {
-        hdl_weight wide = {.format = others[f], .k = s->wide_k, .n = s->wide_n};
+        hdl_weight wide = {.format = others[f], .k = s->wide_k, .n = s->wide_n, .n_leaves = 1};
         add_all(b, &set, &wide, s->tokens_of_others);
     }
-    /* Small: what a call costs. */
     if (b->scale == HDL_BENCH_SHORT)
         return;
-    add(b, &set, &(hdl_weight){.format = HDL_WFORMAT_BF16, .k = 256, .n = 256}, 1);
-    hdl_weight gate = {.format = HDL_WFORMAT_F32, .k = 2048, .n = 128}; /* of a router */
+    if (b->scale == HDL_BENCH_CPU)
+        add_leaves(b, &set, s);
+    /* Small: what a call costs. */
+    add(b, &set, &(hdl_weight){.format = HDL_WFORMAT_BF16, .k = 256, .n = 256, .n_leaves = 1}, 1);
+    hdl_weight gate = {
+        .format = HDL_WFORMAT_F32, .k = 2048, .n = 128, .n_leaves = 1}; /* of a router */
     add(b, &set, &gate, 1);
     add(b, &set, &gate, 512);
 }
