@@ -10,9 +10,11 @@ static const hdl_gemm_variant *variant_for(const hdl_gemm_format *f, uint32_t to
     return v;
 }
 
-static uint32_t block_tokens(const hdl_gemm_format *f)
+/* Of the blocks into which so many are cut. */
+static uint32_t block_tokens(const hdl_gemm_format *f, uint32_t n_tokens)
 {
-    return f->variants[f->n_variants - 1].tokens;
+    uint32_t most = f->variants[f->n_variants - 1].tokens;
+    return n_tokens > most && f->bulk ? f->bulk : most;
 }
 
 static size_t token_bytes(const hdl_gemm_format *f, uint32_t k)
@@ -23,7 +25,7 @@ static size_t token_bytes(const hdl_gemm_format *f, uint32_t k)
 static size_t panel_bytes(const hdl_gemm_job *job)
 {
     const hdl_gemm_format *f = job->format;
-    uint32_t each = block_tokens(f), whole = job->n_tokens / each * each;
+    uint32_t each = block_tokens(f, job->n_tokens), whole = job->n_tokens / each * each;
     uint32_t rest = job->n_tokens - whole;
     size_t tokens = whole + (rest ? variant_for(f, rest)->tokens : 0);
     return hdl_round_up(tokens * token_bytes(f, job->w->k), HDL_STREAM_ALIGN);
@@ -83,7 +85,7 @@ typedef struct block {
 static block block_at(const hdl_gemm_job *job, uint32_t idx)
 {
     const hdl_gemm_format *f = job->format;
-    uint32_t each = block_tokens(f), first = idx * each;
+    uint32_t each = block_tokens(f, job->n_tokens), first = idx * each;
     uint32_t n = hdl_min_u32(each, job->n_tokens - first);
     return (block){.variant = variant_for(f, n),
                    .panel = job->x + first * token_bytes(f, job->w->k),
@@ -96,7 +98,7 @@ void hdl_gemm_pack_token(const hdl_gemm_job *jobs, uint32_t n_jobs, uint32_t tok
 {
     for (const hdl_gemm_job *job = jobs; job < jobs + n_jobs; job++) {
         const hdl_gemm_format *f = job->format;
-        block b = block_at(job, token / block_tokens(f));
+        block b = block_at(job, token / block_tokens(f, job->n_tokens));
         hdl_pack_x_args a = {.x = piece.x,
                              .panel = b.panel,
                              .block_tokens = b.variant->tokens,
@@ -185,6 +187,7 @@ static void run_tiles(const hdl_gemm_job *job, const block *b, uint32_t tile, ui
             o.n_tiles = 2;
             o.kernel = v->tiles2;
         }
+        HDL_ASSERT_LE(v->tokens * o.n_tiles * HDL_TILE, HDL_LEAF_OUT_MAX);
         run_leaves(&o, open);
         store(&o, open[0]);
         tile += o.n_tiles;
@@ -204,7 +207,8 @@ enum { LOAD_COST = 4 };
 static cut cut_job(const hdl_gemm_job *job, int n_threads)
 {
     const hdl_gemm_format *f = job->format;
-    uint32_t each = block_tokens(f), tiles = hdl_div_ceil_u32(hdl_weight_rows(job->w), HDL_TILE);
+    uint32_t each = block_tokens(f, job->n_tokens),
+             tiles = hdl_div_ceil_u32(hdl_weight_rows(job->w), HDL_TILE);
     cut c = {.n_tiles = tiles, .n_blocks = hdl_div_ceil_u32(job->n_tokens, each)};
     c.tiles_each = tiles >= 2u * HDL_TILE_GROUP * (uint32_t)n_threads ? HDL_TILE_GROUP : 1;
     c.n_groups = hdl_div_ceil_u32(tiles, c.tiles_each);

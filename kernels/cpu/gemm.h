@@ -26,7 +26,7 @@ enum {
     HDL_TILE_GROUP = 4,     /* tiles that a thread takes at a time when there are many */
     HDL_INT_X_BYTES = 44,   /* of a panel of integers, per token and 32 k */
     HDL_BLOCK_MAX = 12,     /* tokens of the largest block */
-    HDL_LEAF_OUT_MAX = 384, /* outputs of one kernel call */
+    HDL_LEAF_OUT_MAX = 512, /* outputs of one kernel call */
     HDL_VARIANTS_MAX = 6,
     HDL_STACK_MAX = 4, /* parts of a stacked weight */
 };
@@ -65,12 +65,14 @@ typedef struct hdl_pack_x_args {
     bool ints; /* x holds integers of at most 127 */
 } hdl_pack_x_args;
 
-/* Tokens are cut into blocks of the last variant; what remains is one block of the first variant
- * that holds it. Formats with the same pack_x have variants for the same numbers of tokens, so that
- * parts of a stack can share panels. */
+/* Tokens that the last variant holds are one block; more are cut into blocks of `bulk`. What
+ * remains is one block of the first variant that holds it. Formats with the same pack_x have the
+ * same bulk and variants for the same numbers of tokens, so that parts of a stack can share panels.
+ */
 typedef struct hdl_gemm_format {
     void (*pack_x)(const hdl_pack_x_args *a);
     uint32_t x_group_bytes; /* of a panel, per token and 32 k */
+    uint32_t bulk;          /* tokens of the variant that makes most of them; 0: the last one */
     uint32_t n_variants;
     hdl_gemm_variant variants[HDL_VARIANTS_MAX]; /* tokens ascending */
 } hdl_gemm_format;

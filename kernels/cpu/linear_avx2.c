@@ -35,8 +35,35 @@ V16_FN void leaf_f32(const hdl_leaf_args *a, const int tokens, const int tiles)
     UNROLL for (int i = 0; i < 2 * tokens * tiles; i++) _mm256_store_ps(a->out + i * 8, acc[i]);
 }
 
-/* First all even k of a pair, then all odd ones: each broadcast serves both halves of a tile, which
- * halves the loads. */
+/* Even or odd k of a pair, for all rows of a tile and some tokens. */
+typedef struct bf16_at {
+    const unsigned char *w;
+    const float *x;
+    bool odd;
+} bf16_at;
+
+/* acc, `step` apart from token to token, += the products there: each broadcast serves both halves
+ * of a tile, which halves the loads. */
+V16_FN void bf16_into(__m256 *acc, const bf16_at at, const int tokens, const int step)
+{
+    const __m256i *row = (const __m256i *)(const void *)at.w, high = _mm256_set1_epi32(-65536);
+    __m256i p0 = _mm256_load_si256(row), p1 = _mm256_load_si256(row + 1);
+    if (!at.odd && tokens < 6) {
+        p0 = _mm256_and_si256(p0, high);
+        p1 = _mm256_and_si256(p1, high);
+    } else { /* two shifts, not a mask: its register is needed */
+        p0 = _mm256_slli_epi32(at.odd ? p0 : _mm256_srli_epi32(p0, 16), 16);
+        p1 = _mm256_slli_epi32(at.odd ? p1 : _mm256_srli_epi32(p1, 16), 16);
+    }
+    UNROLL for (int i = 0; i < tokens; i++)
+    {
+        __m256 b = _mm256_broadcast_ss(at.x + i);
+        fma_into(&acc[i * step], b, _mm256_castsi256_ps(p0));
+        fma_into(&acc[i * step + 1], b, _mm256_castsi256_ps(p1));
+    }
+    FORGET_LOADS; /* pairs are not kept for odd k */
+}
+
 V16_FN void leaf_bf16(const hdl_leaf_args *a, const int tokens, const int tiles)
 {
     const float *x = (const float *)(const void *)a->x;
@@ -46,21 +73,54 @@ V16_FN void leaf_bf16(const hdl_leaf_args *a, const int tokens, const int tiles)
     for (uint32_t k = 0; k < a->k; k += 2, w += HDL_TILE * sizeof(uint32_t))
         UNROLL for (int odd = 0; odd < 2; odd++, x += tokens) UNROLL for (int j = 0; j < tiles; j++)
         {
-            const void *row = w + (size_t)j * a->w_tile_bytes;
-            __m256i p0 = _mm256_load_si256(row), p1 = _mm256_load_si256((const __m256i *)row + 1);
-            /* Two shifts, not a mask: the mask's register is needed. */
-            p0 = _mm256_slli_epi32(odd ? p0 : _mm256_srli_epi32(p0, 16), 16);
-            p1 = _mm256_slli_epi32(odd ? p1 : _mm256_srli_epi32(p1, 16), 16);
-            UNROLL for (int i = 0; i < tokens; i++)
-            {
-                __m256 b = _mm256_broadcast_ss(x + i);
-                __m256 *sum = &acc[2 * (i * tiles + j)];
-                fma_into(&sum[0], b, _mm256_castsi256_ps(p0));
-                fma_into(&sum[1], b, _mm256_castsi256_ps(p1));
-            }
-            FORGET_LOADS; /* pairs are not kept for odd k */
+            const bf16_at at = {w + (size_t)j * a->w_tile_bytes, x, odd};
+            bf16_into(acc + 2 * j, at, tokens, 2 * tiles);
         }
     UNROLL for (int i = 0; i < 2 * tokens * tiles; i++) _mm256_store_ps(a->out + i * 8, acc[i]);
+}
+
+/* Four or eight tokens: tiles take turns of so many k, and so do the fours of a block. Weights of a
+ * turn are in the first cache when the next four come, and memory gives more to more streams. */
+enum { TURN = 32, AT_ONCE = 4 };
+
+typedef struct strides {
+    int x, out; /* from one k, from one token to the next */
+} strides;
+
+/* A tile's turn: the sums of four tokens. */
+V16_FN void bf16_turn(float *out, bf16_at at, const uint32_t pairs, const strides step)
+{
+    const char *next = (const char *)at.w + TURN / 2 * 64;
+    __m256 acc[2 * AT_ONCE];
+    UNROLL for (int i = 0; i < 2 * AT_ONCE; i++) acc[i] =
+        _mm256_load_ps(out + i / 2 * step.out + i % 2 * 8);
+    for (uint32_t n = pairs; n > 0; n--, at.w += 64, next += 64) {
+        _mm_prefetch(next, _MM_HINT_T0);
+        UNROLL for (int odd = 0; odd < 2; odd++, at.x += step.x)
+        {
+            at.odd = odd;
+            bf16_into(acc, at, AT_ONCE, 2);
+        }
+    }
+    UNROLL for (int i = 0; i < 2 * AT_ONCE; i++)
+        _mm256_store_ps(out + i / 2 * step.out + i % 2 * 8, acc[i]);
+}
+
+V16_FN void leaf_bf16_turns(const hdl_leaf_args *a, const int tokens, const int tiles)
+{
+    const float *x = (const float *)(const void *)a->x;
+    UNROLL for (int i = 0; i < 2 * tokens * tiles; i++)
+        _mm256_store_ps(a->out + i * 8, _mm256_setzero_ps());
+    for (uint32_t k = 0; k < a->k; k += TURN, x += TURN * tokens) {
+        const uint32_t pairs = hdl_min_u32(a->k - k, TURN) / 2;
+        for (int j = 0; j < tiles; j++)
+            UNROLL for (int i = 0; i < tokens; i += AT_ONCE)
+            {
+                const bf16_at at = {a->w + (size_t)j * a->w_tile_bytes + k * 32, x + i, false};
+                bf16_turn(a->out + (i * tiles + j) * HDL_TILE, at, pairs,
+                          (strides){tokens, tiles * HDL_TILE});
+            }
+    }
 }
 
 /* A sign-extended code shifted by 7 is a binary16 number of 1/256 its value once its second bit is
@@ -120,6 +180,9 @@ static void pack_x_bf16(const hdl_pack_x_args *a)
             a->x ? hdl_bf16_to_f32(hdl_bf16_from_f32(a->x[k])) : 0.0f;
 }
 
+/* Its own: blocks differ from those of BF16. */
+static void pack_x_fp8(const hdl_pack_x_args *a) { pack_x_bf16(a); }
+
 #define KERNEL(format, tokens, tiles)                                                              \
     static void format##_##tokens##x##tiles(const hdl_leaf_args *a)                                \
     {                                                                                              \
@@ -133,7 +196,15 @@ static void pack_x_bf16(const hdl_pack_x_args *a)
     KERNEL(format, 4, 1)                                                                           \
     KERNEL(format, 6, 1)
 KERNELS(f32)
-KERNELS(bf16)
+KERNEL(bf16, 1, 4)
+KERNEL(bf16, 1, 1)
+KERNEL(bf16, 2, 2)
+KERNEL(bf16, 2, 1)
+KERNEL(bf16, 6, 1)
+KERNEL(bf16_turns, 4, 4)
+KERNEL(bf16_turns, 4, 1)
+KERNEL(bf16_turns, 8, 4)
+KERNEL(bf16_turns, 8, 1)
 V16_FN void leaf_fp8_128(const hdl_leaf_args *a, const int tokens, const int tiles)
 {
     leaf_fp8(a, tokens, tiles, 128);
@@ -162,10 +233,18 @@ const hdl_gemm_format *hdl_gemm_float_format(hdl_wformat format)
 {
     static const hdl_gemm_format formats[HDL_WFORMAT_COUNT] = {
         [HDL_WFORMAT_F32] = {.pack_x = pack_x_f32, .x_group_bytes = 128, VARIANTS(f32)},
-        [HDL_WFORMAT_BF16] = {.pack_x = pack_x_bf16, .x_group_bytes = 128, VARIANTS(bf16)},
-        [HDL_WFORMAT_FP8] = {.pack_x = pack_x_bf16, .x_group_bytes = 128, VARIANTS(fp8_128)},
-        [HDL_WFORMAT_FP8_64] = {.pack_x = pack_x_bf16, .x_group_bytes = 128, VARIANTS(fp8_64)},
-        [HDL_WFORMAT_FP8_32] = {.pack_x = pack_x_bf16, .x_group_bytes = 128, VARIANTS(fp8_32)},
+        [HDL_WFORMAT_BF16] = {.pack_x = pack_x_bf16,
+                              .x_group_bytes = 128,
+                              .bulk = 6,
+                              .n_variants = 5,
+                              .variants = {{1, bf16_1x4, NULL, bf16_1x1},
+                                           {2, NULL, bf16_2x2, bf16_2x1},
+                                           {4, bf16_turns_4x4, NULL, bf16_turns_4x1},
+                                           {6, NULL, NULL, bf16_6x1},
+                                           {8, bf16_turns_8x4, NULL, bf16_turns_8x1}}},
+        [HDL_WFORMAT_FP8] = {.pack_x = pack_x_fp8, .x_group_bytes = 128, VARIANTS(fp8_128)},
+        [HDL_WFORMAT_FP8_64] = {.pack_x = pack_x_fp8, .x_group_bytes = 128, VARIANTS(fp8_64)},
+        [HDL_WFORMAT_FP8_32] = {.pack_x = pack_x_fp8, .x_group_bytes = 128, VARIANTS(fp8_32)},
     };
     return &formats[format];
 }
