@@ -43,6 +43,7 @@ typedef struct inspection {
     hdl_kv_type kv_type;
     uint64_t kv_bytes_per_token;
     uint64_t kv_bytes; /* of each rank, as configured; 0: not said */
+    int head_screen;   /* hdl_head_screen */
     bool on_gpu;       /* --device cuda */
     bool has_files;    /* the weights are there: stored is filled in */
     hdl_model_stored stored;
@@ -66,12 +67,14 @@ static uint64_t rank_kv_bytes(const inspection *in, const hdl_shard_bytes *bytes
     return in->kv_bytes != 0 ? in->kv_bytes : one;
 }
 
+/* screen_bytes: what is made here. */
 static hdl_shard_bytes bytes_of(const inspection *in, uint32_t rank)
 {
-    if (in->has_files)
-        return in->stored.ranks[rank];
     hdl_shard shard = hdl_shard_of(&in->desc, &in->layout, rank);
-    return hdl_shard_count_bytes(&in->desc, &shard, in->format);
+    hdl_shard_bytes bytes = in->has_files ? in->stored.ranks[rank]
+                                          : hdl_shard_count_bytes(&in->desc, &shard, in->format);
+    bytes.screen_bytes = in->on_gpu ? 0 : hdl_shard_screen_bytes(&bytes, in->head_screen);
+    return bytes;
 }
 
 static void json_encodings(const inspection *in, hdl_json_writer *w)
@@ -113,6 +116,7 @@ static int print_json(const inspection *in)
         hdl_jw_begin_object(&w);
         hdl_jw_kv_uint(&w, "rank", rank);
         hdl_jw_kv_uint(&w, "weight_bytes", bytes.weight_bytes);
+        hdl_jw_kv_uint(&w, "head_screen_bytes", bytes.screen_bytes);
         hdl_jw_kv_uint(&w, "mapped_bytes", bytes.mapped_bytes);
         hdl_jw_kv_uint(&w, "kv_bytes", rank_kv_bytes(in, &bytes));
         hdl_jw_kv_uint(&w, "kv_bytes_per_token", bytes.kv_bytes_per_token);
@@ -210,6 +214,11 @@ static void print_ranks(const inspection *in)
                hdl_format_size(bytes.kv_bytes_per_token, token),
                hdl_format_size(rank_kv_bytes(in, &bytes), kv));
     }
+    char screen[HDL_UNITS_TEXT_BYTES];
+    uint64_t screen_bytes = bytes_of(in, 0).screen_bytes;
+    if (screen_bytes != 0)
+        printf("\nhead screen: a copy of rank 0's head besides, %s (--head-screen)\n",
+               hdl_format_size(screen_bytes, screen));
     puts("\nmapped: read in place from the page cache, which ranks of one machine share");
 }
 
@@ -224,7 +233,7 @@ static void print_k8s(const inspection *in)
     uint64_t device = 0, host = PROCESS_BYTES;
     for (uint32_t rank = 0; rank < hdl_layout_ranks(&in->layout); rank++) {
         hdl_shard_bytes bytes = bytes_of(in, rank);
-        uint64_t held = bytes.weight_bytes + rank_kv_bytes(in, &bytes);
+        uint64_t held = bytes.weight_bytes + bytes.screen_bytes + rank_kv_bytes(in, &bytes);
         device = held > device ? held : device;
         host = PROCESS_BYTES + bytes.mapped_bytes;
     }
@@ -253,6 +262,7 @@ static hdl_err look(inspection *in, const hdl_args *args, hdl_errmsg *why)
     in->format = format_of(config.model_weights);
     in->kv_bytes = config.kv_bytes;
     in->on_gpu = config.device != HDL_DEVICE_CPU;
+    in->head_screen = config.head_screen;
     in->kv_type = hdl_kv_type_of(config.kv_type);
     uint32_t max_len = (uint32_t)config.model_max_len;
     hdl_cfg_close(cfg);

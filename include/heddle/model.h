@@ -274,7 +274,11 @@ typedef struct hdl_shard_bytes {
     uint64_t mapped_bytes;       /* read in place from the page cache: the embedding */
     uint64_t kv_bytes_per_token; /* on this rank, in groups that keep every position */
     uint64_t kv_bytes_fixed;     /* of a long sequence besides: windows and states */
+    uint64_t head_bytes;         /* of the weights: a head of floats; 0: it has none here */
+    uint64_t screen_bytes;       /* not of them: that head's copy in q8, if it is made */
 } hdl_shard_bytes;
+/* screen_bytes where a CPU makes the copy, else 0; choice: hdl_head_screen (config.h). */
+uint64_t hdl_shard_screen_bytes(const hdl_shard_bytes *bytes, int choice);
 hdl_shard_bytes hdl_shard_count_bytes(const hdl_model_desc *desc, const hdl_shard *shard,
                                       hdl_wformat format);
 /* The same of files that are there: every tensor's own type, held as it is or as --weights asks.

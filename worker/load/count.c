@@ -23,7 +23,10 @@ static uint64_t rank_bytes(const counter *c, const hdl_found *found, hdl_wslot s
     if (is_f32(slot))
         return 4 * n;
     uint32_t leaf_k = hdl_quant_unit(found, hdl_slot_leaf_k(c->ask->desc, slot));
-    return hdl_wformat_bytes(hdl_quant_kind(&found->src, c->ask->format, leaf_k).format, n);
+    hdl_wformat format = hdl_quant_kind(&found->src, c->ask->format, leaf_k).format;
+    if (slot == HDL_WSLOT_LM_HEAD)
+        hdl_shard_count_head(&c->out->ranks[rank], &shard, s, format);
+    return hdl_wformat_bytes(format, n);
 }
 
 static bool holds(const counter *c, hdl_weight_at at, uint32_t rank)
@@ -79,6 +82,7 @@ hdl_err hdl_model_count_stored(hdl_model_stored *out, const hdl_model_count *ask
         hdl_shard shard = hdl_shard_of(ask->desc, &ask->layout, rank);
         out->ranks[rank] = hdl_shard_count_bytes(ask->desc, &shard, ask->format);
         out->ranks[rank].weight_bytes = out->ranks[rank].mapped_bytes = 0;
+        out->ranks[rank].head_bytes = out->ranks[rank].screen_bytes = 0;
     }
     HDL_TRY(hdl_files_open(&c.files, ask->model_path, why));
     hdl_err err = count_all(&c);

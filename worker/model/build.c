@@ -203,20 +203,15 @@ static void place_moe(hdl_build *c, hdl_layer *layer, uint32_t idx)
     }
 }
 
-/* What is worth it: a head that no cache holds, and a copy that is a small part of the whole. It
- * takes as much memory as it saves reading, and a smaller model has more to gain and less to lose.
- */
-enum { SCREEN_BYTES_MIN = 16 << 20, SCREEN_SHARE = 5 };
-
 static bool wants_screen(const hdl_build *c, size_t copy_bytes)
 {
     const hdl_model *m = c->model;
     bool floats = m->lm_head.format == HDL_WFORMAT_F32 || m->lm_head.format == HDL_WFORMAT_BF16;
-    if (c->head_screen == HDL_HEAD_SCREEN_OFF || !floats || copy_bytes == 0 ||
-        !m->ops->linear_screened || m->shard.rank >= m->shard.tp)
-        return false;
-    return c->head_screen == HDL_HEAD_SCREEN_ON ||
-           (m->lm_head.bytes >= SCREEN_BYTES_MIN && copy_bytes <= c->at / SCREEN_SHARE);
+    const hdl_shard_bytes bytes = {.weight_bytes = c->at,
+                                   .head_bytes = floats ? m->lm_head.bytes : 0,
+                                   .screen_bytes = copy_bytes};
+    return m->ops->linear_screened && m->shard.rank < m->shard.tp &&
+           hdl_shard_screen_bytes(&bytes, (int)c->head_screen) != 0;
 }
 
 static void place_screen(hdl_build *c)

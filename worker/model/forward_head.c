@@ -36,13 +36,6 @@ bool hdl_forward_screens(const hdl_forward *f, uint32_t n)
     return f->model->head_q8.n != 0 && n <= SCREEN_TOKENS;
 }
 
-/* Rows of lm_head that are tokens. */
-static uint32_t own_vocab(const hdl_model *m)
-{
-    uint32_t at = m->shard.tp_idx * m->shard.vocab_padded, vocab = m->desc->vocab;
-    return at < vocab ? hdl_min_u32(m->shard.vocab_padded, vocab - at) : 0;
-}
-
 /* Of f->last, into f->part. The largest of a rank's part are a superset of those of all. */
 static void screen_head(hdl_forward *f, const hdl_forward_ask *ask)
 {
@@ -59,7 +52,7 @@ static void screen_head(hdl_forward *f, const hdl_forward_ask *ask)
                                      .q8 = &m->head_q8,
                                      .norms = m->head_norms,
                                      .keep = ask->keep,
-                                     .n_rows = own_vocab(m),
+                                     .n_rows = m->shard.vocab,
                                      .softcap = m->desc->logit_softcap,
                                      .n_tiles = &f->n_screened_tiles};
     m->ops->linear_screened(&args, f->stream);

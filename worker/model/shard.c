@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which part of a model each rank holds, and what that costs in bytes. Pure. */
+#include <heddle/config.h>
 #include <inttypes.h>
 
 #include "base/assert.h"
@@ -293,6 +294,31 @@ static uint64_t slot_bytes(const hdl_model_desc *desc, hdl_weight_at at, hdl_wfo
         format == HDL_WFORMAT_COUNT ? kept_format(desc, at.slot, at.layer) : format, n);
 }
 
+/* What is worth it: a head that no cache holds, and a copy that is a small part of the whole. It
+ * takes as much memory as it saves reading, and a smaller model has more to gain and less to lose.
+ */
+enum { SCREEN_BYTES_MIN = 16 << 20, SCREEN_SHARE = 5 };
+
+uint64_t hdl_shard_screen_bytes(const hdl_shard_bytes *b, int choice)
+{
+    bool pays =
+        b->head_bytes >= SCREEN_BYTES_MIN && b->screen_bytes <= b->weight_bytes / SCREEN_SHARE;
+    bool made = choice == HDL_HEAD_SCREEN_ON || (choice == HDL_HEAD_SCREEN_AUTO && pays);
+    return made && b->head_bytes != 0 ? b->screen_bytes : 0;
+}
+
+void hdl_shard_count_head(hdl_shard_bytes *to, const hdl_shard *shard, hdl_slice head,
+                          hdl_wformat format)
+{
+    uint64_t n = (uint64_t)head.n_rows * head.n_cols;
+    bool floats = format == HDL_WFORMAT_F32 || format == HDL_WFORMAT_BF16;
+    if (!floats || shard->rank >= shard->tp || head.n_cols % HDL_Q8_GROUP != 0)
+        return;
+    to->head_bytes = hdl_wformat_bytes(format, n);
+    to->screen_bytes =
+        hdl_wformat_bytes(HDL_WFORMAT_Q8, n) + 2 * sizeof(float) * (uint64_t)head.n_rows;
+}
+
 hdl_shard_bytes hdl_shard_count_bytes(const hdl_model_desc *desc, const hdl_shard *shard,
                                       hdl_wformat format)
 {
@@ -311,6 +337,9 @@ hdl_shard_bytes hdl_shard_count_bytes(const hdl_model_desc *desc, const hdl_shar
                                       (info->scope == HDL_SCOPE_EXPERT ? shard->n_experts : 1);
         }
     }
+    hdl_shard_count_head(&bytes, shard, hdl_slot_slice(desc, shard, HDL_WSLOT_LM_HEAD),
+                         format == HDL_WFORMAT_COUNT ? kept_format(desc, HDL_WSLOT_LM_HEAD, 0)
+                                                     : format);
     bytes.kv_bytes_per_token = kv_bytes(desc, shard->tp, true);
     bytes.kv_bytes_fixed = kv_bytes(desc, shard->tp, false);
     return bytes;

@@ -186,3 +186,6 @@ typedef struct hdl_slice {
 /* Inputs of one leaf of a matrix (N2): all of them where no rank shares them. */
 uint32_t hdl_slot_leaf_k(const hdl_model_desc *desc, hdl_wslot slot);
 hdl_slice hdl_slot_slice(const hdl_model_desc *desc, const hdl_shard *shard, hdl_wslot slot);
+/* head_bytes and screen_bytes of a rank whose rows of lm_head are these. */
+void hdl_shard_count_head(hdl_shard_bytes *to, const hdl_shard *shard, hdl_slice head,
+                          hdl_wformat format);

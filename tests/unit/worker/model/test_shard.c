@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include <heddle/config.h>
+
 #include "rig.h"
 #include "worker/model/slots.h"
 
@@ -192,6 +194,38 @@ static void test_bytes(void **state)
     assert_true(q8.weight_bytes < b.weight_bytes * 10 / 17);
 }
 
+/* A copy is made where a CPU gains by it: 36 bytes for 64, and two norms a row. */
+static void test_head_screen(void **state)
+{
+    const hdl_layout two = {2, 1, 1, 1}, wide = {1, 2, 1, 1};
+    (void)state;
+    describe(config_235b);
+    hdl_shard s = hdl_shard_of(&desc, &two, 1);
+    hdl_shard_bytes b = hdl_shard_count_bytes(&desc, &s, HDL_WFORMAT_BF16);
+    const uint64_t rows = 151936 / 2;
+    assert_int_equal(b.head_bytes, rows * 4096 * 2);
+    assert_int_equal(b.screen_bytes, rows * (4096 / 32 * 36 + 8));
+    assert_int_equal(hdl_shard_screen_bytes(&b, HDL_HEAD_SCREEN_AUTO), b.screen_bytes);
+    assert_int_equal(hdl_shard_screen_bytes(&b, HDL_HEAD_SCREEN_OFF), 0);
+    hdl_shard_bytes q8 = hdl_shard_count_bytes(&desc, &s, HDL_WFORMAT_Q8);
+    assert_int_equal(hdl_shard_screen_bytes(&q8, HDL_HEAD_SCREEN_ON), 0);
+    /* Behind the ranks of tp are copies of the attention part, which make no logits. */
+    s = hdl_shard_of(&desc, &wide, 1);
+    b = hdl_shard_count_bytes(&desc, &s, HDL_WFORMAT_BF16);
+    assert_int_equal(hdl_shard_screen_bytes(&b, HDL_HEAD_SCREEN_ON), 0);
+
+    const hdl_shard_bytes small = {
+        .weight_bytes = 100 << 20, .head_bytes = (16 << 20) - 1, .screen_bytes = 9 << 20};
+    const hdl_shard_bytes large = {
+        .weight_bytes = 100 << 20, .head_bytes = 16 << 20, .screen_bytes = 20 << 20};
+    hdl_shard_bytes larger = large;
+    larger.screen_bytes++;
+    assert_int_equal(hdl_shard_screen_bytes(&small, HDL_HEAD_SCREEN_AUTO), 0);
+    assert_int_equal(hdl_shard_screen_bytes(&small, HDL_HEAD_SCREEN_ON), small.screen_bytes);
+    assert_int_equal(hdl_shard_screen_bytes(&large, HDL_HEAD_SCREEN_AUTO), large.screen_bytes);
+    assert_int_equal(hdl_shard_screen_bytes(&larger, HDL_HEAD_SCREEN_AUTO), 0);
+}
+
 static void refused(hdl_layout l, const char *word)
 {
     hdl_errmsg why = {0};
@@ -224,6 +258,7 @@ int main(void)
         cmocka_unit_test(test_every_layout),
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_head_screen),
         cmocka_unit_test(test_refusals_have_reasons),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
