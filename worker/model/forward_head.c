@@ -27,13 +27,16 @@ static void run_head(hdl_forward *f, const float *x, float *part, uint32_t n)
     cap(f, part, n);
 }
 
-/* With more tokens arithmetic is what takes the time, and the tiles that they need together are
- * more. */
-enum { SCREEN_TOKENS = HDL_SCREEN_TOKENS_MAX };
+/* With more tokens arithmetic is what takes the time. A model whose logits are so flat that more
+ * than a quarter of the tiles is computed gains nothing: it shows in the first tokens. */
+enum { SCREEN_TOKENS = HDL_SCREEN_TOKENS_MAX, SCREEN_TRIAL = 64, SCREEN_TILES = 4 };
 
 bool hdl_forward_screens(const hdl_forward *f, uint32_t n)
 {
-    return f->model->head_q8.n != 0 && n <= SCREEN_TOKENS;
+    uint64_t tiles = hdl_div_ceil_u32(f->model->head_q8.n, HDL_SCREEN_TILE);
+    return tiles != 0 && n <= SCREEN_TOKENS &&
+           (f->n_screened < SCREEN_TRIAL ||
+            f->n_screened_tiles <= f->n_screened * tiles / SCREEN_TILES);
 }
 
 /* Of f->last, into f->part. The largest of a rank's part are a superset of those of all. */

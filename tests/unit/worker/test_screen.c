@@ -232,6 +232,17 @@ static void softcap(void **state)
     check(&t, true);
 }
 
+/* Of these tokens more than a quarter of 16 tiles a rank is computed: no more are screened. */
+static void gives_up(void **state)
+{
+    const hdl_sampling params[] = {rig_greedy(), sampled(0.9f, 64, 5)};
+    talk t = {.params = params, .n_slots = 2};
+    (void)state;
+    run(&t, HDL_HEAD_SCREEN_ON, (hdl_worker_opts){.layout = {.tp = 4}});
+    assert_int_equal(64, t.screened.tokens);
+    assert_true(t.screened.tiles * 4 > t.screened.all_tiles);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -239,7 +250,7 @@ int main(void)
         cmocka_unit_test(guesses),      cmocka_unit_test(all_logits),
         cmocka_unit_test(packed_cache), cmocka_unit_test(automatic),
     };
-    const struct CMUnitTest gemma[] = {cmocka_unit_test(softcap)};
+    const struct CMUnitTest gemma[] = {cmocka_unit_test(softcap), cmocka_unit_test(gives_up)};
     int rc = cmocka_run_group_tests(tests, setup, teardown);
     return rc + cmocka_run_group_tests(gemma, setup_gemma, teardown_gemma);
 }
