@@ -12,7 +12,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 suites=(tidy unit asan tsan kernels cuda gpu api exact score fault deploy quickstart)
-by_name=(clang)
+by_name=(clang emulated)
 declare -A about=(
     [tidy]="style, include walls, signposts"
     [unit]="unit tests, 2,000 simulator seeds, planted bugs, fuzz corpora; slow checks, allocation trap"
@@ -28,6 +28,7 @@ declare -A about=(
     [deploy]="configuration files, systemd units, install, a life from the units' command lines"
     [quickstart]="./quickstart.sh --once"
     [clang]="all of it built by clang, without a warning, and the unit tests of that (by name alone)"
+    [emulated]="kernels of AVX-512 on an emulated CPU that has it (by name alone)"
 )
 
 passed=0 failed=0 skipped=0
@@ -151,6 +152,8 @@ suite_deploy() {
 }
 
 suite_clang() { build clang && run_ctest clang; }
+
+suite_emulated() { build release heddle_test_kernels && tests/emulated/run --jobs "$jobs"; }
 
 suite_quickstart() {
     if ./quickstart.sh --once; then echo "1 passed, 0 failed"; else echo "0 passed, 1 failed"; fi

@@ -171,7 +171,7 @@ const char *kt_name(kt *t, const char *what, int level, int stream)
 }
 
 typedef struct options {
-    const char *only, *plugin;
+    const char *only, *plugin, *level;
     int case_idx; /* -1: all */
     uint64_t seed;
     uint32_t n_seeds;
@@ -208,6 +208,8 @@ static bool parse(int argc, char **argv, options *o)
             o->only = argv[++i];
         } else if (strcmp(argv[i], "--plugin") == 0 && has_value) {
             o->plugin = argv[++i];
+        } else if (strcmp(argv[i], "--level") == 0 && has_value) {
+            o->level = argv[++i];
         } else if (strcmp(argv[i], "--case") == 0 && has_value) {
             o->case_idx = atoi(argv[++i]);
         } else if (strcmp(argv[i], "--seed") == 0 && has_value) {
@@ -217,8 +219,9 @@ static bool parse(int argc, char **argv, options *o)
         } else if (strcmp(argv[i], "--streams") == 0 && has_value) {
             o->n_streams = atoi(argv[++i]);
         } else {
-            fprintf(stderr, "usage: heddle_test_kernels [--long] [--only SUITE] [--case N] "
-                            "[--seed S] [--seeds N] [--streams N] [--plugin FILE]\n");
+            fprintf(stderr,
+                    "usage: heddle_test_kernels [--long] [--only SUITE] [--case N] "
+                    "[--seed S] [--seeds N] [--streams N] [--level NAME | --plugin FILE]\n");
             return false;
         }
     }
@@ -233,6 +236,22 @@ static bool open_plugin(kt *t)
     return t->levels[0] != NULL;
 }
 
+/* All that this machine has; or the one that was asked for, which then must be there. */
+static bool open_levels(kt *t, const char *only)
+{
+    hdl_errmsg why = {0};
+    for (hdl_isa isa = HDL_ISA_REF; isa <= HDL_ISA_AVX512; isa++) {
+        const hdl_ops *ops = hdl_ops_cpu(isa, &why);
+        if (ops && (!only || strcmp(ops->name, only) == 0))
+            t->levels[t->n_levels++] = ops;
+        else if (!ops)
+            printf("skipped: %s\n", why.text);
+    }
+    if (t->n_levels == 0)
+        printf("FAIL level %s is not among those of this machine\n", only);
+    return t->n_levels > 0;
+}
+
 int main(int argc, char **argv)
 {
     options o;
@@ -243,13 +262,8 @@ int main(int argc, char **argv)
     t.plugin = o.plugin;
     t.n_streams = o.n_streams;
     hdl_errmsg why = {0};
-    for (hdl_isa isa = HDL_ISA_REF; !o.plugin && isa <= HDL_ISA_AVX512; isa++) {
-        const hdl_ops *ops = hdl_ops_cpu(isa, &why);
-        if (ops)
-            t.levels[t.n_levels++] = ops;
-        else
-            printf("skipped: %s\n", why.text);
-    }
+    if (!o.plugin && !open_levels(&t, o.level))
+        return 1;
     hdl_device *devices[KT_STREAMS];
     for (int i = 0; i < KT_STREAMS; i++) {
         hdl_cpu_device_opts opts = {.n_threads = (uint32_t)i + 1, .scratch_bytes = SCRATCH_BYTES};
