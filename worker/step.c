@@ -142,18 +142,16 @@ uint32_t hdl_step_chunk_of(const hdl_batch *b, uint32_t at)
     return n;
 }
 
-/* keep, if the largest logits of these wants are all that anybody looks at; NULL: all are needed.
- */
-static const uint32_t *keep_of(const hdl_worker *w, const hdl_want *wants, uint32_t n,
-                               uint32_t *keep)
+/* Are the largest logits of these wants all that anybody looks at? How many, in keep. */
+static bool looks_at_largest(const hdl_worker *w, const hdl_want *wants, uint32_t n, uint32_t *keep)
 {
-    bool screens = hdl_forward_screens(&w->forward, n);
-    for (uint32_t i = 0; screens && i < n; i++) {
+    bool all = true;
+    for (uint32_t i = 0; all && i < n; i++) {
         bool samples = (wants[i].flags & ~(uint32_t)HDL_ROW_GUESS) == HDL_ROW_SAMPLE;
         keep[i] = w->batch.slots[wants[i].slot].keep;
-        screens = samples && keep[i] > 0 && keep[i] <= HDL_SCREEN_KEEP_MAX;
+        all = samples && keep[i] > 0 && keep[i] <= HDL_SCREEN_KEEP_MAX;
     }
-    return screens ? keep : NULL;
+    return all;
 }
 
 /* The logits that the step wants, a few rows at a time. An error of rank 0 (a full disk, broken
@@ -168,8 +166,11 @@ static hdl_err run_head(hdl_worker *w, hdl_err *root_err)
         n = hdl_step_chunk_of(b, at);
         for (uint32_t i = 0; i < n; i++)
             idx[i] = b->wants[at + i].token_idx;
-        const hdl_forward_ask ask = {
-            .token_idx = idx, .keep = keep_of(w, b->wants + at, n, keep), .n = n};
+        hdl_forward_ask ask = {.token_idx = idx, .n = n};
+        if (looks_at_largest(w, b->wants + at, n, keep))
+            ask.keep = keep;
+        if (!hdl_forward_screens(&w->forward, &ask))
+            ask.keep = NULL;
         HDL_TRY(hdl_forward_logits(&w->forward, &ask));
         if (w->shard.rank == 0 && *root_err == HDL_OK)
             *root_err = sample_chunk(w, b->wants + at, n);

@@ -74,10 +74,11 @@ typedef struct hdl_forward {
     /* Of the host; where the device's memory is the host's, part_host is part. */
     void *pinned; /* owned: those below that are not in memory */
     size_t pinned_bytes;
-    float *part_host;                      /* part, for the host */
-    float *gathered;                       /* [tp, n_logits_max, vocab_padded] rank 0 with tp > 1 */
-    float *logits;                         /* [n_logits_max, vocab] rank 0 */
-    uint64_t n_screened, n_screened_tiles; /* tokens; tiles computed for them */
+    float *part_host; /* part, for the host */
+    float *gathered;  /* [tp, n_logits_max, vocab_padded] rank 0 with tp > 1 */
+    float *logits;    /* [n_logits_max, vocab] rank 0 */
+    /* Of the head's screen: tokens, logits that they wanted, tiles computed for them. */
+    uint64_t n_screened, n_kept, n_screened_tiles;
     float *bounce; /* [HDL_BOUNCE_FLOATS] on its way through the host; NULL: no need */
 } hdl_forward;
 
@@ -105,15 +106,16 @@ hdl_err hdl_forward_run(hdl_forward *f, const hdl_tokens *tokens) HDL_MUST_CHECK
 /* Logits of n <= n_logits_max tokens of the step; on rank 0 of the group they are in f->logits
  * [n, vocab], elsewhere they are not kept. All ranks call with the same tokens. With keep those
  * alone that can be among a token's keep[i] largest, others HDL_SCREENED: only where
- * hdl_forward_screens(f, n). */
+ * hdl_forward_screens. */
 typedef struct hdl_forward_ask {
     const uint32_t *token_idx; /* [n] in the step */
     const uint32_t *keep;      /* [n] 1..HDL_SCREEN_KEEP_MAX, or NULL: all logits */
     uint32_t n;
 } hdl_forward_ask;
 hdl_err hdl_forward_logits(hdl_forward *f, const hdl_forward_ask *ask) HDL_MUST_CHECK;
-/* Does the model have a screen of its head, and does it pay for so many tokens? */
-bool hdl_forward_screens(const hdl_forward *f, uint32_t n);
+/* Does the model have a screen of its head, and does it pay for these tokens? Logits that matter
+ * are the same either way. */
+bool hdl_forward_screens(const hdl_forward *f, const hdl_forward_ask *ask);
 
 /* The same where the device samples: of n tokens whose numbers lie on the device, or (heads NULL)
  * of tokens `at` and on. What it launches depends on n and at alone. *logits: [n, vocab] there, on

@@ -27,16 +27,26 @@ static void run_head(hdl_forward *f, const float *x, float *part, uint32_t n)
     cap(f, part, n);
 }
 
-/* With more tokens arithmetic is what takes the time. A model whose logits are so flat that more
- * than a quarter of the tiles is computed gains nothing: it shows in the first tokens. */
-enum { SCREEN_TOKENS = HDL_SCREEN_TOKENS_MAX, SCREEN_TRIAL = 64, SCREEN_TILES = 4 };
+/* With more tokens arithmetic is what takes the time. Where more than an eighth of the tiles is to
+ * be computed there is little to gain; after some tokens it is known how many a wanted logit takes.
+ */
+enum { SCREEN_TRIAL = 64, SCREEN_TILES = 8 };
 
-bool hdl_forward_screens(const hdl_forward *f, uint32_t n)
+static uint64_t kept(const hdl_forward_ask *ask)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < ask->n; i++)
+        n += ask->keep[i];
+    return n;
+}
+
+bool hdl_forward_screens(const hdl_forward *f, const hdl_forward_ask *ask)
 {
     uint64_t tiles = hdl_div_ceil_u32(f->model->head_q8.n, HDL_SCREEN_TILE);
-    return tiles != 0 && n <= SCREEN_TOKENS &&
-           (f->n_screened < SCREEN_TRIAL ||
-            f->n_screened_tiles <= f->n_screened * tiles / SCREEN_TILES);
+    if (tiles == 0 || ask->n > HDL_SCREEN_TOKENS_MAX || !ask->keep)
+        return false;
+    return f->n_screened < SCREEN_TRIAL ||
+           f->n_screened_tiles * kept(ask) <= f->n_kept * (tiles / SCREEN_TILES);
 }
 
 /* Of f->last, into f->part. The largest of a rank's part are a superset of those of all. */
@@ -60,6 +70,7 @@ static void screen_head(hdl_forward *f, const hdl_forward_ask *ask)
                                      .n_tiles = &f->n_screened_tiles};
     m->ops->linear_screened(&args, f->stream);
     f->n_screened += ask->n;
+    f->n_kept += kept(ask);
     cap(f, f->part, ask->n);
 }
 
