@@ -273,8 +273,6 @@ static void test(kt *t, int case_idx)
     KT_EACH(t, level, stream)
     {
         float *got = KT_NEW(t, float, count);
-        if (!t->levels[level]->linear_screened)
-            continue; /* a plugin's */
         uint64_t n_tiles = run(t, &in, t->levels[level], t->streams[stream], got);
         if (s->kind == BROKEN) {
             check(t, &in, got, n_tiles);
