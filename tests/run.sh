@@ -153,7 +153,7 @@ suite_deploy() {
 
 suite_clang() { build clang && run_ctest clang; }
 
-suite_emulated() { build release heddle_test_kernels && tests/emulated/run --jobs "$jobs"; }
+suite_emulated() { build release heddle heddle-worker heddle_test_kernels && tests/emulated/run --jobs "$jobs"; }
 
 suite_quickstart() {
     if ./quickstart.sh --once; then echo "1 passed, 0 failed"; else echo "0 passed, 1 failed"; fi
