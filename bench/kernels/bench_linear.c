@@ -189,8 +189,9 @@ static void add_leaves(hdl_bench *b, weight_set **set, const shapes *s)
 
 void hdl_bench_linear(hdl_bench *b)
 {
-    const hdl_wformat formats[] = {HDL_WFORMAT_BF16, HDL_WFORMAT_Q8, HDL_WFORMAT_Q4,
-                                   HDL_WFORMAT_FP8};
+    const hdl_wformat formats[] = {HDL_WFORMAT_BF16, HDL_WFORMAT_Q8,  HDL_WFORMAT_Q4,
+                                   HDL_WFORMAT_FP8,  HDL_WFORMAT_Q8H, HDL_WFORMAT_Q4H,
+                                   HDL_WFORMAT_Q4K,  HDL_WFORMAT_Q6K};
     const hdl_wformat others[] = {HDL_WFORMAT_FP8_32, HDL_WFORMAT_Q8M,   HDL_WFORMAT_Q8_16,
                                   HDL_WFORMAT_Q4M,    HDL_WFORMAT_Q4_16, HDL_WFORMAT_Q4M_16,
                                   HDL_WFORMAT_Q2};

@@ -20,7 +20,9 @@ static hdl_source source_for(const hdl_weight *w, const uint16_t *row, const flo
                  {HDL_WFORMAT_FP8_32, HDL_ENC_E4M3},     {HDL_WFORMAT_Q8M, HDL_ENC_GPTQ8Z},
                  {HDL_WFORMAT_Q8_16, HDL_ENC_GGML_Q6_K}, {HDL_WFORMAT_Q4M, HDL_ENC_INT4Z},
                  {HDL_WFORMAT_Q4_16, HDL_ENC_NVFP4},     {HDL_WFORMAT_Q4M_16, HDL_ENC_GGML_Q2_K},
-                 {HDL_WFORMAT_Q2, HDL_ENC_GGML_TQ2_0}};
+                 {HDL_WFORMAT_Q2, HDL_ENC_GGML_TQ2_0},   {HDL_WFORMAT_Q8H, HDL_ENC_GGML_Q8_0},
+                 {HDL_WFORMAT_Q4H, HDL_ENC_GGML_Q4_0},   {HDL_WFORMAT_Q4K, HDL_ENC_GGML_Q4_K},
+                 {HDL_WFORMAT_Q6K, HDL_ENC_GGML_Q6_K}};
     hdl_source s = {.encoding = HDL_ENC_BF16,
                     .n_rows = 1,
                     .n_cols = w->k,

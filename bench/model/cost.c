@@ -5,9 +5,8 @@
 
 static double bytes_per_value(hdl_wformat format)
 {
-    const hdl_wformat_info *info = hdl_wformat_info_of(format);
-    double scales = info->group == 0 ? 0 : (info->has_mins ? 8.0 : 4.0) / info->group;
-    return info->bits / 8.0 + scales;
+    const uint32_t n = 1024; /* whole blocks of any format */
+    return (double)hdl_wformat_bytes(format, n) / n;
 }
 
 /* Values of one layer's matrices: outside the experts, and of one expert. */

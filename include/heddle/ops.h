@@ -51,23 +51,33 @@ typedef struct hdl_stream hdl_stream;
  *
  * Floats become Q8 by scale = max|w| / 127 and Q4 (codebook -8..7) by scale = m / -8, m being the
  * number of the group that is farthest from 0; codes are nearest even, clamped. */
-/*    name   text       bits group mins */
+/* What ends in H or K holds the numbers of the format of f32 scales beside it (its sibling:
+ * Q4, Q8; Q4M of Q4K, Q8_16 of Q6K) in fewer bytes, where they fit exactly: H has f16 scales;
+ * K has factors, a scale being an f16 times an int8 (and a min another f16 times an int8), the
+ * f16 once for a block. The arithmetic is the sibling's, to the bit.
+ *
+ * block: k of a row that share what lies before their codes; leaves are multiples of it. */
+/*    name   text       bits group mins   scales   block */
 #define HDL_WFORMAT_LIST(X)                                                                        \
-    X(F32, "f32", 32, 0, false)                                                                    \
-    X(BF16, "bf16", 16, 0, false)                                                                  \
-    X(FP8, "fp8", 8, 128, false)                                                                   \
-    X(FP8_64, "fp8-g64", 8, 64, false)                                                             \
-    X(FP8_32, "fp8-g32", 8, 32, false)                                                             \
-    X(Q8, "q8", 8, 32, false)                                                                      \
-    X(Q8M, "q8m", 8, 32, true)                                                                     \
-    X(Q8_16, "q8-g16", 8, 16, false)                                                               \
-    X(Q4, "q4", 4, 32, false)                                                                      \
-    X(Q4M, "q4m", 4, 32, true)                                                                     \
-    X(Q4_16, "q4-g16", 4, 16, false)                                                               \
-    X(Q4M_16, "q4m-g16", 4, 16, true)                                                              \
-    X(Q2, "q2", 2, 32, false)
+    X(F32, "f32", 32, 0, false, F32, 1)                                                            \
+    X(BF16, "bf16", 16, 0, false, F32, 2)                                                          \
+    X(FP8, "fp8", 8, 128, false, F32, 128)                                                         \
+    X(FP8_64, "fp8-g64", 8, 64, false, F32, 64)                                                    \
+    X(FP8_32, "fp8-g32", 8, 32, false, F32, 32)                                                    \
+    X(Q8, "q8", 8, 32, false, F32, 32)                                                             \
+    X(Q8M, "q8m", 8, 32, true, F32, 32)                                                            \
+    X(Q8_16, "q8-g16", 8, 16, false, F32, 32)                                                      \
+    X(Q4, "q4", 4, 32, false, F32, 32)                                                             \
+    X(Q4M, "q4m", 4, 32, true, F32, 32)                                                            \
+    X(Q4_16, "q4-g16", 4, 16, false, F32, 32)                                                      \
+    X(Q4M_16, "q4m-g16", 4, 16, true, F32, 32)                                                     \
+    X(Q2, "q2", 2, 32, false, F32, 32)                                                             \
+    X(Q8H, "q8h", 8, 32, false, F16, 32)                                                           \
+    X(Q4H, "q4h", 4, 32, false, F16, 32)                                                           \
+    X(Q4K, "q4k", 4, 32, true, FACTORS, 64)                                                        \
+    X(Q6K, "q6k", 6, 16, false, FACTORS, 32)
 
-#define HDL_WFORMAT_ENUM(name, text, bits, group, mins) HDL_WFORMAT_##name,
+#define HDL_WFORMAT_ENUM(name, text, bits, group, mins, scales, block) HDL_WFORMAT_##name,
 typedef enum hdl_wformat { HDL_WFORMAT_LIST(HDL_WFORMAT_ENUM) HDL_WFORMAT_COUNT } hdl_wformat;
 #undef HDL_WFORMAT_ENUM
 
@@ -75,22 +85,49 @@ typedef struct hdl_wformat_info {
     const char *name;
     uint32_t bits, group; /* group 0: no scales */
     bool has_mins;
+    hdl_scale_form scales;
+    uint32_t block;
 } hdl_wformat_info;
 
 static inline const hdl_wformat_info *hdl_wformat_info_of(hdl_wformat format)
 {
-#define HDL_WFORMAT_INFO(name, text, bits, group, mins) {text, bits, group, mins},
+#define HDL_WFORMAT_INFO(name, text, bits, group, mins, scales, block)                             \
+    {text, bits, group, mins, HDL_SCALES_##scales, block},
     static const hdl_wformat_info info[] = {HDL_WFORMAT_LIST(HDL_WFORMAT_INFO)};
 #undef HDL_WFORMAT_INFO
     return &info[format];
+}
+
+/* Bytes of the scales and minima of a block of one row. */
+static inline uint32_t hdl_wformat_head_bytes(const hdl_wformat_info *info)
+{
+    if (info->group == 0)
+        return 0;
+    uint32_t groups = info->block / info->group, each = info->has_mins ? 2 : 1;
+    switch (info->scales) {
+    case HDL_SCALES_F16: return each * groups * 2;
+    case HDL_SCALES_FACTORS: return each * (2 + groups);
+    default: return each * groups * 4;
+    }
 }
 
 /* Bytes of n values with their scales; backends may pad. */
 static inline uint64_t hdl_wformat_bytes(hdl_wformat format, uint64_t n)
 {
     const hdl_wformat_info *info = hdl_wformat_info_of(format);
-    uint64_t per_group = info->has_mins ? 8 : 4;
-    return n * info->bits / 8 + (info->group ? per_group * (n / info->group) : 0);
+    return n * info->bits / 8 + n / info->block * hdl_wformat_head_bytes(info);
+}
+
+/* The format of the same numbers that every backend has: with f32 scales. */
+static inline hdl_wformat hdl_wformat_sibling(hdl_wformat format)
+{
+    switch (format) {
+    case HDL_WFORMAT_Q8H: return HDL_WFORMAT_Q8;
+    case HDL_WFORMAT_Q4H: return HDL_WFORMAT_Q4;
+    case HDL_WFORMAT_Q4K: return HDL_WFORMAT_Q4M;
+    case HDL_WFORMAT_Q6K: return HDL_WFORMAT_Q8_16;
+    default: return format;
+    }
 }
 
 /* Integer arithmetic: codes with a scale per group, int8 activations. */
@@ -102,7 +139,7 @@ enum { HDL_Q8_GROUP = 32, HDL_LEAF_UNIT = 32 };
  * address). */
 typedef struct hdl_wkind {
     hdl_wformat format;
-    const int8_t *codebook; /* [16], static; NULL but for Q4, Q2 */
+    const int8_t *codebook; /* [16], static; NULL but for 4 and 2 bits */
 } hdl_wkind;
 
 /* W of y = x W^T: n outputs, k inputs, packed by a backend for its own kernels. Rows of different

@@ -107,6 +107,17 @@ typedef struct hdl_codes {
     float *scales, *mins;
 } hdl_codes;
 
+/* What holds an encoding's scales exactly. FACTORS: each is an f16, the same for the scales of 32
+ * columns and more, times an int8; minima likewise. */
+typedef enum hdl_scale_form { HDL_SCALES_F32, HDL_SCALES_F16, HDL_SCALES_FACTORS } hdl_scale_form;
+
+/* Of 32 columns: scales[g] = scale * scale_ints[g], mins[g] = min * min_ints[g], without rounding.
+ */
+typedef struct hdl_factors {
+    uint16_t scale, min; /* f16 */
+    int8_t scale_ints[2], min_ints[2];
+} hdl_factors;
+
 /* What an encoding is. One constant per encoding, in kernels/codec. */
 typedef struct hdl_codec {
     uint32_t block_cols, block_bytes; /* neighbouring columns of a row that share so many bytes */
@@ -115,6 +126,10 @@ typedef struct hdl_codec {
     /* The sixteen integers that `codes` yields, some perhaps twice; NULL: any int8. Linear codes
      * too: such a matrix fits into 4 bits. Compared by address. */
     const int8_t *codebook;
+    uint32_t bits; /* of a code that has no codebook; 0: 8 */
+    hdl_scale_form scales;
+    /* FACTORS; of 32 columns. */
+    void (*factors)(const hdl_source *s, hdl_span at, hdl_factors *out);
     /* Exact values; NULL: fma(code, scale, min). */
     void (*values)(const hdl_source *s, hdl_span at, float *out);
     /* NULL: the encoding is not made of small integers (group 0). */
@@ -143,6 +158,8 @@ hdl_source hdl_source_turned(const hdl_source *s);
  * or blocks. */
 void hdl_source_values(const hdl_source *s, hdl_span at, float *out);
 void hdl_source_codes(const hdl_source *s, hdl_span at, const hdl_codes *out);
+/* Of an encoding that has them; at.n is 32. */
+hdl_factors hdl_source_factors(const hdl_source *s, hdl_span at);
 /* Are the scales of the window that lie in a plane of their own finite, and E4M3 codes numbers? */
 bool hdl_source_is_finite(const hdl_source *s);
 /* Bytes of the window in the file, scales included. */

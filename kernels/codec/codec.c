@@ -212,6 +212,22 @@ void hdl_source_codes(const hdl_source *s, hdl_span at, const hdl_codes *out)
         c->codes(s, at, &to);
 }
 
+hdl_factors hdl_source_factors(const hdl_source *s, hdl_span at)
+{
+    const hdl_codec *c = hdl_codec_of(s->encoding);
+    hdl_source part;
+    hdl_factors out;
+    HDL_ASSERT(c->factors && at.n == HDL_SOURCE_UNIT && !s->by_columns);
+    check_span(s, at, c);
+    if (s->tiles.each != 0) {
+        tile(s, at, &part);
+        s = &part;
+        at.col = 0;
+    }
+    c->factors(s, at, &out);
+    return out;
+}
+
 static bool has_nan_code(const hdl_source *s)
 {
     for (uint32_t row = s->row_at; row < s->row_at + s->n_rows; row++) {

@@ -48,6 +48,15 @@ __attribute__((always_inline)) static inline void hdl_ggml_walk(const hdl_source
     }
 }
 
+/* Block and unit of 32 columns of a row. */
+static inline const uint8_t *hdl_ggml_unit_at(const hdl_source *s, hdl_span at, uint32_t block_cols,
+                                              uint32_t *unit)
+{
+    uint32_t units = block_cols / HDL_SOURCE_UNIT, u = (s->col_at + at.col) / HDL_SOURCE_UNIT;
+    *unit = u % units;
+    return hdl_plane_at(&s->codes, s->row_at + at.row, u / units);
+}
+
 /* name: as in unit_<name>; cols, bytes: of a block; per: columns per scale; the rest goes into the
  * constant. */
 #define HDL_GGML_CODEC(name, cols, bytes, per, ...)                                                \

@@ -44,8 +44,8 @@ static void unit_q3_k(const uint8_t *block, uint32_t unit, const hdl_codes *out)
 }
 
 /* d, dmin, then eight 6-bit scales and minima in 12 bytes: the first four of each plain with two
- * bits to spare, which are the high bits of the last four. */
-static void scale_and_min(const uint8_t *block, uint32_t j, const hdl_codes *out)
+ * bits to spare, which are the high bits of the last four. Minima are subtracted. */
+static hdl_factors factors_45(const uint8_t *block, uint32_t j)
 {
     const uint8_t *s = block + 4;
     uint32_t scale, min;
@@ -56,8 +56,17 @@ static void scale_and_min(const uint8_t *block, uint32_t j, const hdl_codes *out
         scale = (s[j + 4] & 15u) | (uint32_t)(s[j - 4] >> 6) << 4;
         min = (uint32_t)(s[j + 4] >> 4) | (uint32_t)(s[j] >> 6) << 4;
     }
-    out->scales[0] = hdl_ggml_f16(block) * (float)scale;
-    out->mins[0] = -(hdl_ggml_f16(block + 2) * (float)min);
+    return (hdl_factors){.scale = (uint16_t)hdl_ggml_u16(block),
+                         .min = (uint16_t)(hdl_ggml_u16(block + 2) ^ 0x8000u),
+                         .scale_ints = {(int8_t)scale},
+                         .min_ints = {(int8_t)min}};
+}
+
+static void scale_and_min(const uint8_t *block, uint32_t j, const hdl_codes *out)
+{
+    hdl_factors f = factors_45(block, j);
+    out->scales[0] = hdl_f16_to_f32(f.scale) * (float)f.scale_ints[0];
+    out->mins[0] = hdl_f16_to_f32(f.min) * (float)f.min_ints[0];
 }
 
 /* Low halves of 32 bytes are one unit, high halves the next. */
@@ -96,8 +105,25 @@ static void unit_q6_k(const uint8_t *block, uint32_t unit, const hdl_codes *out)
             (int8_t)((int)((low[i] >> shift & 15u) | crumb(block + 128, unit, i) << 4) - 32);
 }
 
+static void factors_q4_k(const hdl_source *s, hdl_span at, hdl_factors *out)
+{
+    uint32_t unit;
+    const uint8_t *block = hdl_ggml_unit_at(s, at, 256, &unit);
+    *out = factors_45(block, unit);
+}
+
+static void factors_q6_k(const hdl_source *s, hdl_span at, hdl_factors *out)
+{
+    uint32_t unit;
+    const uint8_t *block = hdl_ggml_unit_at(s, at, 256, &unit);
+    *out = (hdl_factors){.scale = (uint16_t)hdl_ggml_u16(block + 208)};
+    memcpy(out->scale_ints, block + 192 + unit * 2, 2);
+}
+
 HDL_GGML_CODEC(q2_k, 256, 84, 16, .codebook = hdl_codebook_u4, .has_mins = true);
 HDL_GGML_CODEC(q3_k, 256, 110, 16, .codebook = hdl_codebook_s4);
-HDL_GGML_CODEC(q4_k, 256, 144, 32, .codebook = hdl_codebook_u4, .has_mins = true);
+HDL_GGML_CODEC(q4_k, 256, 144, 32, .codebook = hdl_codebook_u4, .has_mins = true,
+               .scales = HDL_SCALES_FACTORS, .factors = factors_q4_k);
 HDL_GGML_CODEC(q5_k, 256, 176, 32, .has_mins = true);
-HDL_GGML_CODEC(q6_k, 256, 210, 16, .has_mins = false);
+HDL_GGML_CODEC(q6_k, 256, 210, 16, .bits = 6, .scales = HDL_SCALES_FACTORS,
+               .factors = factors_q6_k);

@@ -85,10 +85,10 @@ static void unit_mxfp4(const uint8_t *block, uint32_t unit, const hdl_codes *out
     }
 }
 
-HDL_GGML_CODEC(q4_0, 32, 18, 32, .codebook = hdl_codebook_s4);
+HDL_GGML_CODEC(q4_0, 32, 18, 32, .codebook = hdl_codebook_s4, .scales = HDL_SCALES_F16);
 HDL_GGML_CODEC(q4_1, 32, 20, 32, .codebook = hdl_codebook_u4, .has_mins = true);
-HDL_GGML_CODEC(q5_0, 32, 22, 32, .has_mins = false);
+HDL_GGML_CODEC(q5_0, 32, 22, 32, .scales = HDL_SCALES_F16);
 HDL_GGML_CODEC(q5_1, 32, 24, 32, .has_mins = true);
-HDL_GGML_CODEC(q8_0, 32, 34, 32, .has_mins = false);
-HDL_GGML_CODEC(iq4_nl, 32, 18, 32, .codebook = hdl_codebook_iq4nl);
+HDL_GGML_CODEC(q8_0, 32, 34, 32, .scales = HDL_SCALES_F16);
+HDL_GGML_CODEC(iq4_nl, 32, 18, 32, .codebook = hdl_codebook_iq4nl, .scales = HDL_SCALES_F16);
 HDL_GGML_CODEC(mxfp4, 32, 17, 32, .codebook = hdl_codebook_e2m1);

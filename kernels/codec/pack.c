@@ -16,7 +16,9 @@ bool hdl_kind_keeps(hdl_enc encoding, hdl_wkind kind)
     case HDL_WFORMAT_FP8_32: return encoding == HDL_ENC_E4M3;
     default:
         return c->group == info->group && c->has_mins == info->has_mins &&
-               (info->bits == 8 || c->codebook == kind.codebook);
+               (info->scales == HDL_SCALES_F32 || info->scales == c->scales) &&
+               (info->bits == 8 || (info->bits == 6 && c->bits == 6) ||
+                (c->codebook && c->codebook == kind.codebook));
     }
 }
 
@@ -37,6 +39,8 @@ void hdl_pack_ints(const hdl_source *s, hdl_span at, hdl_wkind kind, hdl_pack_pi
     if (hdl_kind_keeps(s->encoding, kind)) {
         hdl_codes to = {.codes = out->codes, .scales = out->scales, .mins = out->mins};
         hdl_source_codes(s, at, &to);
+        if (hdl_wformat_info_of(kind.format)->scales == HDL_SCALES_FACTORS)
+            out->factors = hdl_source_factors(s, at);
         return;
     }
     hdl_source_values(s, at, x);

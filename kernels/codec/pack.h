@@ -8,6 +8,7 @@
 typedef struct hdl_pack_piece {
     int8_t codes[HDL_SOURCE_UNIT];
     float scales[2], mins[2]; /* one for a group of 32 */
+    hdl_factors factors;      /* of formats that hold them */
 } hdl_pack_piece;
 
 /* As they are when the kind holds the encoding's codes, else quantised from values: Q8 and Q4 with

@@ -13,6 +13,12 @@
  *         of k 0..3, in the high ones of k 4..7
  *   Q2    tile: [k / 32] { float scale[16]; uint8_t w[2][16][4] }: of k 0..15 and 16..31; two bits
  *         from the lowest on are k 0..3, 4..7, 8..11, 12..15
+ *   Q8H, Q4H  tile: as Q8, Q4, with { f16 scale[16] }
+ *   Q4K   tile: [k / 64] { f16 scale[16], min[16]; of each 32: { int8_t scale[16], min[16] };
+ *         of each 32: as Q4 }
+ *   Q6K   tile: [k / 32] { f16 scale[16]; int8_t scale[2][16]; of each 16: { uint8_t w[3][16][4]
+ * }}, code + 32 of k 0..3, 4..7, 8..11 in the low six bits, that of k 12..15 in the high two, its
+ * highest first
  *
  * Tokens are converted once per call and laid out as panels: blocks of m tokens whose values for
  * one k lie side by side. Block sizes are a table per instruction set and format (the variants);
@@ -38,13 +44,15 @@ enum { HDL_Q8_OFFSET = 128 };
 enum { HDL_Q8_OFFSET = 0 };
 #endif
 
+enum { HDL_Q6_OFFSET = 32 }; /* of a code of Q6K, on all levels */
+
 /* One leaf of k for a block of tokens and a few neighbouring tiles. */
 typedef struct hdl_leaf_args {
     const unsigned char *w; /* first tile, at the start of the leaf */
     size_t w_tile_bytes;    /* from one tile to the next */
     const unsigned char *x; /* panel, at the start of the leaf */
     uint32_t k;             /* of the leaf */
-    const int8_t *codebook; /* [16] Q4; Q2 has the codes themselves */
+    const int8_t *codebook; /* [16] of 4 bits; 2 bits are the codes themselves */
     int codebook_min;       /* its smallest value */
     float *out;             /* [block tokens, tiles * 16] */
 } hdl_leaf_args;
@@ -80,9 +88,12 @@ typedef struct hdl_gemm_format {
 /* linear_avx2.c or linear_avx512.c: formats of floats. */
 #define hdl_gemm_float_format HDL_ISA_NAME(gemm_float_format)
 const hdl_gemm_format *hdl_gemm_float_format(hdl_wformat format);
-/* linear_int_avx2.c or linear_int_avx512.c. codebook: [16] of Q4 and Q2. */
+/* linear_int_avx2.c or linear_int_avx512.c. codebook: [16] of 4 and 2 bits. */
 #define hdl_gemm_int_format HDL_ISA_NAME(gemm_int_format)
 const hdl_gemm_format *hdl_gemm_int_format(hdl_wformat format, const int8_t *codebook);
+/* linear_compact_avx2.c: those of hdl_gemm_int_format whose scales are no f32. */
+#define hdl_gemm_compact_format HDL_ISA_NAME(gemm_compact_format)
+const hdl_gemm_format *hdl_gemm_compact_format(hdl_wformat format, const int8_t *codebook);
 /* Activations as integers: per 32 k { float scale[m]; int32_t sum[2][m], quad[8][m] }; the sums are
  * those of the codes of each 16 k. */
 #define hdl_gemm_pack_ints HDL_ISA_NAME(gemm_pack_ints)
@@ -126,12 +137,43 @@ void hdl_gemm_ask(const hdl_gemm_job *jobs, size_t n_jobs, int thread, int n_thr
 /* A thread's share of all outputs of the jobs. */
 void hdl_gemm_run(const hdl_gemm_job *jobs, size_t n_jobs, int thread, int n_threads);
 
-/* Bytes of k of one tile. */
+/* Bytes of k of one tile; k: whole blocks. */
 static inline size_t hdl_tile_bytes(hdl_wformat format, uint32_t k)
 {
     const hdl_wformat_info *info = hdl_wformat_info_of(format);
-    size_t scales = info->group == 0 ? 0 : k / info->group * sizeof(float) * HDL_TILE;
-    return (size_t)k * info->bits / 8 * HDL_TILE + scales * (info->has_mins ? 2 : 1);
+    size_t heads = (size_t)k / info->block * hdl_wformat_head_bytes(info);
+    return ((size_t)k * info->bits / 8 + heads) * HDL_TILE;
+}
+
+/* What a kernel of integers is compiled for. run, linear: of AVX2 (linear_int_avx2.h). */
+typedef struct hdl_int_spec {
+    int bits, group;
+    bool mins;
+    hdl_scale_form scales;
+    int run; /* k whose products 16 bits hold; 0 when wide */
+    bool linear;
+} hdl_int_spec;
+
+/* Bytes of a tile: of a block's head and the small factors at its end, of the codes of 32 k, of a
+ * block. */
+typedef struct hdl_int_layout {
+    int head, ints, codes, block;
+    bool pairs; /* a block is 64 k */
+} hdl_int_layout;
+
+V16_FN hdl_int_layout hdl_int_layout_of(const hdl_int_spec s)
+{
+    const int kinds = s.mins ? 2 : 1, per = 32 / s.group, codes = s.bits * 4 * HDL_TILE;
+    const bool pairs = s.scales == HDL_SCALES_FACTORS && s.mins;
+    const int n = pairs ? 2 : 1;
+    const int of_row = s.scales == HDL_SCALES_F32   ? kinds * per * 4
+                       : s.scales == HDL_SCALES_F16 ? kinds * per * 2
+                                                    : kinds * (2 + n * per);
+    return (hdl_int_layout){.head = of_row * HDL_TILE,
+                            .ints = kinds * n * per * HDL_TILE,
+                            .codes = codes,
+                            .block = of_row * HDL_TILE + n * codes,
+                            .pairs = pairs};
 }
 
 /* Panels of n_tokens with k inputs, whatever the format: at most 4 bytes per element, and a block

@@ -13,35 +13,45 @@ V16_FN void dot_into(__m512i *sum, __m512i w, __m512i x)
     __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(w), "v"(x));
 }
 
-typedef struct int_spec {
-    int bits, group;
-    bool mins;
-} int_spec;
-
 /* Of Q2 64 bytes are two pairs of quads: the second lies 4 bits higher. Its codes are the
  * codebook's numbers less the smallest. */
 V16_FN void decode_q2(const unsigned char *half, int shift, __m512i quad[2])
 {
     const __m512i low = _mm512_set1_epi8(3);
-    __m512i all = _mm512_srl_epi16(_mm512_load_si512(half), _mm_cvtsi32_si128(shift));
+    __m512i all = _mm512_srl_epi16(_mm512_loadu_si512(half), _mm_cvtsi32_si128(shift));
     quad[0] = _mm512_and_si512(all, low);
     quad[1] = _mm512_and_si512(_mm512_srli_epi16(all, 2), low);
+}
+
+/* The four quads of 16 k; the last one is what the others leave. */
+V16_FN void decode_q6(const unsigned char *codes, __m512i quad[4])
+{
+    const __m512i low = _mm512_set1_epi8(63);
+    __m512i left[3];
+    UNROLL for (int i = 0; i < 3; i++)
+    {
+        __m512i all = _mm512_loadu_si512(codes + i * 64);
+        quad[i] = _mm512_and_si512(all, low);
+        left[i] = _mm512_andnot_si512(low, all);
+    }
+    quad[3] = _mm512_or_si512(_mm512_srli_epi16(left[0], 2), _mm512_srli_epi16(left[1], 4));
+    quad[3] = _mm512_or_si512(quad[3], _mm512_srli_epi16(left[2], 6));
 }
 
 /* Two quads of k of the tile's sixteen rows. Q4: both from one register. */
 V16_FN void decode(const unsigned char *pair, __m512i table, __m512i quad[2], const int bits)
 {
     const __m512i low = _mm512_set1_epi8(15);
-    quad[0] = _mm512_load_si512(pair);
+    quad[0] = _mm512_loadu_si512(pair);
     if (bits == 8) {
-        quad[1] = _mm512_load_si512(pair + 64);
+        quad[1] = _mm512_loadu_si512(pair + 64);
         return;
     }
     quad[1] = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(quad[0], 4), low));
     quad[0] = _mm512_shuffle_epi8(table, _mm512_and_si512(quad[0], low));
 }
 
-V16_FN __m512i table_of(const hdl_leaf_args *a, const int_spec s)
+V16_FN __m512i table_of(const hdl_leaf_args *a, const hdl_int_spec s)
 {
     if (s.bits != 4)
         return _mm512_setzero_si512();
@@ -59,22 +69,25 @@ typedef struct shape {
     int tokens, tiles, bits;
 } shape;
 
-/* dot += two quads of k of one tile. */
-V16_FN void tile_into(const pair_at at, const __m512i row[2], __m512i *dot, const shape n)
+/* dot += two quads of k of one tile, four of Q6K. */
+V16_FN void tile_into(const pair_at at, const __m512i *row, __m512i *dot, const shape n)
 {
-    UNROLL for (int quad = 0; quad < 2; quad++) UNROLL for (int i = 0; i < n.tokens; i++)
+    const int quads = n.bits == 6 ? 4 : 2;
+    UNROLL for (int quad = 0; quad < quads; quad++) UNROLL for (int i = 0; i < n.tokens; i++)
         dot_into(&dot[i * n.tiles], row[quad], _mm512_set1_epi32(at.x[quad * n.tokens + i]));
 }
 
-/* dot += two quads of k. Q4 and Q2 have no registers left for the weights of two tiles beside those
- * of 24 sums, so there the activations are loaded for each tile anew. */
+/* dot += two quads of k, four of Q6K. Those of fewer bits have no registers left for the weights of
+ * two tiles beside those of 24 sums, so there the activations are loaded for each tile anew. */
 V16_FN void pair_into(const hdl_leaf_args *a, const pair_at at, __m512i *dot, const shape n)
 {
-    __m512i row[4][2];
+    __m512i row[4][4];
     UNROLL for (int j = 0; j < n.tiles; j++)
     {
         const unsigned char *codes = at.codes + (size_t)j * a->w_tile_bytes;
-        if (n.bits == 2)
+        if (n.bits == 6)
+            decode_q6(codes, row[j]);
+        else if (n.bits == 2)
             decode_q2(codes, at.shift, row[j]);
         else
             decode(codes, at.table, row[j], n.bits);
@@ -118,17 +131,49 @@ V16_FN int32_t x_sum(const int32_t *at, const int tokens, const int per)
     return at[0] + (per == 1 ? at[tokens] : 0);
 }
 
+/* f32 scales of a group of some tiles, then minima: where they lie, or converted to `to`. */
+typedef struct scales {
+    const unsigned char *at;
+    size_t tile_bytes, mins; /* from one tile to the next; from scales to minima */
+} scales;
+
+/* block: of the first tile; g: of the groups of 32 k; second: the 32 k are a block's second. */
+V16_FN scales scales_of(const hdl_leaf_args *a, const unsigned char *block, const int tiles,
+                        const int g, const int second, float *to, const hdl_int_spec s)
+{
+    const int per = 32 / s.group, kinds = s.mins ? 2 : 1;
+    if (s.scales == HDL_SCALES_F32)
+        return (scales){block + g * 64, a->w_tile_bytes, (size_t)per * 64};
+    UNROLL for (int i = 0; i < tiles * kinds; i++)
+    {
+        const unsigned char *tile = block + (size_t)(i / kinds) * a->w_tile_bytes;
+        const int kind = i % kinds, ints = 2 * kinds + (second * kinds + kind) * per + g;
+        v16 factor = v16_load_f16((const uint16_t *)(const void *)(tile + kind * 2 * HDL_TILE));
+        if (s.scales == HDL_SCALES_FACTORS) {
+            const void *at = tile + ints * HDL_TILE;
+            __m512i n = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)at));
+            factor = _mm512_mul_ps(factor, _mm512_cvtepi32_ps(n));
+        }
+        _mm512_store_ps(to + i * HDL_TILE, factor);
+    }
+    return (scales){(const unsigned char *)to, (size_t)kinds * 64, 64};
+}
+
 /* Panel: per 32 k { float scale[tokens]; int32_t sum[2][tokens]; int32_t quad[8][tokens] }. */
-V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int tiles, const int_spec s)
+V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int tiles,
+                      const hdl_int_spec s)
 {
     const int per = 32 / s.group; /* groups in 32 k */
-    const size_t scales = (size_t)per * HDL_TILE * sizeof(float);
-    const size_t head = scales * (s.mins ? 2 : 1), pair_bytes = (size_t)s.bits * 16;
+    const hdl_int_layout l = hdl_int_layout_of(s);
+    const size_t pair_bytes = (size_t)s.bits * 16;
     const int32_t *x = (const int32_t *)(const void *)a->x;
     const unsigned char *w = a->w;
-    const int offset = s.bits == 8 ? -HDL_Q8_OFFSET : a->codebook_min;
+    const int offset = s.bits == 8   ? -HDL_Q8_OFFSET
+                       : s.bits == 6 ? -HDL_Q6_OFFSET
+                                     : a->codebook_min;
+    int second = 0;
     /* Two copies of the inner loop want more registers than there are: its length is hidden. */
-    int pairs = s.group / 8;
+    int pairs = s.bits == 6 ? 1 : s.group / 8;
     __asm__("" : "+r"(pairs));
     const pair_at whole = {.table = table_of(a, s)};
     sums sum = {.out = a->out, .in_memory = s.bits != 8};
@@ -137,14 +182,15 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int tiles,
         sum.acc[i] = _mm512_setzero_ps();
         _mm512_store_ps(a->out + i * HDL_TILE, sum.acc[i]);
     }
-    for (uint32_t k = 0; k < a->k; k += 32, w += head + 4 * pair_bytes, x += 11 * tokens) {
+    for (uint32_t k = 0; k < a->k; k += 32, x += 11 * tokens) {
         UNROLL for (int g = 0; g < per; g++)
         {
-            const unsigned char *scale = w + (size_t)g * HDL_TILE * sizeof(float);
+            _Alignas(64) float f32[8 * HDL_TILE];
+            const scales scale = scales_of(a, w, tiles, g, second, f32, s);
             pair_at at = whole;
             const int32_t *sums_at = x + (1 + g) * tokens;
             __m512i dot[12];
-            at.codes = w + head + (size_t)g * 2 * pair_bytes;
+            at.codes = w + l.head + second * l.codes + (size_t)g * 2 * pair_bytes;
             at.x = x + (3 + g * 4) * tokens;
             UNROLL for (int i = 0; i < tokens; i++)
             {
@@ -161,14 +207,17 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int tiles,
             FORGET_LOADS; /* the sums of activations do not wait in registers */
             UNROLL for (int i = 0; i < tokens * tiles; i++)
             {
-                const unsigned char *of = scale + (size_t)(i % tiles) * a->w_tile_bytes;
+                const unsigned char *of = scale.at + (size_t)(i % tiles) * scale.tile_bytes;
                 float x_scale = ((const float *)(const void *)x)[i / tiles];
                 sum_into(&sum, i, dot[i], of, x_scale);
                 if (s.mins)
                     sum_into(&sum, i, _mm512_set1_epi32(x_sum(sums_at + i / tiles, tokens, per)),
-                             of + scales, x_scale);
+                             of + scale.mins, x_scale);
             }
         }
+        if (l.pairs)
+            second ^= 1;
+        w += second ? 0 : l.block;
     }
     if (!sum.in_memory)
         UNROLL for (int i = 0; i < tokens * tiles; i++)
@@ -178,7 +227,7 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int tiles,
 #define KERNEL(name, tokens, tiles, ...)                                                           \
     static void name##_##tokens##x##tiles(const hdl_leaf_args *a)                                  \
     {                                                                                              \
-        leaf_ints(a, tokens, tiles, (int_spec){__VA_ARGS__});                                      \
+        leaf_ints(a, tokens, tiles, (hdl_int_spec){__VA_ARGS__, .run = 0});                        \
     }
 #define KERNELS(name, ...)                                                                         \
     KERNEL(name, 1, 4, __VA_ARGS__)                                                                \
@@ -200,14 +249,18 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int tiles,
         },                                                                                         \
     }
 
-KERNELS(q8, 8, 32, false)
-KERNELS(q8m, 8, 32, true)
-KERNELS(q8_16, 8, 16, false)
-KERNELS(q4, 4, 32, false)
-KERNELS(q4m, 4, 32, true)
-KERNELS(q4_16, 4, 16, false)
-KERNELS(q4m_16, 4, 16, true)
-KERNELS(q2, 2, 32, false)
+KERNELS(q8, 8, 32, false, HDL_SCALES_F32)
+KERNELS(q8m, 8, 32, true, HDL_SCALES_F32)
+KERNELS(q8_16, 8, 16, false, HDL_SCALES_F32)
+KERNELS(q4, 4, 32, false, HDL_SCALES_F32)
+KERNELS(q4m, 4, 32, true, HDL_SCALES_F32)
+KERNELS(q4_16, 4, 16, false, HDL_SCALES_F32)
+KERNELS(q4m_16, 4, 16, true, HDL_SCALES_F32)
+KERNELS(q2, 2, 32, false, HDL_SCALES_F32)
+KERNELS(q8h, 8, 32, false, HDL_SCALES_F16)
+KERNELS(q4h, 4, 32, false, HDL_SCALES_F16)
+KERNELS(q4k, 4, 32, true, HDL_SCALES_FACTORS)
+KERNELS(q6k, 6, 16, false, HDL_SCALES_FACTORS)
 
 const hdl_gemm_format *hdl_gemm_int_format(hdl_wformat format, const int8_t *codebook)
 {
@@ -216,6 +269,8 @@ const hdl_gemm_format *hdl_gemm_int_format(hdl_wformat format, const int8_t *cod
         [HDL_WFORMAT_Q8_16] = FORMAT(q8_16),   [HDL_WFORMAT_Q4] = FORMAT(q4),
         [HDL_WFORMAT_Q4M] = FORMAT(q4m),       [HDL_WFORMAT_Q4_16] = FORMAT(q4_16),
         [HDL_WFORMAT_Q4M_16] = FORMAT(q4m_16), [HDL_WFORMAT_Q2] = FORMAT(q2),
+        [HDL_WFORMAT_Q8H] = FORMAT(q8h),       [HDL_WFORMAT_Q4H] = FORMAT(q4h),
+        [HDL_WFORMAT_Q4K] = FORMAT(q4k),       [HDL_WFORMAT_Q6K] = FORMAT(q6k),
     };
     (void)codebook; /* any unsigned operand is exact */
     return &formats[format];

@@ -17,9 +17,7 @@ size_t hdl_cpu_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_t
                      (n_leaves == 1 || k % (n_leaves * HDL_LEAF_UNIT) == 0);
     if (n == 0 || k == 0 || !leaves_ok || format >= HDL_WFORMAT_COUNT)
         return 0;
-    uint32_t group = hdl_wformat_info_of(format)->group;
-    uint32_t k_unit = group ? hdl_max_u32(group, HDL_Q8_GROUP) : 1;
-    if (k / n_leaves % (format == HDL_WFORMAT_BF16 ? 2 : k_unit) != 0)
+    if (k / n_leaves % hdl_wformat_info_of(format)->block != 0)
         return 0;
     size_t bytes;
     return hdl_mul_size(hdl_div_ceil_u32(n, HDL_TILE), hdl_tile_bytes(format, k), &bytes) ? bytes
@@ -31,7 +29,7 @@ typedef struct packed_row {
     const hdl_weight *w;
     unsigned char *tile;
     uint32_t lane;
-    const uint8_t *index; /* [256] Q4, Q2: of a code + 128 in the codebook */
+    const uint8_t *index; /* [256] 4 and 2 bits: of a code + 128 in the codebook */
 } packed_row;
 
 static packed_row row_of(const hdl_weight *w, uint32_t row, const uint8_t *index)
@@ -85,29 +83,79 @@ static void store_q2(const packed_row *r, unsigned char *halves, const int8_t *c
     }
 }
 
-static void store_ints(const packed_row *r, uint32_t at, const hdl_pack_piece *piece)
+/* Three bytes hold four k of one row. */
+static void store_q6(const packed_row *r, unsigned char *quads, const int8_t *codes)
+{
+    for (uint32_t i = 0; i < HDL_Q8_GROUP; i++) {
+        unsigned char *at = quads + (i / 16 * 3 * HDL_TILE + r->lane) * 4 + i % 4;
+        unsigned u = (unsigned)(codes[i] + HDL_Q6_OFFSET);
+        if (i % 16 < 12)
+            at[i % 16 / 4 * HDL_TILE * 4] = (unsigned char)u;
+        else
+            for (uint32_t j = 0; j < 3; j++)
+                at[j * HDL_TILE * 4] |= (unsigned char)((u >> (4 - 2 * j) & 3) << 6);
+    }
+}
+
+static void store_q8(const packed_row *r, unsigned char *quads, const int8_t *codes)
+{
+    for (uint32_t i = 0; i < HDL_Q8_GROUP; i++)
+        quads[(i / 4 * HDL_TILE + r->lane) * 4 + i % 4] = (unsigned char)(codes[i] + HDL_Q8_OFFSET);
+}
+
+/* f32 that was an f16. */
+static uint16_t f16_of(float x)
+{
+    uint16_t h = (uint16_t)_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT);
+    HDL_ASSERT(x != x || hdl_f16_to_f32(h) == x);
+    return h;
+}
+
+/* head: of the block; at: of the piece in it. */
+static void store_scales(const packed_row *r, unsigned char *head, uint32_t at,
+                         const hdl_pack_piece *piece)
 {
     const hdl_wformat_info *info = hdl_wformat_info_of(r->w->format);
-    unsigned char *group = r->tile + hdl_tile_bytes(r->w->format, at);
-    float *scales = (float *)(void *)group + r->lane;
-    uint32_t per = HDL_Q8_GROUP / info->group;
-    for (uint32_t i = 0; i < per; i++) {
-        scales[i * HDL_TILE] = piece->scales[i];
+    uint32_t per = HDL_Q8_GROUP / info->group, kinds = info->has_mins ? 2 : 1;
+    uint16_t *f16 = (uint16_t *)(void *)head + r->lane;
+    float *f32 = (float *)(void *)head + r->lane;
+    if (info->scales == HDL_SCALES_FACTORS) {
+        const hdl_factors *f = &piece->factors;
+        int8_t *ints = (int8_t *)head + (2 + at / HDL_Q8_GROUP * per) * kinds * HDL_TILE + r->lane;
+        f16[0] = f->scale;
         if (info->has_mins)
-            scales[(per + i) * HDL_TILE] = piece->mins[i];
-    }
-    unsigned char *quads = group + (size_t)per * (info->has_mins ? 2 : 1) * HDL_TILE * 4;
-    if (info->bits == 4) {
-        store_q4(r, quads, piece->codes);
+            f16[HDL_TILE] = f->min;
+        for (uint32_t i = 0; i < per; i++) {
+            ints[i * HDL_TILE] = f->scale_ints[i];
+            if (info->has_mins)
+                ints[(per + i) * HDL_TILE] = f->min_ints[i];
+        }
         return;
     }
-    if (info->bits == 2) {
-        store_q2(r, quads, piece->codes);
-        return;
+    for (uint32_t i = 0; i < per; i++)
+        if (info->scales == HDL_SCALES_F16) {
+            f16[i * HDL_TILE] = f16_of(piece->scales[i]);
+        } else {
+            f32[i * HDL_TILE] = piece->scales[i];
+            if (info->has_mins)
+                f32[(per + i) * HDL_TILE] = piece->mins[i];
+        }
+}
+
+static void store_ints(const packed_row *r, uint32_t k, const hdl_pack_piece *piece)
+{
+    const hdl_wformat_info *info = hdl_wformat_info_of(r->w->format);
+    uint32_t at = k % info->block;
+    unsigned char *head = r->tile + hdl_tile_bytes(r->w->format, k - at);
+    unsigned char *codes =
+        head + ((size_t)hdl_wformat_head_bytes(info) + at * info->bits / 8) * HDL_TILE;
+    store_scales(r, head, at, piece);
+    switch (info->bits) {
+    case 2: store_q2(r, codes, piece->codes); return;
+    case 4: store_q4(r, codes, piece->codes); return;
+    case 6: store_q6(r, codes, piece->codes); return;
+    default: store_q8(r, codes, piece->codes); return;
     }
-    for (uint32_t i = 0; i < HDL_Q8_GROUP; i++)
-        quads[(i / 4 * HDL_TILE + r->lane) * 4 + i % 4] =
-            (unsigned char)(piece->codes[i] + HDL_Q8_OFFSET);
 }
 
 /* k [from, from + n) of one row, as floats; x is padded with zeros to a multiple of 32. */

@@ -20,6 +20,8 @@ size_t hdl_cuda_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_
     if (n_leaves > 1 && k % (n_leaves * HDL_LEAF_UNIT) != 0)
         return 0;
     const hdl_wformat_info *info = hdl_wformat_info_of(format);
+    if (info->scales != HDL_SCALES_F32) /* the loader takes the sibling */
+        return 0;
     if (info->group && k / n_leaves % hdl_max_u32(info->group, HDL_SOURCE_UNIT) != 0)
         return 0;
     return weight_layout_of(format, n, k).bytes;

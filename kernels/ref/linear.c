@@ -4,7 +4,8 @@
  *   F32   [n][k] float
  *   BF16  [n][k] uint16_t
  *   others: [n][k / group] float scales, with mins [n][k / group] float mins, then [n][k] codes of
- *   one byte: E4M3, or int8 values (of Q4 too: the codebook's, not its indices)
+ *   one byte: E4M3, or int8 values (of Q4 too: the codebook's, not its indices; and f32 scales
+ *   whatever the format calls them, since what it holds is the same numbers)
  *
  * Inside a leaf k is walked in order. F32 adds each product with one rounding (fma); the product of
  * two bf16 numbers is exact in f32, so there fma and multiply-then-add are the same. */
@@ -25,7 +26,7 @@ size_t hdl_ref_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_t
     if (format == HDL_WFORMAT_BF16)
         return k % 2 == 0 ? count * 2 : 0;
     const hdl_wformat_info *info = hdl_wformat_info_of(format);
-    uint32_t unit = hdl_max_u32(info->group, HDL_SOURCE_UNIT);
+    uint32_t unit = hdl_max_u32(info->block, HDL_SOURCE_UNIT);
     size_t per_group = info->has_mins ? 8 : 4;
     return k / n_leaves % unit == 0 ? count + count / info->group * per_group : 0;
 }

@@ -62,6 +62,7 @@ typedef struct kt_suite {
     X(gated_delta) \
     X(extremes) \
     X(formats) \
+    X(compact) \
     X(gate) \
     X(softcap) \
     X(glu) \

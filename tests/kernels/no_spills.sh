@@ -20,7 +20,7 @@ function check_loops(   i, j, multiplies, spills) {
     }
 }
 /^[0-9a-f]+ <.*>:$/ { if (name) check_loops(); name = ""; n = 0; delete line
-                      if ($2 ~ /^<((f32|bf16|fp8|q[48])[a-z0-9_]*_[0-9]+x[0-9]+|scores_all|values_all)>:$/) { name = $2; functions++ } next }
+                      if ($2 ~ /^<((f32|bf16|fp8|q[2468])[a-z0-9_]*_[0-9]+x[0-9]+|scores_all|values_all)>:$/) { name = $2; functions++ } next }
 name && /^ +[0-9a-f]+:/ { address = $1; sub(":", "", address); sub(/^ +[0-9a-f]+:[ \t]+/, ""); n++; text[n] = $0; line[address] = n }
 END { if (name) check_loops()
       print functions + 0 " kernels, " loops + 0 " inner loops"

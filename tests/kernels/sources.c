@@ -183,6 +183,7 @@ static void make_ggml(const maker *k)
         hdl_enc encoding;
         uint32_t at, n; /* halves */
     } halves[] = {
+        {HDL_ENC_GGML_Q4_0, 0, 1},    {HDL_ENC_GGML_Q5_0, 0, 1},   {HDL_ENC_GGML_Q4_K, 0, 2},
         {HDL_ENC_GGML_Q8_0, 0, 1},    {HDL_ENC_GGML_Q4_1, 0, 2},   {HDL_ENC_GGML_Q2_K, 80, 2},
         {HDL_ENC_GGML_Q3_K, 108, 1},  {HDL_ENC_GGML_Q5_K, 0, 2},   {HDL_ENC_GGML_Q6_K, 208, 1},
         {HDL_ENC_GGML_IQ4_XS, 0, 1},  {HDL_ENC_GGML_IQ4_NL, 0, 1}, {HDL_ENC_GGML_IQ2_XXS, 0, 1},

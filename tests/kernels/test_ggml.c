@@ -112,6 +112,24 @@ static void check_codes(kt *t, const hdl_source *s, const float *values)
     }
 }
 
+/* Row 0's scales and minima are the products of their factors. */
+static void check_factors(kt *t, const hdl_source *s, const float *scales, const float *mins)
+{
+    const hdl_codec *c = hdl_codec_of(s->encoding);
+    for (uint32_t at = 0; c->factors && at < s->n_cols; at += UNIT) {
+        hdl_factors f = hdl_source_factors(s, (hdl_span){0, at, UNIT});
+        for (uint32_t g = 0; g < UNIT / c->group; g++) {
+            uint32_t i = at / c->group + g;
+            float want[2] = {scales[i], c->has_mins ? mins[i] : 0};
+            float got[2] = {hdl_f16_to_f32(f.scale) * (float)f.scale_ints[g],
+                            c->has_mins ? hdl_f16_to_f32(f.min) * (float)f.min_ints[g] : 0};
+            for (int n = 0; n < 2; n++)
+                got[n] = isnan(got[n]) && isnan(want[n]) ? want[n] : got[n];
+            kt_same_bytes(t, "factors", want, got, sizeof got);
+        }
+    }
+}
+
 /* Any window at multiples of a unit, read in two pieces. */
 static void check_window(kt *t, const hdl_source *s, const float *values)
 {
@@ -155,6 +173,7 @@ static void check_tiles(kt *t, const hdl_source *s, const float *values)
         got[i] = isnan(got[i]) && isnan(want[i]) ? want[i] : got[i];
     }
     kt_same_bytes(t, "codes of tiles", want, got, s->n_cols * sizeof *got);
+    check_factors(t, &tiled, scales, mins);
 }
 
 static void test(kt *t, int c)

@@ -14,7 +14,7 @@
 #include "base/log.h"
 
 /* A page of header, a CRC-32C for each chunk, padding to a page, the memory. Little-endian. */
-enum { VERSION = 1, PAGE = 4096, PATH_BYTES = 4096 };
+enum { VERSION = 2, PAGE = 4096, PATH_BYTES = 4096 };
 static const size_t CHUNK = (size_t)4 << 20;
 
 typedef struct header {

@@ -5,15 +5,19 @@
 
 #include "base/assert.h"
 
-/* Integers with a scale per group: the format whose groups and minima are the encoding's. */
-static hdl_wkind int_kind(const hdl_codec *c)
+/* Integers with a scale per group: the format whose codes, groups and scales are the encoding's. */
+static hdl_wkind int_kind(const hdl_codec *c, uint32_t leaf_k)
 {
-    uint32_t bits = !c->codebook ? 8 : c->codebook == hdl_codebook_t2 ? 2 : 4;
+    uint32_t bits = c->codebook == hdl_codebook_t2 ? 2 : c->codebook ? 4 : c->bits ? c->bits : 8;
     hdl_wkind kind = {.format = HDL_WFORMAT_Q8, .codebook = c->codebook};
     for (; kind.format < HDL_WFORMAT_COUNT; kind.format++) {
         const hdl_wformat_info *info = hdl_wformat_info_of(kind.format);
-        if (info->bits == bits && info->group == c->group && info->has_mins == c->has_mins)
-            return kind;
+        if (info->bits != bits || info->group != c->group || info->has_mins != c->has_mins ||
+            info->scales != c->scales)
+            continue;
+        if (leaf_k % info->block != 0)
+            kind.format = hdl_wformat_sibling(kind.format);
+        return kind;
     }
     HDL_UNREACHABLE("no format for an encoding");
 }
@@ -31,7 +35,7 @@ static hdl_wkind natural(const hdl_source *s, uint32_t leaf_k)
                 s->scale_cols % hdl_wformat_info_of(f)->group == 0)
                 return (hdl_wkind){.format = f};
     if (c->group != 0)
-        return int_kind(c);
+        return int_kind(c, leaf_k);
     /* F32 itself; F16, of which bf16 would drop three bits; what has no groups of neighbours. */
     return (hdl_wkind){.format = HDL_WFORMAT_F32};
 }
@@ -57,6 +61,12 @@ uint32_t hdl_quant_unit(const hdl_found *found, uint32_t leaf_k)
     return h->across ? gcd(gcd(leaf_k, h->each), gcd(h->step, h->first)) : leaf_k;
 }
 
+static bool has_format(const hdl_ops *ops, hdl_wformat format)
+{
+    uint32_t k = hdl_max_u32(hdl_wformat_info_of(format)->block, HDL_SOURCE_UNIT);
+    return ops->weight_bytes(format, HDL_SOURCE_UNIT, k, 1) != 0;
+}
+
 hdl_err hdl_quant_kind_of(const hdl_wkinds *kinds, hdl_weight_at at, uint32_t leaf_k,
                           hdl_wkind *out, hdl_errmsg *why)
 {
@@ -64,8 +74,9 @@ hdl_err hdl_quant_kind_of(const hdl_wkinds *kinds, hdl_weight_at at, uint32_t le
     hdl_found found;
     HDL_TRY(hdl_files_find(q->files, (hdl_files_ask){q->desc, at}, &found, why));
     *out = hdl_quant_kind(&found.src, q->asked, hdl_quant_unit(&found, leaf_k));
-    if (out->format == HDL_WFORMAT_Q2 && q->ops &&
-        q->ops->weight_bytes(HDL_WFORMAT_Q2, HDL_SOURCE_UNIT, HDL_SOURCE_UNIT, 1) == 0)
+    if (q->ops && !has_format(q->ops, out->format))
+        out->format = hdl_wformat_sibling(out->format);
+    if (q->ops && !has_format(q->ops, out->format) && out->format == HDL_WFORMAT_Q2)
         out->format = HDL_WFORMAT_Q4; /* the same codebook, twice the bytes */
     return HDL_OK;
 }

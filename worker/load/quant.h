@@ -10,7 +10,7 @@ typedef struct hdl_quant {
     hdl_files *files;           /* borrowed */
     const hdl_model_desc *desc; /* borrowed */
     hdl_wformat asked;          /* HDL_WFORMAT_COUNT: auto */
-    const hdl_ops *ops;         /* of the device, which may lack Q2; NULL: all formats */
+    const hdl_ops *ops;         /* of the device, which may lack some formats; NULL: all */
 } hdl_quant;
 /* kinds.of answers for these files; files, desc and asked are set by the caller. */
 hdl_err hdl_quant_kind_of(const hdl_wkinds *kinds, hdl_weight_at at, uint32_t leaf_k,
