@@ -122,6 +122,7 @@ static void store_scales(const packed_row *r, unsigned char *head, uint32_t at,
     if (info->scales == HDL_SCALES_FACTORS) {
         const hdl_factors *f = &piece->factors;
         int8_t *ints = (int8_t *)head + (2 + at / HDL_Q8_GROUP * per) * kinds * HDL_TILE + r->lane;
+        HDL_ASSERT(at == 0 || (f16[0] == f->scale && (!info->has_mins || f16[HDL_TILE] == f->min)));
         f16[0] = f->scale;
         if (info->has_mins)
             f16[HDL_TILE] = f->min;

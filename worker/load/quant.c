@@ -5,9 +5,11 @@
 
 #include "base/assert.h"
 
-/* Integers with a scale per group: the format whose codes, groups and scales are the encoding's. */
-static hdl_wkind int_kind(const hdl_codec *c, uint32_t leaf_k)
+/* Integers with a scale per group: the format whose codes, groups and scales are the encoding's. A
+ * block's factors are those of neighbours in the file. */
+static hdl_wkind int_kind(const hdl_source *s, uint32_t leaf_k)
 {
+    const hdl_codec *c = hdl_codec_of(s->encoding);
     uint32_t bits = c->codebook == hdl_codebook_t2 ? 2 : c->codebook ? 4 : c->bits ? c->bits : 8;
     hdl_wkind kind = {.format = HDL_WFORMAT_Q8, .codebook = c->codebook};
     for (; kind.format < HDL_WFORMAT_COUNT; kind.format++) {
@@ -15,7 +17,8 @@ static hdl_wkind int_kind(const hdl_codec *c, uint32_t leaf_k)
         if (info->bits != bits || info->group != c->group || info->has_mins != c->has_mins ||
             info->scales != c->scales)
             continue;
-        if (leaf_k % info->block != 0)
+        if (leaf_k % info->block != 0 || s->col_at % info->block != 0 ||
+            s->tiles.each % info->block != 0)
             kind.format = hdl_wformat_sibling(kind.format);
         return kind;
     }
@@ -35,7 +38,7 @@ static hdl_wkind natural(const hdl_source *s, uint32_t leaf_k)
                 s->scale_cols % hdl_wformat_info_of(f)->group == 0)
                 return (hdl_wkind){.format = f};
     if (c->group != 0)
-        return int_kind(c, leaf_k);
+        return int_kind(s, leaf_k);
     /* F32 itself; F16, of which bf16 would drop three bits; what has no groups of neighbours. */
     return (hdl_wkind){.format = HDL_WFORMAT_F32};
 }
