@@ -14,7 +14,7 @@
  * the start alone, at most 127 * (largest |weight| + |smallest|) each. Q6K is too wide for that:
  * there both halves of a lane start with what their own k need.
  *
- * Scales that are no f32 (ops.h) become f32 once for a tile and 32 k, in memory. */
+ * Products of factors (wformat.h) become f32 once for a tile and 32 k, in memory. */
 #pragma once
 
 #include "kernels/cpu/gemm.h"
