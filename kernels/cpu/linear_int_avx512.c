@@ -69,45 +69,38 @@ typedef struct shape {
     int tokens, tiles, bits;
 } shape;
 
-/* dot += two quads of k of one tile, four of Q6K. */
-V16_FN void tile_into(const pair_at at, const __m512i *row, __m512i *dot, const shape n)
-{
-    const int quads = n.bits == 6 ? 4 : 2;
-    UNROLL for (int quad = 0; quad < quads; quad++) UNROLL for (int i = 0; i < n.tokens; i++)
-        dot_into(&dot[i * n.tiles], row[quad], _mm512_set1_epi32(at.x[quad * n.tokens + i]));
-}
-
-/* dot += two quads of k, four of Q6K. Those of fewer bits have no registers left for the weights of
- * two tiles beside those of 24 sums, so there the activations are loaded for each tile anew. */
+/* dot += two quads of k, four of Q6K. An activation is loaded once for all tiles' weights, but
+ * of Q6K there are too many of these. */
 V16_FN void pair_into(const hdl_leaf_args *a, const pair_at at, __m512i *dot, const shape n)
 {
-    __m512i row[4][4];
-    UNROLL for (int j = 0; j < n.tiles; j++)
+    const int quads = n.bits == 6 ? 4 : 2;
+    const int together = n.bits == 6 ? 1 : n.tiles;
+    UNROLL for (int from = 0; from < n.tiles; from += together)
     {
-        const unsigned char *codes = at.codes + (size_t)j * a->w_tile_bytes;
-        if (n.bits == 6)
-            decode_q6(codes, row[j]);
-        else if (n.bits == 2)
-            decode_q2(codes, at.shift, row[j]);
-        else
-            decode(codes, at.table, row[j], n.bits);
-        if (n.bits != 8) {
-            tile_into(at, row[j], dot + j, n);
-            if (n.tokens * n.tiles > 8)
-                FORGET_LOADS;
+        __m512i row[4][4];
+        UNROLL for (int j = 0; j < together; j++)
+        {
+            const unsigned char *codes = at.codes + (size_t)(from + j) * a->w_tile_bytes;
+            if (n.bits == 6)
+                decode_q6(codes, row[j]);
+            else if (n.bits == 2)
+                decode_q2(codes, at.shift, row[j]);
+            else
+                decode(codes, at.table, row[j], n.bits);
         }
-    }
-    if (n.bits != 8)
-        return;
-    UNROLL for (int quad = 0; quad < 2; quad++) UNROLL for (int i = 0; i < n.tokens; i++)
-    {
-        __m512i b = _mm512_set1_epi32(at.x[quad * n.tokens + i]);
-        UNROLL for (int j = 0; j < n.tiles; j++) dot_into(&dot[i * n.tiles + j], row[j][quad], b);
+        UNROLL for (int i = 0; i < quads * n.tokens; i++)
+        {
+            __m512i b = _mm512_set1_epi32(at.x[i]);
+            UNROLL for (int j = 0; j < together; j++)
+                dot_into(&dot[i % n.tokens * n.tiles + from + j], row[j][i / n.tokens], b);
+        }
+        if (n.bits == 6)
+            FORGET_LOADS;
     }
 }
 
-/* The sums of a block. Those of Q4 wait in memory: beside the dots, a codebook and a mask there are
- * no registers for them. */
+/* The sums of a block. Those of many tokens wait in memory: beside the dots, weights, a codebook
+ * and a mask there are no registers for them. */
 typedef struct sums {
     float *out;
     __m512 acc[12];
@@ -176,11 +169,13 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int tiles,
     int pairs = s.bits == 6 ? 1 : s.group / 8;
     __asm__("" : "+r"(pairs));
     const pair_at whole = {.table = table_of(a, s)};
-    sums sum = {.out = a->out, .in_memory = s.bits != 8};
+    sums sum = {.out = a->out, .in_memory = s.bits == 6 || tokens * tiles > (s.bits == 8 ? 12 : 8)};
     UNROLL for (int i = 0; i < tokens * tiles; i++)
     {
-        sum.acc[i] = _mm512_setzero_ps();
-        _mm512_store_ps(a->out + i * HDL_TILE, sum.acc[i]);
+        if (sum.in_memory)
+            _mm512_store_ps(a->out + i * HDL_TILE, _mm512_setzero_ps());
+        else
+            sum.acc[i] = _mm512_setzero_ps();
     }
     for (uint32_t k = 0; k < a->k; k += 32, x += 11 * tokens) {
         UNROLL for (int g = 0; g < per; g++)
@@ -189,7 +184,7 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int tiles,
             const scales scale = scales_of(a, w, tiles, g, second, f32, s);
             pair_at at = whole;
             const int32_t *sums_at = x + (1 + g) * tokens;
-            __m512i dot[12];
+            __m512i dot[16];
             at.codes = w + l.head + second * l.codes + (size_t)g * 2 * pair_bytes;
             at.x = x + (3 + g * 4) * tokens;
             UNROLL for (int i = 0; i < tokens; i++)
@@ -237,15 +232,16 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int tiles,
     KERNEL(name, 4, 2, __VA_ARGS__)                                                                \
     KERNEL(name, 4, 1, __VA_ARGS__)                                                                \
     KERNEL(name, 6, 2, __VA_ARGS__)                                                                \
-    KERNEL(name, 6, 1, __VA_ARGS__)
+    KERNEL(name, 6, 1, __VA_ARGS__)                                                                \
+    KERNEL(name, 8, 2, __VA_ARGS__)                                                                \
+    KERNEL(name, 8, 1, __VA_ARGS__)
 #define FORMAT(name)                                                                               \
     {                                                                                              \
-        .pack_x = hdl_gemm_pack_ints, .x_group_bytes = HDL_INT_X_BYTES, .n_variants = 4,           \
+        .pack_x = hdl_gemm_pack_ints, .x_group_bytes = HDL_INT_X_BYTES, .n_variants = 5,           \
         .variants = {                                                                              \
-            {1, name##_1x4, NULL, name##_1x1},                                                     \
-            {2, name##_2x4, NULL, name##_2x1},                                                     \
-            {4, NULL, name##_4x2, name##_4x1},                                                     \
-            {6, NULL, name##_6x2, name##_6x1},                                                     \
+            {1, name##_1x4, NULL, name##_1x1}, {2, name##_2x4, NULL, name##_2x1},                  \
+            {4, NULL, name##_4x2, name##_4x1}, {6, NULL, name##_6x2, name##_6x1},                  \
+            {8, NULL, name##_8x2, name##_8x1},                                                     \
         },                                                                                         \
     }
 
