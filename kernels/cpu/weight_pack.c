@@ -24,21 +24,40 @@ size_t hdl_cpu_weight_bytes(hdl_wformat format, uint32_t n, uint32_t k, uint32_t
                                                                                           : 0;
 }
 
+/* From codes to what is packed: the index in the codebook, or the code without its sign. */
+typedef struct code_bytes {
+    bool listed;        /* the codebook's numbers do not follow one another */
+    int offset;         /* else a code and this */
+    uint8_t index[256]; /* of a code + 128 */
+} code_bytes;
+
+static code_bytes code_bytes_of(const hdl_weight *w)
+{
+    uint32_t bits = hdl_wformat_info_of(w->format)->bits;
+    code_bytes c = {.offset = bits == 8 ? HDL_Q8_OFFSET : HDL_Q6_OFFSET};
+    for (int i = 15; w->codebook && i >= 0; i--) {
+        c.index[w->codebook[i] + 128] = (uint8_t)i;
+        c.offset = -w->codebook[0];
+        c.listed = c.listed || (i < 1 << bits && w->codebook[i] != w->codebook[0] + i);
+    }
+    return c;
+}
+
 /* One row of a packed weight. */
 typedef struct packed_row {
     const hdl_weight *w;
     unsigned char *tile;
     uint32_t lane;
-    const uint8_t *index; /* [256] 4 and 2 bits: of a code + 128 in the codebook */
+    const struct code_bytes *codes;
 } packed_row;
 
-static packed_row row_of(const hdl_weight *w, uint32_t row, const uint8_t *index)
+static packed_row row_of(const hdl_weight *w, uint32_t row, const code_bytes *codes)
 {
     size_t bytes = hdl_tile_bytes(w->format, w->k);
     return (packed_row){.w = w,
                         .tile = (unsigned char *)w->data + row / HDL_TILE * bytes,
                         .lane = row % HDL_TILE,
-                        .index = index};
+                        .codes = codes};
 }
 
 static void store_floats(const packed_row *r, uint32_t at, v16 a, v16 b)
@@ -61,46 +80,67 @@ static void store_floats(const packed_row *r, uint32_t at, v16 a, v16 b)
         dst[i * HDL_TILE] = (uint32_t)h[2 * i] << 16 | h[2 * i + 1];
 }
 
-/* A byte holds two k of one row: rows may be packed by different threads. */
-static void store_q4(const packed_row *r, unsigned char *pairs, const int8_t *codes)
+/* Word i of a piece: four k of a row, as one lane of a tile holds them. */
+static uint32_t word_of(const uint8_t *bytes, uint32_t i)
 {
-    for (uint32_t i = 0; i < HDL_Q8_GROUP; i += 4) {
-        unsigned char *quad = pairs + (i / 8 * HDL_TILE + r->lane) * 4;
-        for (uint32_t j = 0; j < 4; j++) {
-            unsigned char half = r->index[codes[i + j] + 128];
-            quad[j] = (unsigned char)(i % 8 == 0 ? half : quad[j] | half << 4);
+    uint32_t word;
+    memcpy(&word, bytes + 4 * i, sizeof word);
+    return word;
+}
+
+static void put_word(const packed_row *r, unsigned char *quads, uint32_t i, uint32_t word)
+{
+    memcpy(quads + ((size_t)i * HDL_TILE + r->lane) * 4, &word, sizeof word);
+}
+
+/* Bytes hold codes of one row alone: rows may be packed by different threads. */
+static void store_q4(const packed_row *r, unsigned char *pairs, const uint8_t *codes)
+{
+    for (uint32_t i = 0; i < 4; i++)
+        put_word(r, pairs, i, word_of(codes, 2 * i) | word_of(codes, 2 * i + 1) << 4);
+}
+
+static void store_q2(const packed_row *r, unsigned char *halves, const uint8_t *codes)
+{
+    for (uint32_t i = 0; i < 2; i++, codes += 16)
+        put_word(r, halves, i,
+                 word_of(codes, 0) | word_of(codes, 1) << 2 | word_of(codes, 2) << 4 |
+                     word_of(codes, 3) << 6);
+}
+
+/* Three words hold four: the last one's bits lie above theirs, two by two from the highest on. */
+static void store_q6(const packed_row *r, unsigned char *quads, const uint8_t *codes)
+{
+    for (uint32_t half = 0; half < 2; half++, codes += 16)
+        for (uint32_t i = 0; i < 3; i++) {
+            uint32_t bits = word_of(codes, 3) >> (4 - 2 * i) & 0x03030303;
+            put_word(r, quads, half * 3 + i, word_of(codes, i) | bits << 6);
         }
-    }
 }
 
-/* A byte holds four k of one row. */
-static void store_q2(const packed_row *r, unsigned char *halves, const int8_t *codes)
+static void store_q8(const packed_row *r, unsigned char *quads, const uint8_t *codes)
 {
-    for (uint32_t i = 0; i < HDL_Q8_GROUP; i++) {
-        unsigned char *at = halves + (i / 16 * HDL_TILE + r->lane) * 4 + i % 4;
-        unsigned bits = (unsigned)r->index[codes[i] + 128] << i % 16 / 4 * 2;
-        *at = (unsigned char)(i % 16 < 4 ? bits : *at | bits);
-    }
+    for (uint32_t i = 0; i < 8; i++)
+        put_word(r, quads, i, word_of(codes, i));
 }
 
-/* Three bytes hold four k of one row. */
-static void store_q6(const packed_row *r, unsigned char *quads, const int8_t *codes)
+/* Stored sixteen or four at a time, as they are read again: narrower ones would make that wait. */
+static void bytes_of(const code_bytes *c, const int8_t *codes, uint8_t *bytes)
 {
-    for (uint32_t i = 0; i < HDL_Q8_GROUP; i++) {
-        unsigned char *at = quads + (i / 16 * 3 * HDL_TILE + r->lane) * 4 + i % 4;
-        unsigned u = (unsigned)(codes[i] + HDL_Q6_OFFSET);
-        if (i % 16 < 12)
-            at[i % 16 / 4 * HDL_TILE * 4] = (unsigned char)u;
-        else
-            for (uint32_t j = 0; j < 3; j++)
-                at[j * HDL_TILE * 4] |= (unsigned char)((u >> (4 - 2 * j) & 3) << 6);
+    if (!c->listed) {
+        const __m128i offset = _mm_set1_epi8((char)c->offset);
+        for (uint32_t i = 0; i < HDL_Q8_GROUP; i += 16) {
+            __m128i q = _mm_loadu_si128((const __m128i *)(const void *)(codes + i));
+            _mm_storeu_si128((__m128i *)(void *)(bytes + i), _mm_add_epi8(q, offset));
+        }
+        return;
     }
-}
-
-static void store_q8(const packed_row *r, unsigned char *quads, const int8_t *codes)
-{
-    for (uint32_t i = 0; i < HDL_Q8_GROUP; i++)
-        quads[(i / 4 * HDL_TILE + r->lane) * 4 + i % 4] = (unsigned char)(codes[i] + HDL_Q8_OFFSET);
+    for (uint32_t i = 0; i < HDL_Q8_GROUP; i += 4) {
+        uint32_t word = 0;
+        for (uint32_t j = 4; j-- > 0;)
+            word = word << 8 | c->index[codes[i + j] + 128];
+        memcpy(bytes + i, &word, sizeof word);
+    }
 }
 
 /* f32 that was an f16. */
@@ -146,16 +186,18 @@ static void store_scales(const packed_row *r, unsigned char *head, uint32_t at,
 static void store_ints(const packed_row *r, uint32_t k, const hdl_pack_piece *piece)
 {
     const hdl_wformat_info *info = hdl_wformat_info_of(r->w->format);
+    uint8_t bytes[HDL_Q8_GROUP];
     uint32_t at = k % info->block;
     unsigned char *head = r->tile + hdl_tile_bytes(r->w->format, k - at);
     unsigned char *codes =
         head + ((size_t)hdl_wformat_head_bytes(info) + at * info->bits / 8) * HDL_TILE;
     store_scales(r, head, at, piece);
+    bytes_of(r->codes, piece->codes, bytes);
     switch (info->bits) {
-    case 2: store_q2(r, codes, piece->codes); return;
-    case 4: store_q4(r, codes, piece->codes); return;
-    case 6: store_q6(r, codes, piece->codes); return;
-    default: store_q8(r, codes, piece->codes); return;
+    case 2: store_q2(r, codes, bytes); return;
+    case 4: store_q4(r, codes, bytes); return;
+    case 6: store_q6(r, codes, bytes); return;
+    default: store_q8(r, codes, bytes); return;
     }
 }
 
@@ -183,6 +225,7 @@ static void store_q8_piece(const packed_row *r, uint32_t from, uint32_t n, const
 
 static void pack_floats(const hdl_pack_args *a, store_piece_fn *store)
 {
+    const code_bytes codes = code_bytes_of(a->dst);
     float x[STRIP][PIECE] = {{0}};
     uint32_t strip = hdl_source_is_strided(&a->src) ? STRIP : 1, k = a->dst->k;
     for (uint32_t row = 0; row < a->src.n_rows; row += strip) {
@@ -194,7 +237,7 @@ static void pack_floats(const hdl_pack_args *a, store_piece_fn *store)
             else
                 hdl_source_row(&a->src, span, x[0]);
             for (uint32_t i = 0; i < n_rows; i++) {
-                packed_row r = row_of(a->dst, a->row_at + row + i, NULL);
+                packed_row r = row_of(a->dst, a->row_at + row + i, &codes);
                 memset(x[i] + span.n, 0, (PIECE - span.n) * sizeof x[i][0]);
                 store(&r, from, span.n, x[i]);
             }
@@ -251,11 +294,9 @@ static void zero_row(const packed_row *r)
 void hdl_cpu_weight_pack(const hdl_pack_args *a)
 {
     const hdl_weight *w = a->dst;
-    uint8_t index[256] = {0};
+    const code_bytes codes = code_bytes_of(w);
     HDL_ASSERT_EQ(a->src.n_cols, w->k);
     HDL_ASSERT_LE((uint64_t)a->row_at + a->src.n_rows, hdl_weight_rows(w));
-    for (int i = 15; w->codebook && i >= 0; i--)
-        index[w->codebook[i] + 128] = (uint8_t)i;
     hdl_wkind kind = {w->format, w->codebook};
     bool ints = hdl_wformat_is_int(w->format), scaled = hdl_wformat_info_of(w->format)->group != 0;
     if (!scaled)
@@ -264,7 +305,7 @@ void hdl_cpu_weight_pack(const hdl_pack_args *a)
         pack_floats(a, store_q8_piece);
     else
         for (uint32_t i = 0; i < a->src.n_rows; i++) {
-            packed_row r = row_of(w, a->row_at + i, index);
+            packed_row r = row_of(w, a->row_at + i, &codes);
             if (ints)
                 pack_ints(&r, &a->src, i);
             else
@@ -273,7 +314,7 @@ void hdl_cpu_weight_pack(const hdl_pack_args *a)
     if (a->row_at + a->src.n_rows != hdl_weight_rows(w))
         return;
     for (uint32_t row = hdl_weight_rows(w); row % HDL_TILE != 0; row++) {
-        packed_row r = row_of(w, row, index);
+        packed_row r = row_of(w, row, &codes);
         zero_row(&r);
     }
 }
