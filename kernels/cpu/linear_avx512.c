@@ -39,6 +39,10 @@ V16_FN void leaf_bf16(const hdl_leaf_args *a, const int tokens, const int tiles)
         __m512bh row[4];
         UNROLL for (int j = 0; j < tiles; j++) row[j] =
             (__m512bh)_mm512_load_si512(w + (size_t)j * a->w_tile_bytes);
+        /* For few tokens memory is what lasts: no prefetcher crosses a page. */
+        if (tokens <= 4)
+            UNROLL for (int j = 0; j < tiles; j++)
+                _mm_prefetch((const char *)w + (size_t)j * a->w_tile_bytes + 1024, _MM_HINT_T0);
         UNROLL for (int i = 0; i < tokens; i++)
         {
             __m512bh b = (__m512bh)_mm512_set1_epi32(x[i]);
