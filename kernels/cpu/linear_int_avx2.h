@@ -210,14 +210,18 @@ V16_FN void wide_into(__m256i *dot, const weights *v, const int32_t *x, const in
                 : "x"(v->w[0]), "x"(v->w[1]), "x"(v->size[0]), "x"(v->size[1]), "x"(ones), "m"(*x));
 }
 
-/* dot += the pairs of quads [from, to) of 32 k. */
-V16_FN void pairs_into(__m256i *dot, const tile_at *t, const part at, const int from, const int to,
+typedef struct pair_range {
+    int from, to; /* of the pairs of quads of 32 k */
+} pair_range;
+
+/* dot += some pairs of quads. */
+V16_FN void pairs_into(__m256i *dot, const tile_at *t, const part at, const pair_range r,
                        const hdl_int_spec s)
 {
     const int32_t *words = t->x;
-    const unsigned char *first = t->codes + (s.bits == 6 ? from * 96 : 0);
+    const unsigned char *first = t->codes + (s.bits == 6 ? r.from * 96 : 0);
     __asm__ volatile("" : "+r"(words)); /* gcc 12 would keep the address of each on the stack */
-    UNROLL for (int pair = from; pair < to; pair++)
+    UNROLL for (int pair = r.from; pair < r.to; pair++)
     {
         const int bytes = s.bits == 2 ? pair / 2 * 64 : s.bits == 6 ? 0 : pair * s.bits * 16;
         const unsigned char *codes = first + bytes + at.half * 32;
@@ -233,7 +237,7 @@ V16_FN void pairs_into(__m256i *dot, const tile_at *t, const part at, const int 
             {
                 const void *whole = codes + quad * 64 + h * 32;
                 if (s.bits == 6)
-                    v.w[h] = decode_q6(t->d, codes + h * 32, (pair - from) * 2 + quad);
+                    v.w[h] = decode_q6(t->d, codes + h * 32, (pair - r.from) * 2 + quad);
                 else
                     v.w[h] = s.bits == 8 ? _mm256_load_si256(whole) : two[h][quad];
                 if (!s.run)
@@ -270,7 +274,7 @@ V16_FN void group_dots(__m256i *dot, const tile_at *t, const part at, const int 
         UNROLL for (int i = 0; i < sums; i++) sum[i] =
             has_starts(s) ? _mm256_set1_epi32(start[run * TOKENS_MAX + i / at.halves])
                           : _mm256_setzero_si256();
-        pairs_into(sum, t, at, from, from + pairs, s);
+        pairs_into(sum, t, at, (pair_range){from, from + pairs}, s);
         if (s.run)
             UNROLL for (int i = 0; i < sums; i++) sum[i] = _mm256_madd_epi16(sum[i], ones);
         if (run == 1)

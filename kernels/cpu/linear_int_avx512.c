@@ -130,21 +130,26 @@ typedef struct scales {
     size_t tile_bytes, mins; /* from one tile to the next; from scales to minima */
 } scales;
 
-/* block: of the first tile; g: of the groups of 32 k; second: the 32 k are a block's second. */
-V16_FN scales scales_of(const hdl_leaf_args *a, const unsigned char *block, const int tiles,
-                        const int g, const int second, float *to, const hdl_int_spec s)
+typedef struct group_at {
+    const unsigned char *block; /* of the first tile */
+    int second;                 /* 1: these 32 k are a block's second */
+    int g;                      /* of the groups of 32 k */
+    int tiles;
+} group_at;
+
+V16_FN scales scales_of(const hdl_leaf_args *a, const group_at at, float *to, const hdl_int_spec s)
 {
     const int per = 32 / s.group, kinds = s.mins ? 2 : 1;
     if (s.scales == HDL_SCALES_F32)
-        return (scales){block + g * 64, a->w_tile_bytes, (size_t)per * 64};
-    UNROLL for (int i = 0; i < tiles * kinds; i++)
+        return (scales){at.block + at.g * 64, a->w_tile_bytes, (size_t)per * 64};
+    UNROLL for (int i = 0; i < at.tiles * kinds; i++)
     {
-        const unsigned char *tile = block + (size_t)(i / kinds) * a->w_tile_bytes;
-        const int kind = i % kinds, ints = 2 * kinds + (second * kinds + kind) * per + g;
+        const unsigned char *tile = at.block + (size_t)(i / kinds) * a->w_tile_bytes;
+        const int kind = i % kinds, ints = 2 * kinds + (at.second * kinds + kind) * per + at.g;
         v16 factor = v16_load_f16((const uint16_t *)(const void *)(tile + kind * 2 * HDL_TILE));
         if (s.scales == HDL_SCALES_FACTORS) {
-            const void *at = tile + ints * HDL_TILE;
-            __m512i n = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)at));
+            const void *of = tile + ints * HDL_TILE;
+            __m512i n = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)of));
             factor = _mm512_mul_ps(factor, _mm512_cvtepi32_ps(n));
         }
         _mm512_store_ps(to + i * HDL_TILE, factor);
@@ -193,7 +198,7 @@ V16_FN void leaf_ints(const hdl_leaf_args *a, const int tokens, const int tiles,
         UNROLL for (int g = 0; g < per; g++)
         {
             _Alignas(64) float f32[8 * HDL_TILE];
-            const scales scale = scales_of(a, w, tiles, g, second, f32, s);
+            const scales scale = scales_of(a, (group_at){w, second, g, tiles}, f32, s);
             pair_at at = whole;
             const int32_t *sums_at = x + (1 + g) * tokens;
             __m512i dot[16];
