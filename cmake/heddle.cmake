@@ -5,8 +5,8 @@
 #       DEPS: that is the include wall. LINK takes third-party targets, which stay private to this library's own files.
 #   hdl_program(NAME SOURCES main.c DEPS ...)
 #       Program in build/<preset>/bin/.
-#   hdl_test(NAME SOURCES test_x.c DEPS ... [ARGS ...] [LABELS ...] [NO_CMOCKA] [TIMEOUT s])
-#       Unit test, registered with ctest; links cmocka unless NO_CMOCKA.
+#   hdl_test(NAME SOURCES test_x.c DEPS ... [ARGS ...] [LABELS ...] [NO_CMOCKA] [ONE_THREAD] [TIMEOUT s])
+#       Unit test, registered with ctest; links cmocka unless NO_CMOCKA. ONE_THREAD: not for ThreadSanitizer.
 #   hdl_fuzz(NAME SOURCES fuzz_x.c DEPS ... CORPUS folder)
 #       libFuzzer target with -DHDL_FUZZ=ON; in every build also a plain program that replays the corpus as a test.
 

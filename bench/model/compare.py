@@ -27,11 +27,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 CONTEXT = 16
 
 
-def run(args, command):
+def run(args, command, and_stderr=False):
     done = subprocess.run(shlex.split(args.run) + command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"{shlex.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return done.stdout
+    return done.stdout + (done.stderr if and_stderr else "")
 
 
 def heddle(args, model, phase, n):

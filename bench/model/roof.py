@@ -13,18 +13,15 @@ import argparse
 import json
 import os
 import re
-import shlex
 import statistics
-import subprocess
-import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from compare import ROOT, run
+
 PROMPT, TOKENS, LONG = 512, 16, 16384
 BATCHES = [1, 4, 8, 32]
 MODELS = ["dense-bf16", "dense-Q8_0", "dense-Q4_0", "dense-Q4_K_M", "dense-TQ2_0", "moe-Q4_0"]
 
-# What is measured: a value of heddle's, or its ratio to the same of another; of which models; at least. Sources: goals C1 to C8 of
-# the project's performance notes.
+# What is measured: a value of heddle's, or its ratio to the same of another; of which model; at least, on two cores with AVX-512.
 FLOORS = [
     ("decode share, 1", "dense-bf16", 0.90), ("decode share, 1", "dense-Q8_0", 0.88), ("decode share, 1", "dense-Q4_0", 0.85),
     ("decode share, 1", "moe-Q4_0", 0.80), ("decode share, 1", "dense-TQ2_0", 0.70), ("decode share, 1, at 16k", "dense-Q4_0", 0.75),
@@ -40,13 +37,6 @@ FLOORS = [
     *[("decode, 1, over ik_llama.cpp", m, 1.0) for m in MODELS],
     *[(f"decode, {n}, over ik_llama.cpp", m, 1.5) for m in ("dense-Q4_0", "moe-Q4_0") for n in (8, 32)],
 ]
-
-
-def run(args, command, words=lambda done: done.stdout):
-    done = subprocess.run(shlex.split(args.run) + command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{shlex.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return words(done)
 
 
 def heddle_rows(args, model, prompts, contexts):
@@ -76,7 +66,7 @@ def heddle(args, model, long_too):
 
 def table(args, command):
     """Rows of the table that both programs print, one of them on stderr."""
-    text = run(args, command, lambda done: done.stdout + done.stderr)
+    text = run(args, command, and_stderr=True)
     return [[c.strip() for c in line.strip().strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
 
 

@@ -35,9 +35,10 @@ static code_bytes code_bytes_of(const hdl_weight *w)
 {
     uint32_t bits = hdl_wformat_info_of(w->format)->bits;
     code_bytes c = {.offset = bits == 8 ? HDL_Q8_OFFSET : HDL_Q6_OFFSET};
+    if (w->codebook)
+        c.offset = -w->codebook[0];
     for (int i = 15; w->codebook && i >= 0; i--) {
         c.index[w->codebook[i] + 128] = (uint8_t)i;
-        c.offset = -w->codebook[0];
         c.listed = c.listed || (i < 1 << bits && w->codebook[i] != w->codebook[0] + i);
     }
     return c;
@@ -48,7 +49,7 @@ typedef struct packed_row {
     const hdl_weight *w;
     unsigned char *tile;
     uint32_t lane;
-    const struct code_bytes *codes;
+    const code_bytes *codes;
 } packed_row;
 
 static packed_row row_of(const hdl_weight *w, uint32_t row, const code_bytes *codes)
